@@ -1,0 +1,56 @@
+"""What igcnn raises: each error says the rule, both values and the way out, in one line.
+
+`exit_code` is what the command line ends with (README, "Exit codes").
+"""
+
+
+class IgcnnError(Exception):
+    """Base of everything that igcnn raises on purpose."""
+
+    exit_code = 1
+
+
+class ShapeError(IgcnnError, ValueError):
+    """Array shapes that do not fit each other or the operation."""
+
+    exit_code = 2
+
+
+class DtypeError(IgcnnError, TypeError):
+    """An element type that the operation does not take."""
+
+    exit_code = 2
+
+
+class ConfigError(IgcnnError, ValueError):
+    """A setting (network, depth, L, M, flag, output folder) that cannot be carried out."""
+
+    exit_code = 2
+
+
+class DataError(IgcnnError):
+    """A data file that is missing, damaged or not what its name says."""
+
+    exit_code = 3
+
+
+class DeviceError(IgcnnError):
+    """No such device, or not enough memory on it."""
+
+    exit_code = 4
+
+
+class DivergedError(IgcnnError):
+    """The loss became NaN or infinite."""
+
+    exit_code = 5
+
+
+class CheckpointError(IgcnnError):
+    """A checkpoint that cannot be read or does not match the network."""
+
+    exit_code = 6
+
+
+class AutogradError(IgcnnError, RuntimeError):
+    """Backward called where no gradient can be computed."""

@@ -1,0 +1,29 @@
+"""The operations as functions of tensors, gathered from igcnn.layers."""
+
+from .layers.add import add
+from .layers.batch_norm import batch_norm
+from .layers.convolution import conv2d
+from .layers.interleaved_group_convolution import (
+    interleaved_group_conv2d,
+    interleaved_group_conv2d_steps,
+)
+from .layers.linear import linear
+from .layers.permutation import permute_channels
+from .layers.pooling import avg_pool2d, global_avg_pool2d, max_pool2d
+from .layers.relu import relu
+from .layers.softmax_cross_entropy import cross_entropy
+
+__all__ = [
+    "add",
+    "avg_pool2d",
+    "batch_norm",
+    "conv2d",
+    "cross_entropy",
+    "global_avg_pool2d",
+    "interleaved_group_conv2d",
+    "interleaved_group_conv2d_steps",
+    "linear",
+    "max_pool2d",
+    "permute_channels",
+    "relu",
+]

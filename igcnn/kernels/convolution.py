@@ -1,0 +1,279 @@
+"""Two-dimensional convolution, dense or grouped.
+
+    y[n, o, i, j] = Σ_{c, a, b}  w[o, c, a, b] · x[n, g·Cg + c, i·s + a − p, j·s + b − p]
+
+with Cg = C/G input channels a group, g = o div (C_out/G), and zeros outside the image. As in
+the literature of neural networks this is a cross-correlation. Output size: ⌊(H + 2p − KH)/s⌋ + 1.
+
+Everything is reduced to one unit-stride product, `_correlate`:
+
+* a stride s splits image and kernel into s × s *phases* (every s-th row and column), and the
+  strided convolution is the sum of the unit-stride ones of its phases;
+* the gradient of the input is the convolution of gy with the kernel flipped and its channels
+  exchanged, one phase of the input at a time;
+* the gradient of the weight is the same sum read for w, with gy in place of y.
+
+`_correlate` copies one group at a time, with its halo of zeros, into a buffer of memory order
+(row, channel, column, image). There the KH·Cg rows that an output row needs are consecutive,
+an ordinary matrix; one matrix product a row gives the KW column taps side by side, and KW
+shifted additions the result. No im2col: a pixel is copied once, not KH·KW times.
+
+For backward only x and w are kept; the products are cheap to set up again.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ..errors import ShapeError
+from .checks import check_dtypes
+
+Array = np.ndarray
+Pair = tuple[int, int]
+
+BLOCK_BYTES = 1 << 21  # of one intermediate product; larger ones fall out of the L2 cache
+
+
+def convolution_forward(
+    x: Array, w: Array, stride: int | Pair = 1, padding: int | Pair = 0, groups: int = 1
+) -> Array:
+    """Return y of shape (N, C_out, OH, OW).
+
+    Args:
+        x: images, (N, C, H, W).
+        w: weights, (C_out, C/groups, KH, KW). Group g maps the input channels
+            [g·C/groups, (g+1)·C/groups) to the output channels [g·C_out/groups, …).
+        stride: step in pixels, vertical and horizontal.
+        padding: rows and columns of zeros on each side.
+        groups: number of groups G.
+
+    Raises:
+        ShapeError: channels, groups and weights do not fit, or the image is too small.
+        DtypeError: x and w differ in element type.
+    """
+    stride, padding = pair(stride), pair(padding)
+    OH, OW = output_size(x.shape, w.shape, stride, padding, groups)
+    check_dtypes("convolution", x, w)
+    x_planes = x.transpose(1, 2, 3, 0)  # (C, H, W, N)
+    y_planes = np.empty((w.shape[0], OH, OW, x.shape[0]), x.dtype)
+    first = True
+    for (u, v), (a, b), offset in _phases(w.shape, stride, padding):
+        w_phase = w[:, :, a :: stride[0], b :: stride[1]]
+        x_phase = x_planes[:, u :: stride[0], v :: stride[1]]
+        _correlate(x_phase, w_phase, offset, groups, y_planes, accumulate=not first)
+        first = False
+    return y_planes.transpose(3, 0, 1, 2)
+
+
+def convolution_backward_input(
+    gy: Array,
+    w: Array,
+    x_shape: tuple[int, ...],
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    groups: int = 1,
+) -> Array:
+    """Return gx of shape `x_shape`, the gradient of the input.
+
+    With i = s·j + u, only taps a ≡ u + p (mod s) reach input row i; for them
+    gx[i] = Σ_a w[a] · gy[(i + p − a) / s]: a unit-stride convolution with the flipped kernel.
+    """
+    stride, padding = pair(stride), pair(padding)
+    N, C, H, W = x_shape
+    C_out, _, KH, KW = w.shape
+    # (G, C_out/G, Cg, KH, KW) → (G, Cg, C_out/G, KH, KW): input and output channels exchanged
+    w_exchanged = w.reshape(groups, C_out // groups, C // groups, KH, KW).transpose(0, 2, 1, 3, 4)
+    w_exchanged = w_exchanged.reshape(C, C_out // groups, KH, KW)
+    gy_planes = gy.transpose(1, 2, 3, 0)
+    gx_planes = np.zeros((C, H, W, N), gy.dtype)
+    for (u, v), (a, b), (top, left) in _phases(w.shape, stride, padding):
+        w_phase = w_exchanged[:, :, a :: stride[0], b :: stride[1]]
+        A, B = w_phase.shape[2:]
+        gx_phase = gx_planes[:, u :: stride[0], v :: stride[1]]
+        if gx_phase.size:
+            offset = (1 - A - top, 1 - B - left)
+            _correlate(gy_planes, w_phase[:, :, ::-1, ::-1], offset, groups, gx_phase, False)
+    return gx_planes.transpose(3, 0, 1, 2)
+
+
+def convolution_backward_weight(
+    gy: Array,
+    x: Array,
+    w_shape: tuple[int, ...],
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    groups: int = 1,
+) -> Array:
+    """Return gw of shape `w_shape`, the gradient of the weight."""
+    stride, padding = pair(stride), pair(padding)
+    gy_planes = gy.transpose(1, 2, 3, 0)
+    x_planes = x.transpose(1, 2, 3, 0)
+    gw = np.empty(w_shape, gy.dtype)
+    for (u, v), (a, b), offset in _phases(w_shape, stride, padding):
+        gw_phase = gw[:, :, a :: stride[0], b :: stride[1]]
+        x_phase = x_planes[:, u :: stride[0], v :: stride[1]]
+        _correlate_weight(x_phase, gy_planes, offset, groups, gw_phase)
+    return gw
+
+
+def output_size(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+) -> Pair:
+    """Return (OH, OW), after checking that image, weights and groups fit each other."""
+    if len(x_shape) != 4 or len(w_shape) != 4:
+        raise ShapeError(
+            "convolution: x must be (N, C, H, W) and w (C_out, C/groups, KH, KW), "
+            f"not {tuple(x_shape)} and {tuple(w_shape)}"
+        )
+    _, C, H, W = x_shape
+    C_out, Cg, KH, KW = w_shape
+    if groups < 1 or C % groups or C_out % groups:
+        raise ShapeError(
+            f"convolution: {C} input and {C_out} output channels do not divide into "
+            f"{groups} groups; choose groups that divide both"
+        )
+    if Cg * groups != C:
+        raise ShapeError(
+            f"convolution: x has {C} channels but w takes {Cg}·{groups} = {Cg * groups} "
+            f"(channels a group · groups); give w the shape ({C_out}, {C // groups}, {KH}, {KW})"
+        )
+    if min(stride) < 1 or min(padding) < 0:
+        raise ShapeError(
+            f"convolution: stride must be ≥ 1 and padding ≥ 0, not {stride} and {padding}"
+        )
+    OH = (H + 2 * padding[0] - KH) // stride[0] + 1
+    OW = (W + 2 * padding[1] - KW) // stride[1] + 1
+    if OH < 1 or OW < 1:
+        raise ShapeError(
+            f"convolution: image {H}×{W} with padding {padding[0]}, {padding[1]} is smaller than "
+            f"the kernel {KH}×{KW}; enlarge the image or the padding"
+        )
+    return OH, OW
+
+
+def pair(value: int | Pair) -> Pair:
+    """Return (value, value) for a number, and a pair as it is."""
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _phases(
+    w_shape: tuple[int, ...], stride: Pair, padding: Pair
+) -> Iterator[tuple[Pair, Pair, Pair]]:
+    """Yield (phase of the image, phase of the kernel, offset) for each phase with taps.
+
+    Row i·s + a − p with a = s·a' + r is row i + a' + t of the image's phase u, where
+    r − p = s·t + u. The same holds for columns.
+    """
+    rows = [(r, *divmod(r - padding[0], stride[0])) for r in range(min(stride[0], w_shape[2]))]
+    columns = [(r, *divmod(r - padding[1], stride[1])) for r in range(min(stride[1], w_shape[3]))]
+    for a, top, u in rows:
+        for b, left, v in columns:
+            yield (u, v), (a, b), (top, left)
+
+
+def _correlate(x: Array, w: Array, offset: Pair, groups: int, y: Array, accumulate: bool) -> None:
+    """y[o, i, j] (+)= Σ_{c, a, b} w[o, c, a, b] · x[c, i + a + top, j + b + left], unit stride.
+
+    x is (C, H, W, N), y (C_out, OH, OW, N), both possibly strided; x counts as zero outside.
+    """
+    C_out, Cg, KH, KW = w.shape
+    _, OH, OW, N = y.shape
+    Og = C_out // groups
+    # (G, Og, Cg, KH, KW) → (G, KW·Og, KH·Cg): rows for the column taps, columns as in the buffer
+    taps = w.reshape(groups, Og, Cg, KH, KW).transpose(0, 4, 1, 3, 2)
+    taps = np.ascontiguousarray(taps).reshape(groups, KW * Og, KH * Cg)
+    width = (OW + KW - 1) * N
+    block = _rows_per_block(OH, KW * Og * width * x.itemsize)
+    halo = np.zeros((block + KH - 1, Cg, OW + KW - 1, N), x.dtype)
+    product = np.empty((block, KW, Og, OW + KW - 1, N), x.dtype)
+    for g in range(groups):
+        for first in range(0, OH, block):
+            rows = min(block, OH - first)
+            _fill(halo, x[g * Cg : (g + 1) * Cg], (offset[0] + first, offset[1]))
+            np.matmul(
+                taps[g],
+                _matrices(halo, KH)[:rows],  # (rows, KH·Cg, width)
+                out=product.reshape(block, KW * Og, width)[:rows],
+            )
+            # (Og, rows, OW, N) → (rows, Og, OW, N), as the product has it
+            target = y[g * Og : (g + 1) * Og, first : first + rows].transpose(1, 0, 2, 3)
+            start = 0
+            if not accumulate:
+                start = min(2, KW)
+                if KW == 1:
+                    target[...] = product[:rows, 0]
+                else:
+                    left, right = product[:rows, 0, :, :OW], product[:rows, 1, :, 1 : OW + 1]
+                    np.add(left, right, out=target)
+            for b in range(start, KW):
+                target += product[:rows, b, :, b : b + OW]
+
+
+def _correlate_weight(x: Array, gy: Array, offset: Pair, groups: int, gw: Array) -> None:
+    """gw[o, c, a, b] = Σ_{i, j, n} gy[o, i, j] · x[c, i + a + top, j + b + left], unit stride."""
+    C_out, Cg, KH, KW = gw.shape
+    _, OH, OW, N = gy.shape
+    Og = C_out // groups
+    width = (OW + KW - 1) * N
+    block = _rows_per_block(OH, KW * Og * width * x.itemsize)
+    halo = np.zeros((block + KH - 1, Cg, OW + KW - 1, N), x.dtype)
+    # gy shifted by each column tap, zeros elsewhere: one product gives all taps
+    shifted = np.zeros((block, KW, Og, OW + KW - 1, N), x.dtype)
+    for g in range(groups):
+        total = np.zeros((KW * Og, KH * Cg), x.dtype)
+        for first in range(0, OH, block):
+            rows = min(block, OH - first)
+            _fill(halo, x[g * Cg : (g + 1) * Cg], (offset[0] + first, offset[1]))
+            # (Og, rows, OW, N) → (rows, Og, OW, N)
+            source = gy[g * Og : (g + 1) * Og, first : first + rows].transpose(1, 0, 2, 3)
+            for b in range(KW):
+                shifted[:rows, b, :, b : b + OW] = source
+            left = shifted.reshape(block, KW * Og, width)[:rows]
+            total += np.matmul(left, _matrices(halo, KH)[:rows].transpose(0, 2, 1)).sum(axis=0)
+        # (KW, Og, KH, Cg) → (Og, Cg, KH, KW)
+        gw[g * Og : (g + 1) * Og] = total.reshape(KW, Og, KH, Cg).transpose(1, 3, 2, 0)
+
+
+def _rows_per_block(OH: int, bytes_per_row: int) -> int:
+    """Return how many output rows are worked on at once."""
+    return max(1, min(OH, BLOCK_BYTES // max(1, bytes_per_row)))
+
+
+def _fill(halo: Array, x: Array, offset: Pair) -> None:
+    """Copy the window of x that begins at `offset` into halo, zeros where it leaves the image.
+
+    halo is (rows, Cg, columns, N), x is (Cg, H, W, N).
+    """
+    rows, _, columns, _ = halo.shape
+    _, H, W, _ = x.shape
+    top, left = offset
+    inside_rows = slice(min(max(0, -top), rows), max(0, min(rows, H - top)))
+    inside_columns = slice(min(max(0, -left), columns), max(0, min(columns, W - left)))
+    halo[: inside_rows.start] = 0
+    halo[inside_rows.stop :] = 0
+    halo[inside_rows, :, : inside_columns.start] = 0
+    halo[inside_rows, :, inside_columns.stop :] = 0
+    window = x[
+        :,
+        inside_rows.start + top : inside_rows.stop + top,
+        inside_columns.start + left : inside_columns.stop + left,
+    ]
+    if window.size:
+        # (Cg, rows, columns, N) → (rows, Cg, columns, N)
+        halo[inside_rows, :, inside_columns] = window.transpose(1, 0, 2, 3)
+
+
+def _matrices(halo: Array, KH: int) -> Array:
+    """View halo (rows + KH − 1, Cg, columns, N) as matrices (rows, KH·Cg, columns·N).
+
+    Successive matrices overlap in all but one image row: a view, never a copy.
+    """
+    rows, Cg, columns, N = halo.shape
+    row, channel, _, item = halo.strides
+    shape = (rows - KH + 1, KH * Cg, columns * N)
+    return as_strided(halo, shape, (row, channel, item), writeable=False)

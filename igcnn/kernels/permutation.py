@@ -1,0 +1,50 @@
+"""Channel permutation Reorder(b) (the authors' operator; the P of the paper's section 3).
+
+The C channels are read as b branches of C/b, and written as C/b branches of b:
+
+    y[n, c] = x[n, (c mod b)·(C/b) + c div b]
+
+Its inverse, and so its gradient, is Reorder(C/b). Nothing is kept for backward.
+"""
+
+import numpy as np
+
+from ..errors import ShapeError
+
+Array = np.ndarray
+
+
+def permutation_forward(x: Array, branches: int) -> Array:
+    """Return the channels of x, (N, C, H, W), in the order of Reorder(branches).
+
+    Raises:
+        ShapeError: C is no multiple of `branches`.
+    """
+    check_branches(x.shape[1], branches)
+    N, C, H, W = x.shape
+    planes = x.transpose(1, 2, 3, 0).reshape(branches, C // branches, H, W, N)
+    # (b, C/b, H, W, N) → (C/b, b, H, W, N) → (C, H, W, N)
+    planes = np.ascontiguousarray(planes.transpose(1, 0, 2, 3, 4)).reshape(C, H, W, N)
+    return planes.transpose(3, 0, 1, 2)
+
+
+def permutation_backward(gy: Array, branches: int) -> Array:
+    """Return the gradient of x: Reorder(C/branches) of gy."""
+    check_branches(gy.shape[1], branches)
+    return permutation_forward(gy, gy.shape[1] // branches)
+
+
+def permutation_index(channels: int, branches: int) -> Array:
+    """Return the index with y[:, c] = x[:, index[c]] for Reorder(branches)."""
+    check_branches(channels, branches)
+    c = np.arange(channels)
+    return c % branches * (channels // branches) + c // branches
+
+
+def check_branches(channels: int, branches: int) -> None:
+    """Raise ShapeError unless `branches` divides `channels`."""
+    if branches < 1 or channels % branches:
+        raise ShapeError(
+            f"permutation: {channels} channels do not divide into {branches} branches; "
+            f"choose a divisor of {channels}"
+        )

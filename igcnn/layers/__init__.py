@@ -1,0 +1,22 @@
+"""Differentiable operations and layers: the tape's side of each kernel, one op a file."""
+
+from .batch_norm import BatchNorm
+from .convolution import Convolution
+from .interleaved_group_convolution import InterleavedGroupConvolution
+from .layer import Chain, Layer, forward_hook
+from .linear import Linear
+from .pooling import GlobalAveragePool, MaxPool
+from .relu import ReLU
+
+__all__ = [
+    "BatchNorm",
+    "Chain",
+    "Convolution",
+    "GlobalAveragePool",
+    "InterleavedGroupConvolution",
+    "Layer",
+    "Linear",
+    "MaxPool",
+    "ReLU",
+    "forward_hook",
+]

@@ -1,0 +1,86 @@
+"""Fully connected layer on the tape (formula and arrays: kernels/linear.py)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..autograd import Function, Tensor
+from ..kernels.linear import (
+    linear_backward_bias,
+    linear_backward_input,
+    linear_backward_weight,
+    linear_forward,
+)
+from .initialise import uniform_fan_in
+from .layer import Layer
+
+Array = np.ndarray
+
+
+class LinearFunction(Function):
+    """y = x·wᵀ (+ b): keeps x and w."""
+
+    name = "linear"
+
+    def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
+        """Return (N, O)."""
+        self.save(x, w)
+        return linear_forward(x, w, b)
+
+    def backward(self, gy: Array) -> tuple[Array, ...]:
+        """Return gx, gw and, where there is a bias, gb."""
+        x, w = self.saved()
+        gradients = (
+            linear_backward_input(gy, w),
+            linear_backward_weight(gy, x),
+            linear_backward_bias(gy),
+        )
+        return gradients[: len(self.needs_gradient)]
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x·weightᵀ + bias, (N, O), for x, (N, I), weight, (O, I), and bias, (O,).
+
+    Raises:
+        ShapeError: the sizes do not fit.
+        DtypeError: the element types differ.
+    """
+    return LinearFunction()(*((x, weight) if bias is None else (x, weight, bias)))
+
+
+class Linear(Layer):
+    """The classifier: the only layer with a bias in these networks.
+
+    Args:
+        in_features: I.
+        out_features: O.
+        rng: source of the initial weights, U(−a, a) with a = √(1/I); the bias begins at 0.
+        dtype: float32 or float64.
+    """
+
+    kind = "fc"
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        rng: np.random.Generator,
+        dtype: str = "float32",
+    ) -> None:
+        super().__init__()
+        weight = uniform_fan_in((out_features, in_features), rng, dtype)
+        self.weight = self.add_parameter("weight", weight)
+        self.bias = self.add_parameter("bias", np.zeros(out_features, dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, O) for x, (N, I)."""
+        return linear(x, self.weight, self.bias)
+
+    def macs(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """N·I·O multiply-adds."""
+        return x_shape[0] * self.weight.size
+
+    def extra_repr(self) -> str:
+        """Sizes."""
+        return f"{self.weight.shape[1]} -> {self.weight.shape[0]}"

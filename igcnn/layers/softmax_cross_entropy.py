@@ -1,0 +1,46 @@
+"""Softmax cross-entropy on the tape (formula and arrays: kernels/softmax_cross_entropy.py)."""
+
+import numpy as np
+
+from ..autograd import Function, Tensor
+from ..kernels.softmax_cross_entropy import (
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_forward,
+)
+
+Array = np.ndarray
+
+
+class SoftmaxCrossEntropyFunction(Function):
+    """The mean cross-entropy of a batch: keeps the probabilities."""
+
+    name = "softmax_cross_entropy"
+
+    def __init__(self, labels: Array) -> None:
+        self.labels = labels
+
+    def forward(self, logits: Array) -> Array:
+        """Return the mean loss, a 0-d array."""
+        loss, probabilities = softmax_cross_entropy_forward(logits, self.labels)
+        self.save(probabilities)
+        return loss
+
+    def backward(self, gy: Array) -> tuple[Array]:
+        """Return the gradient of the logits."""
+        (probabilities,) = self.saved()
+        return (softmax_cross_entropy_backward(gy, probabilities, self.labels),)
+
+
+def cross_entropy(logits: Tensor, labels: Array | Tensor) -> Tensor:
+    """Return the mean over the batch of −log softmax(logits)[label], a 0-d tensor.
+
+    Args:
+        logits: (N, K).
+        labels: integers from 0 to K − 1, (N,).
+
+    Raises:
+        ShapeError: the shapes do not fit or a label is out of range.
+        DtypeError: the labels are no integers.
+    """
+    array = labels.data if isinstance(labels, Tensor) else np.asarray(labels)
+    return SoftmaxCrossEntropyFunction(array)(logits)

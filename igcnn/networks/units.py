@@ -1,0 +1,115 @@
+"""What the networks are made of: convolution unit, interleaved group unit, residual block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..layers import BatchNorm, Chain, Convolution, InterleavedGroupConvolution, Layer, ReLU
+from ..layers.add import add
+from ..layers.relu import relu
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Units:
+    """Makes the units of one network.
+
+    Attributes:
+        momentum: of batch norm; 0.99 in the plain families, 0.9 in the residual ones.
+        rng: source of the initial weights.
+        dtype: float32 or float64.
+    """
+
+    momentum: float
+    rng: np.random.Generator
+    dtype: str
+
+    def conv(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        relu: bool = True,
+        conv_name: str = "conv",
+    ) -> Chain:
+        """Return convolution, batch norm and, by default, ReLU; padded by K div 2."""
+        padding = kernel_size // 2
+        layers: dict[str, Layer] = {
+            conv_name: Convolution(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride,
+                padding,
+                groups,
+                rng=self.rng,
+                dtype=self.dtype,
+            )
+        }
+        return self._finished(layers, out_channels, relu)
+
+    def igc(
+        self,
+        in_channels: int,
+        out_channels: int,
+        L: int,
+        secondary_groups: int | None = None,
+        stride: int = 1,
+        relu: bool = True,
+        secondary: Array | None = None,
+    ) -> Chain:
+        """Return interleaved group convolution, batch norm and, by default, ReLU.
+
+        Nothing stands between the primary and the secondary convolution.
+        """
+        layers: dict[str, Layer] = {
+            "": InterleavedGroupConvolution(
+                in_channels,
+                out_channels,
+                L,
+                secondary_groups,
+                stride=stride,
+                secondary=secondary,
+                rng=self.rng,
+                dtype=self.dtype,
+            )
+        }
+        return self._finished(layers, out_channels, relu)
+
+    def _finished(self, layers: dict[str, Layer], channels: int, relu: bool) -> Chain:
+        layers["bn"] = BatchNorm(channels, self.momentum, dtype=self.dtype)
+        if relu:
+            layers["relu"] = ReLU()
+        return Chain(layers)
+
+
+class ResidualBlock(Layer):
+    """y = relu(shortcut(x) + second(first(x))), the post-activation block.
+
+    Args:
+        first: name and layer of the first unit, which ends in ReLU.
+        second: name and layer of the second unit, which does not.
+        shortcut: name and layer of the projection, None for the identity.
+    """
+
+    def __init__(
+        self,
+        first: tuple[str, Layer],
+        second: tuple[str, Layer],
+        shortcut: tuple[str, Layer] | None = None,
+    ) -> None:
+        super().__init__()
+        self.shortcut = self.add_child(*shortcut) if shortcut else None
+        self.first = self.add_child(*first)
+        self.second = self.add_child(*second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        skipped = self.shortcut(x) if self.shortcut else x
+        return relu(add(skipped, self.second(self.first(x))))

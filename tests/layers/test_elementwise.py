@@ -1,0 +1,48 @@
+"""relu, add and cross_entropy on the tape."""
+
+import numpy as np
+import pytest
+
+from igcnn import Tensor, gradcheck
+from igcnn.errors import DtypeError, ShapeError
+from igcnn.functional import add, cross_entropy, relu
+
+
+def leaf(shape, seed=0):
+    return Tensor(np.random.default_rng(seed).standard_normal(shape), requires_grad=True)
+
+
+def test_relu():
+    assert gradcheck(relu, leaf((2, 3, 7, 5))).worst_error < 1e-9
+    x = Tensor([-1.0, 0.0, 2.0], requires_grad=True)
+    y = relu(x)
+    y.backward(np.ones(3))
+    assert y.data.tolist() == [0, 0, 2]
+    assert x.grad.tolist() == [0, 0, 1]
+
+
+def test_add():
+    assert gradcheck(add, [leaf((1, 2, 3, 1), 1), leaf((1, 2, 3, 1), 2)]).worst_error < 1e-9
+    with pytest.raises(ShapeError, match=r"add: shapes \(2, 3\) and \(3,\) differ"):
+        add(leaf((2, 3)), leaf((3,)))
+
+
+@pytest.mark.parametrize("N", [1, 5])
+def test_cross_entropy(N):
+    labels = np.random.default_rng(1).integers(0, 4, N)
+    assert gradcheck(lambda z: cross_entropy(z, labels), leaf((N, 4))).worst_error < 1e-9
+
+
+def test_cross_entropy_of_equal_logits_is_the_logarithm_of_the_classes():
+    loss = cross_entropy(Tensor(np.zeros((3, 7))), np.array([0, 3, 6]))
+    assert loss.shape == ()
+    assert loss.item() == pytest.approx(np.log(7))
+
+
+def test_cross_entropy_errors():
+    with pytest.raises(ShapeError, match=r"\(3,\)"):
+        cross_entropy(leaf((2, 4)), np.zeros(3, int))
+    with pytest.raises(ShapeError, match="labels run from 0 to 4, but logits have 4 classes"):
+        cross_entropy(leaf((2, 4)), np.array([0, 4]))
+    with pytest.raises(DtypeError, match="labels must be integers, not float64"):
+        cross_entropy(leaf((2, 4)), np.zeros(2))
