@@ -22,7 +22,7 @@ class BatchNormTrainingFunction(Function):
     name = "batch_norm"
 
     def __init__(
-        self, running_mean: Array | None, running_var: Array | None, momentum: float, eps: float
+        self, running_mean: Array, running_var: Array, momentum: float, eps: float
     ) -> None:
         self.running = running_mean, running_var
         self.momentum = momentum
@@ -33,9 +33,8 @@ class BatchNormTrainingFunction(Function):
         y, centred, mean, variance = batch_norm_forward_training(x, gamma, beta, self.eps)
         self.save(centred, variance, gamma)
         for running, batch in zip(self.running, (mean, variance), strict=True):
-            if running is not None:
-                running *= self.momentum
-                running += (1 - self.momentum) * batch
+            running *= self.momentum
+            running += (1 - self.momentum) * batch
         return y
 
     def backward(self, gy: Array) -> tuple[Array, Array, Array]:

@@ -1,0 +1,52 @@
+"""One step of stochastic gradient descent on one parameter, in place.
+
+With the mean gradient g, learning rate η, momentum μ and weight decay λ:
+
+    d = g + λ·w        v ← μ·v + d        w ← w − η·(d + μ·v)      Nesterov (the authors' NAG)
+                                          w ← w − η·v              without
+
+v begins at 0, and the new v is used. There is no dampening.
+"""
+
+import numpy as np
+
+from ..errors import DtypeError, ShapeError
+
+Array = np.ndarray
+
+
+def sgd_update(
+    w: Array,
+    g: Array,
+    v: Array,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool = True,
+) -> None:
+    """Change the parameter w and its velocity v in place; g stays as it is.
+
+    Raises:
+        ShapeError: w, g and v differ in shape; nothing is broadcast here.
+        DtypeError: w, g and v differ in element type.
+    """
+    if not w.shape == g.shape == v.shape:
+        raise ShapeError(
+            f"sgd_update: w, g and v have shapes {w.shape}, {g.shape} and {v.shape}; "
+            "they must be equal"
+        )
+    if not w.dtype == g.dtype == v.dtype:
+        raise DtypeError(
+            f"sgd_update: w, g and v have types {w.dtype}, {g.dtype} and {v.dtype}; "
+            "they must be equal"
+        )
+    step = weight_decay * w
+    step += g
+    v *= momentum
+    v += step
+    if nesterov:
+        step += momentum * v
+        step *= lr
+    else:
+        np.multiply(v, lr, out=step)
+    w -= step

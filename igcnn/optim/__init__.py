@@ -1,0 +1,6 @@
+"""What changes the parameters: the optimizer and the schedule of its learning rate."""
+
+from .schedule import StepSchedule
+from .sgd import SGD
+
+__all__ = ["SGD", "StepSchedule"]

@@ -1,0 +1,298 @@
+"""Checkpoints: a network and the state of its training in one HDF5 file.
+
+Layout (format version 1):
+
+    /                attributes  format = "igcnn-checkpoint", format_version, igcnn_version,
+                                 network, preprocessing, training, progress (JSON texts), sha256
+    /parameters/*    one data set a parameter, under the network's own name for it, in order
+    /buffers/*       likewise: the running statistics of batch norm
+    /velocity/*      likewise: the optimizer's velocity, absent without an optimizer
+
+sha256 is taken over the JSON texts and, for every data set in order, its path, type, shape and
+bytes. Loading runs no code from the file: there are arrays and JSON in it, nothing else. The
+file's own structures carry HDF5's checksums (superblock version 2), so damage to them is found
+by the HDF5 library before they are followed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import CheckpointError, IgcnnError
+from ..layers import Layer
+from ..networks import Network, build_network
+from ..optim import SGD
+from ..version import __version__
+from .files import write_atomically
+
+if TYPE_CHECKING:
+    import h5py
+
+Array = np.ndarray
+
+FORMAT = "igcnn-checkpoint"
+VERSION = 1
+TEXTS = ("network", "preprocessing", "training", "progress")
+GROUPS = ("parameters", "buffers", "velocity")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What was done to the images before the network saw them.
+
+    Attributes:
+        dataset: name of the data set.
+        classes: name of each class.
+        mean: for red, green, blue, in pixel values from 0 to 255.
+        std: likewise; the network's input is (pixel − mean) / std.
+    """
+
+    dataset: str
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of a checkpoint file.
+
+    Attributes:
+        network: settings that `igcnn.build_network` makes the network from; empty for a
+            network that build_network did not make.
+        preprocessing: what was done to the images, None if it was not said.
+        parameters: name → array.
+        buffers: name → array.
+        velocity: name of the parameter → array; empty without an optimizer.
+        training: settings of the run that later steps depend on, as the trainer writes them.
+        progress: position and sums of the run, as the trainer writes them.
+        format_version: of the file.
+    """
+
+    network: dict[str, Any]
+    preprocessing: Preprocessing | None
+    parameters: dict[str, Array]
+    buffers: dict[str, Array]
+    velocity: dict[str, Array] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    format_version: int = VERSION
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """Parameters, then buffers: what `Layer.load_state_dict` takes."""
+        return self.parameters | self.buffers
+
+    def build(self) -> Network:
+        """Return a new network with these settings and weights, in training mode.
+
+        Raises:
+            CheckpointError: the settings make no network, or one that the arrays do not fit.
+        """
+        if "net" not in self.network:
+            raise CheckpointError(
+                "the checkpoint does not say which network it is of; build the network yourself "
+                "and use network.load_state_dict(checkpoint.state)"
+            )
+        dtype = next(iter(self.parameters.values())).dtype.name if self.parameters else "float32"
+        try:
+            network = build_network(**self.network, dtype=dtype)
+        except (IgcnnError, TypeError) as error:
+            raise CheckpointError(
+                f"the checkpoint's network settings cannot be built: {error}"
+            ) from error
+        network.load_state_dict(self.state)
+        return network
+
+    def restore(self, optimizer: SGD) -> None:
+        """Copy the velocity into an optimizer; all or nothing.
+
+        Raises:
+            CheckpointError: the velocities do not fit the optimizer's parameters.
+        """
+        own = dict(zip(optimizer.names, optimizer.velocity, strict=True))
+        if {name: v.shape for name, v in own.items()} != {
+            name: v.shape for name, v in self.velocity.items()
+        }:
+            raise CheckpointError(
+                f"the checkpoint holds velocities for {len(self.velocity)} parameters, which do "
+                f"not match the optimizer's {len(own)}; use a checkpoint of the same network "
+                "that was saved with its optimizer"
+            )
+        for name, velocity in own.items():
+            velocity[...] = self.velocity[name]
+
+
+def save_checkpoint(
+    path: str | Path,
+    network: Layer,
+    optimizer: SGD | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    training: Mapping[str, Any] | None = None,
+    progress: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint; a file that is there is replaced as a whole or left as it is.
+
+    Args:
+        path: of the file; by convention it ends in .h5.
+        network: its parameters, buffers and settings are saved.
+        optimizer: its velocity is saved, for going on with the training.
+        preprocessing: saved for evaluation and prediction.
+        training: JSON values; see Checkpoint.
+        progress: JSON values; see Checkpoint.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    texts = {
+        "network": dict(network.settings) if isinstance(network, Network) else {},
+        "preprocessing": asdict(preprocessing) if preprocessing else None,
+        "training": dict(training or {}),
+        "progress": dict(progress or {}),
+    }
+    arrays = {f"parameters/{name}": tensor.data for name, tensor in network.named_parameters()}
+    arrays |= {f"buffers/{name}": array for name, array in network.named_buffers()}
+    if optimizer is not None:
+        velocity = zip(optimizer.names, optimizer.velocity, strict=True)
+        arrays |= {f"velocity/{name}": array for name, array in velocity}
+    path = Path(path)
+    try:
+        write_atomically(path, _encode(texts, arrays))
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(
+            f"cannot write the checkpoint {path}: {reason}; what was there is untouched; "
+            "make room or choose a folder that can be written"
+        ) from error
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint and verify its checksum.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged, truncated, no checkpoint, or
+            of a newer format.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; give the path of an .h5 file")
+    try:
+        if not h5py.is_hdf5(path):
+            raise CheckpointError(
+                f"{path} is no HDF5 file, or only the beginning of one; use another checkpoint"
+            )
+        with h5py.File(path, "r", locking=False) as file:
+            return _read(path, file)
+    except CheckpointError:
+        raise
+    # what the HDF5 library makes of damage: each of these has been seen
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint of igcnn ({reason}); use another checkpoint"
+        ) from error
+
+
+def _encode(texts: dict[str, Any], arrays: dict[str, Array]) -> bytes:
+    """Return the bytes of the file. It is made in memory, so that a full disk cannot spoil it."""
+    import h5py
+
+    encoded = {name: json.dumps(value, allow_nan=False) for name, value in texts.items()}
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver="v108", track_order=True) as file:
+        for name in GROUPS:
+            file.create_group(name, track_order=True)
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array)
+        file.attrs["format"] = FORMAT
+        file.attrs["format_version"] = VERSION
+        file.attrs["igcnn_version"] = __version__
+        for name, text in encoded.items():
+            file.attrs[name] = text
+        file.attrs["sha256"] = _digest(encoded, arrays)
+    return buffer.getvalue()
+
+
+def _digest(texts: dict[str, str], arrays: dict[str, Array]) -> str:
+    digest = hashlib.sha256()
+    for name in TEXTS:
+        digest.update(f"{name}\n{texts[name]}\n".encode())
+    for name, array in arrays.items():
+        digest.update(f"{name}\n{array.dtype.str}\n{array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _read(path: Path, file: h5py.File) -> Checkpoint:
+    if file.attrs.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is an HDF5 file, but no checkpoint of igcnn; give one that igcnn wrote"
+        )
+    version = int(file.attrs["format_version"])
+    if version > VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, and this igcnn reads up to {VERSION}; "
+            "upgrade igcnn"
+        )
+    size = path.stat().st_size
+    texts = {name: str(file.attrs[name]) for name in TEXTS}
+    arrays = {
+        f"{group}/{name}": _read_array(file[group], name, size)
+        for group in GROUPS
+        for name in file[group]
+    }
+    if _digest(texts, arrays) != file.attrs["sha256"]:
+        raise CheckpointError(
+            f"{path} is damaged: its content does not match its checksum; use another checkpoint"
+        )
+    values = {name: json.loads(text) for name, text in texts.items()}
+    preprocessing = values["preprocessing"]
+    return Checkpoint(
+        network=values["network"],
+        preprocessing=_preprocessing(preprocessing) if preprocessing else None,
+        **{group: _of_group(group, arrays) for group in GROUPS},
+        training=values["training"],
+        progress=values["progress"],
+        format_version=version,
+    )
+
+
+def _read_array(group: h5py.Group, name: str, file_size: int) -> Array:
+    """Return a data set, after making sure that it is plain and lies in this file.
+
+    A crafted file could name another file to be read, or a size that no memory holds.
+    """
+    import h5py
+
+    dataset = group[name]
+    plain = (
+        isinstance(group.get(name, getlink=True), h5py.HardLink)
+        and isinstance(dataset, h5py.Dataset)
+        and dataset.chunks is None
+        and dataset.external is None
+        and not dataset.is_virtual
+    )
+    if not plain or dataset.dtype.kind != "f" or dataset.nbytes > file_size:
+        raise ValueError(f"{group.name}/{name} is no plain array of numbers in this file")
+    return dataset[()]
+
+
+def _of_group(group: str, arrays: dict[str, Array]) -> dict[str, Array]:
+    prefix = f"{group}/"
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _preprocessing(values: dict[str, Any]) -> Preprocessing:
+    classes, mean, std = (tuple(values[key]) for key in ("classes", "mean", "std"))
+    return Preprocessing(values["dataset"], classes, mean, std)

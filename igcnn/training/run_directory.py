@@ -1,0 +1,275 @@
+"""The folder of one training run and the files in it.
+
+    runs/<dataset>/<net>-L24M2-d20/<YYYYMMDD-HHMMSS>/
+        config.toml     the effective settings: `igcnn train --config` runs them again
+        env.json        versions, device, cores
+        train.log       what was said, with the time
+        metrics.jsonl   one object a log step
+        metrics.csv     one row an epoch
+        curves.svg      loss and accuracy
+        summary.txt     the network, layer by layer
+        checkpoints/    last.h5 and best.h5
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import tomllib
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError, ConfigError
+from ..version import __version__
+from .curves import draw_curves
+from .files import write_atomically
+
+LOG_KEYS = ("step", "epoch", "loss", "top1", "lr", "images_per_second", "seconds")
+EPOCH_KEYS = (
+    "epoch",
+    "step",
+    "train_loss",
+    "train_top1",
+    "test_loss",
+    "test_top1",
+    "test_top5",
+    "lr",
+    "seconds",
+)
+
+
+class RunDirectory:
+    """The folder of a run. Making this object touches nothing on disk; see create.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def last(self) -> Path:
+        """Where the newest checkpoint is."""
+        return self.path / "checkpoints" / "last.h5"
+
+    @property
+    def best(self) -> Path:
+        """Where the checkpoint with the best test accuracy is."""
+        return self.path / "checkpoints" / "best.h5"
+
+    def refuse_if_used(self) -> None:
+        """Raise unless the folder is empty or absent.
+
+        Raises:
+            ConfigError: it holds something, or is no folder.
+        """
+        try:
+            used = next(self.path.iterdir(), None) is not None
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        if used:
+            raise ConfigError(
+                f"{self.path} is not empty; go on with the run in it by --resume, delete its "
+                "run by --overwrite, or choose another --out"
+            )
+
+    def create(self, overwrite: bool = False) -> None:
+        """Make the folder and make sure that it can be written.
+
+        Args:
+            overwrite: delete the files of an earlier run in it; other files stay.
+
+        Raises:
+            ConfigError: it cannot be made or written.
+        """
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / ".writable", b"")
+            (self.path / ".writable").unlink()
+            if overwrite:
+                for path in self._files():
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def write_config(self, settings: Mapping[str, Any]) -> None:
+        """Write config.toml; settings that are None are left out."""
+        import tomli_w
+
+        values = {key: value for key, value in settings.items() if value is not None}
+        write_atomically(self.path / "config.toml", tomli_w.dumps(values).encode())
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the settings in config.toml.
+
+        Raises:
+            ConfigError: it is missing or damaged.
+        """
+        path = self.path / "config.toml"
+        try:
+            return tomllib.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"cannot read {path} ({error}), which --resume needs; give the folder of a run"
+            ) from error
+
+    def write_environment(self, device: str) -> None:
+        """Write env.json."""
+        text = json.dumps(environment(device), indent=2)
+        write_atomically(self.path / "env.json", f"{text}\n".encode())
+
+    def write_summary(self, text: str) -> None:
+        """Write summary.txt."""
+        write_atomically(self.path / "summary.txt", f"{text}\n".encode())
+
+    def log(self, line: str) -> None:
+        """Add a line to train.log."""
+        now = datetime.now().isoformat(sep=" ", timespec="seconds")
+        with open(self.path / "train.log", "a", encoding="utf-8") as file:
+            file.write(f"{now} {line}\n")
+
+    def append_step(self, row: Mapping[str, float]) -> None:
+        """Add a log step to metrics.jsonl."""
+        _append(
+            self.path / "metrics.jsonl", json.dumps({key: row[key] for key in LOG_KEYS}) + "\n"
+        )
+
+    def append_epoch(self, row: Mapping[str, float]) -> None:
+        """Add an epoch to metrics.csv and draw the curves again."""
+        path = self.path / "metrics.csv"
+        head = "" if path.exists() else _csv_line(EPOCH_KEYS)
+        _append(path, head + _csv_line([row[key] for key in EPOCH_KEYS]))
+        curves = draw_curves(self.read_steps(), self.read_epochs())
+        write_atomically(self.path / "curves.svg", curves.encode())
+
+    def read_steps(self) -> list[dict[str, float]]:
+        """Return the rows of metrics.jsonl; a last line that a kill cut short is left out."""
+        rows = []
+        for line in _complete_lines(self.path / "metrics.jsonl"):
+            rows.append(json.loads(line))
+        return rows
+
+    def read_epochs(self) -> list[dict[str, float]]:
+        """Return the rows of metrics.csv; a last line that a kill cut short is left out."""
+        lines = _complete_lines(self.path / "metrics.csv")
+        return [{key: float(text) for key, text in row.items()} for row in csv.DictReader(lines)]
+
+    def cut_after(self, step: int) -> None:
+        """Remove the rows of later steps than `step` from metrics.jsonl and metrics.csv.
+
+        They were written after the checkpoint that the run goes on from, and will be again.
+
+        Raises:
+            CheckpointError: a row in the middle of a file is damaged.
+        """
+        try:
+            steps = [row for row in self.read_steps() if row["step"] <= step]
+            lines = _complete_lines(self.path / "metrics.csv")
+            column = EPOCH_KEYS.index("step")
+            epochs = lines[:1] + [x for x in lines[1:] if int(x.split(",")[column]) <= step]
+        except (ValueError, KeyError, IndexError) as error:
+            raise CheckpointError(
+                f"the metrics in {self.path} are damaged ({error}); repair or remove "
+                "metrics.jsonl and metrics.csv"
+            ) from error
+        text = "".join(json.dumps(row) + "\n" for row in steps)
+        write_atomically(self.path / "metrics.jsonl", text.encode())
+        if epochs:
+            write_atomically(self.path / "metrics.csv", "".join(epochs).encode())
+
+    def _files(self) -> list[Path]:
+        names = (
+            "config.toml",
+            "env.json",
+            "train.log",
+            "metrics.jsonl",
+            "metrics.csv",
+            "curves.svg",
+            "summary.txt",
+        )
+        return [self.path / name for name in names] + [self.last, self.best]
+
+
+def default_folder(root: Path, dataset: str, network: Mapping[str, Any]) -> Path:
+    """Return the folder in which the runs of a network on a data set lie."""
+    return root / dataset / f"{network['net']}-L{network['L']}M{network['M']}-d{network['depth']}"
+
+
+def new_run(folder: Path) -> RunDirectory:
+    """Return a run directory in `folder` that is named after the time and does not exist yet."""
+    name = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = folder / name
+    count = 1
+    while path.exists():
+        count += 1
+        path = folder / f"{name}-{count}"
+    return RunDirectory(path)
+
+
+def newest_run(folder: Path) -> RunDirectory | None:
+    """Return the newest run in `folder` that has a checkpoint, None if there is none."""
+    runs = [RunDirectory(path) for path in folder.iterdir()] if folder.is_dir() else []
+    runs = [run for run in runs if run.last.is_file()]
+    return max(runs, key=lambda run: run.last.stat().st_mtime_ns, default=None)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Return what a run's speed and bits depend on: versions, device, cores."""
+    from threadpoolctl import threadpool_info
+
+    versions = {"igcnn": __version__, "python": platform.python_version()}
+    for package in ("numpy", "h5py", "click", "rich", "threadpoolctl"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    blas = [
+        f"{library['internal_api']} {library['version']}"
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    ]
+    return {
+        "versions": versions,
+        "blas": blas,
+        "device": device,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+    }
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot write to {path}: {error.strerror or error}; choose another folder with --out"
+    )
+
+
+def _csv_line(values: Any) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(values)
+    return buffer.getvalue()
+
+
+def _append(path: Path, text: str) -> None:
+    """Add text to a file and bring it to the disk: a checkpoint must not be newer than its rows."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _complete_lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]

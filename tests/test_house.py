@@ -1,0 +1,137 @@
+"""The rules of the house that a machine can hold."""
+
+import ast
+import configparser
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import igcnn
+
+ROOT = Path(__file__).parents[1]
+ORDER = [
+    {"errors", "version"},
+    {"backend"},
+    {"kernels"},
+    {"autograd"},
+    {"layers"},
+    {"functional"},
+    {"networks"},
+    {"optim", "datasets"},
+    {"training"},
+    {"inspection"},
+    {"cli"},
+]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+FILES = sorted([*(ROOT / "igcnn").rglob("*.py"), *(ROOT / "cli").rglob("*.py")])
+
+
+def package_of(path):
+    """The dotted package that a file's relative imports start from."""
+    parts = path.relative_to(ROOT).parts
+    return ("igcnn", *parts[:-1]) if parts[0] == "cli" else parts[:-1]
+
+
+def imports_of(path):
+    """The dotted names that a file imports, at any level of nesting."""
+    package = package_of(path)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            yield stem
+            yield from (f"{stem}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    package = package_of(path)
+    me = package[1] if len(package) > 1 else path.stem
+    if me == "__init__":  # the top package hands out names lazily
+        return
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "igcnn" and len(parts) > 1 and parts[1] in RANK:
+            assert RANK[parts[1]] <= RANK[me], f"{me} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_framework_and_nothing_unsafe(path):
+    banned = {"torch", "tensorflow", "jax", "mxnet", "pickle", "marshal", "shelve", "scipy"}
+    if path.name == "cifar.py":  # reads the official pickles by a restricted reader
+        banned -= {"pickle"}
+    assert not banned & {name.split(".")[0] for name in imports_of(path)}
+    calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+    names = {f.id for f in calls if isinstance(f, ast.Name)}
+    assert not names & {"eval", "exec", "compile"}
+    methods = {f.attr for f in calls if isinstance(f, ast.Attribute)}
+    assert not methods & {"extractall", "extract"}
+
+
+def test_packages_in_setup_cfg_are_those_on_disk():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = set(config["options"]["packages"].split())
+    on_disk = {".".join(package_of(path)) for path in FILES}
+    assert listed == on_disk
+
+
+def test_every_op_has_its_tests():
+    stems = {path.stem for path in (ROOT / "igcnn" / "kernels").glob("*.py")}
+    stems -= {"__init__", "checks"}
+    tested = {path.stem for path in (ROOT / "tests" / "kernels").glob("test_*.py")}
+    assert {f"test_{stem}" for stem in stems} <= tested
+
+
+def test_public_names_exist_and_are_documented():
+    for name in igcnn.__all__:
+        value = getattr(igcnn, name)
+        assert name == "__version__" or value.__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = igcnn.nothing
+
+
+def test_functions_take_the_arguments_that_users_rely_on():
+    import inspect
+
+    from igcnn import functional
+
+    expected = {
+        "conv2d": "x weight bias stride padding groups",
+        "permute_channels": "x branches",
+        "interleaved_group_conv2d": "x primary secondary stride padding L secondary_groups",
+        "batch_norm": "x gamma beta running_mean running_var training momentum eps",
+        "max_pool2d": "x kernel_size stride padding",
+        "avg_pool2d": "x kernel_size stride padding",
+        "linear": "x weight bias",
+        "cross_entropy": "logits labels",
+    }
+    for name, arguments in expected.items():
+        assert " ".join(inspect.signature(getattr(functional, name)).parameters) == arguments
+
+
+def test_help_needs_neither_numpy_nor_h5py():
+    """What keeps `igcnn --help` fast."""
+    code = (
+        "import sys, runpy\n"
+        "sys.argv = ['igcnn', '--help']\n"
+        "from igcnn.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'h5py', 'rich', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
+
+
+def test_python_in_the_readme_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
