@@ -202,16 +202,8 @@ def _correlate(x: Array, w: Array, offset: Pair, groups: int, y: Array, accumula
             )
             # (Og, rows, OW, N) → (rows, Og, OW, N), as the product has it
             target = y[g * Og : (g + 1) * Og, first : first + rows].transpose(1, 0, 2, 3)
-            start = 0
-            if not accumulate:
-                start = min(2, KW)
-                if KW == 1:
-                    target[...] = product[:rows, 0]
-                else:
-                    left, right = product[:rows, 0, :, :OW], product[:rows, 1, :, 1 : OW + 1]
-                    np.add(left, right, out=target)
-            for b in range(start, KW):
-                target += product[:rows, b, :, b : b + OW]
+            shifted = [product[:rows, b, :, b : b + OW] for b in range(KW)]
+            _sum_into(target, shifted, accumulate)
 
 
 def _correlate_weight(x: Array, gy: Array, offset: Pair, groups: int, gw: Array) -> None:
@@ -237,6 +229,19 @@ def _correlate_weight(x: Array, gy: Array, offset: Pair, groups: int, gw: Array)
             total += np.matmul(left, _matrices(halo, KH)[:rows].transpose(0, 2, 1)).sum(axis=0)
         # (KW, Og, KH, Cg) → (Og, Cg, KH, KW)
         gw[g * Og : (g + 1) * Og] = total.reshape(KW, Og, KH, Cg).transpose(1, 3, 2, 0)
+
+
+def _sum_into(target: Array, terms: list[Array], accumulate: bool) -> None:
+    """Write the sum of the terms into target, or add it there."""
+    if not accumulate:
+        # the first two at once saves a pass over the target
+        if len(terms) == 1:
+            target[...] = terms[0]
+        else:
+            np.add(terms[0], terms[1], out=target)
+        terms = terms[2:]
+    for term in terms:
+        target += term
 
 
 def _rows_per_block(OH: int, bytes_per_row: int) -> int:

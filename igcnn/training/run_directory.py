@@ -1,14 +1,14 @@
 """The folder of one training run and the files in it.
 
-    runs/<dataset>/<net>-L24M2-d20/<YYYYMMDD-HHMMSS>/
-        config.toml     the effective settings: `igcnn train --config` runs them again
-        env.json        versions, device, cores
-        train.log       what was said, with the time
-        metrics.jsonl   one object a log step
-        metrics.csv     one row an epoch
-        curves.svg      loss and accuracy
-        summary.txt     the network, layer by layer
-        checkpoints/    last.h5 and best.h5
+runs/<dataset>/<net>-L24M2-d20/<YYYYMMDD-HHMMSS>/
+    config.toml     the effective settings: `igcnn train --config` runs them again
+    env.json        versions, device, cores
+    train.log       what was said, with the time
+    metrics.jsonl   one object a log step
+    metrics.csv     one row an epoch
+    curves.svg      loss and accuracy
+    summary.txt     the network, layer by layer
+    checkpoints/    last.h5 and best.h5
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ def _csv_line(values: Any) -> str:
 
 
 def _append(path: Path, text: str) -> None:
-    """Add text to a file and bring it to the disk: a checkpoint must not be newer than its rows."""
+    """Add text to a file and bring it to the disk: no checkpoint is newer than its rows."""
     with open(path, "a", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -1,0 +1,1 @@
+"""The command line `igcnn`. Modules here import NumPy and the rest only inside commands."""

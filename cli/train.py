@@ -1,0 +1,272 @@
+"""`igcnn train`: train a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import settings as layers
+
+if TYPE_CHECKING:
+    from igcnn.datasets import Dataset
+    from igcnn.networks import Network
+    from igcnn.training import Checkpoint, Recipe, Result, RunDirectory
+
+# the spellings of the authors' code
+AUTHORS = {
+    "network": "net",
+    "primary-partition": "L",
+    "secondary-partition": "M",
+    "num-epochs": "epochs",
+    "rand-seed": "seed",
+    "log-dir": "out",
+}
+
+
+def authors_spelling(name: str) -> str:
+    """Return the name of an option for a name in the authors' code."""
+    return AUTHORS.get(name, name)
+
+
+@click.command("train", context_settings={"token_normalize_func": authors_spelling})
+@click.option("--net", help="Network family.  [default: resnet_igc]")
+@click.option("--depth", metavar="N", help="Layers with weights.  [default: 20]")
+@click.option("--L", "L", metavar="N", help="Primary partitions.  [default: 24, regular: 16]")
+@click.option("--M", "M", metavar="N", help="Channels of each.  [default: 2, regular: 1]")
+@click.option("--dataset", help="digits, cifar10, cifar100 or svhn.  [default: digits]")
+@click.option("--data-dir", metavar="DIR", help="Folder with the data set's files.")
+@click.option("--preset", help="Recipe: paper or digits.  [default: the data set's]")
+@click.option("--epochs", metavar="N", help="Passes over the images.  [default: the preset's]")
+@click.option("--batch-size", metavar="N", help="Images of one update.  [default: 64]")
+@click.option("--lr", metavar="X", help="First learning rate.  [default: 0.1]")
+@click.option(
+    "--lr-steps",
+    metavar="N,N,…",
+    help="Epochs after which the rate falls, or none.  [default: 1/2, 3/4, 7/8 of all]",
+)
+@click.option("--lr-factor", metavar="X", help="What a step multiplies it by.  [default: 0.1]")
+@click.option("--momentum", metavar="X", help="Of SGD.  [default: 0.9]")
+@click.option("--weight-decay", metavar="X", help="On every parameter.  [default: 0.0001]")
+@click.option("--seed", metavar="N", help="Of weights, order, augmentation.  [default: 0]")
+@click.option("--device", help="auto or cpu.  [default: auto]")
+@click.option("--out", metavar="DIR", help="Run directory.  [default: runs/DATASET/NET/TIME]")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="auto",
+    metavar="[auto|PATH]",
+    help="Go on with a run: its folder or checkpoint, auto for the newest of this network.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the run that is in --out.")
+@click.option("--max-steps", metavar="N", help="Stop after so many updates in total.")
+@click.option("--log-interval", metavar="N", help="Updates of a log step.  [default: 20]")
+@click.option("--checkpoint-epochs", metavar="N", help="Epochs between saves.  [default: 1]")
+@click.option("--progress", help="auto, rich, plain or none.  [default: auto]")
+@click.option("--config", metavar="FILE", help="TOML file of settings, such as a config.toml.")
+@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting.")
+@click.option("--gpus", hidden=True)
+def train_command(
+    out: str | None,
+    resume: str | None,
+    overwrite: bool,
+    config: str | None,
+    assignments: tuple[str, ...],
+    gpus: str | None,
+    **flags: str | None,
+) -> None:
+    """Train a network and keep everything in a run directory.
+
+    Networks: plain, resnet, plain_igc, resnet_igc for 32×32 images; resnet_imgnet_d18,
+    resnet_igc_imgnet_d18 for 224×224.
+
+    \b
+    igcnn train --net resnet_igc --L 24 --M 2 --dataset digits
+    igcnn train --net plain_igc --depth 38 --dataset cifar10 --data-dir ~/data
+    igcnn train --net plain --epochs 10 --lr 0.05 --out runs/try --set fusion=learned
+    igcnn train --resume runs/try
+
+    A setting is taken from the first of: --set, flags, environment (IGCNN_LR=0.05), --config,
+    preset, default. Ctrl-C finishes the step and saves; --resume goes on from there to the same
+    weights as without the stop.
+    """
+    if gpus is not None:
+        click.echo(f"igcnn: --gpus {gpus}: this version trains on the CPU", err=True)
+    _train(flags, assignments, config, out, resume, overwrite)
+
+
+def _train(
+    flags: dict[str, str | None],
+    assignments: tuple[str, ...],
+    config: str | None,
+    out: str | None,
+    resume: str | None,
+    overwrite: bool,
+) -> None:
+    from igcnn.backend import keep_memory, resolve_device
+    from igcnn.datasets import load_dataset
+    from igcnn.training import Recipe, Trainer, load_checkpoint
+    from igcnn.training.progress import make_progress
+
+    settings = layers.collect(flags, assignments, config)
+    run, source = _choose_run(settings, out, resume, overwrite)
+    if source is not None:
+        # max_steps ended the session before; this one has its own
+        before = {k: v for k, v in run.read_config().items() if k != "max_steps"}
+        settings = layers.collect(flags, assignments, config, before)
+    device = resolve_device(settings["device"])
+    progress = make_progress(settings["progress"])
+    recipe = Recipe(**{k: settings[k] for k in layers.RECIPE if settings[k] is not None})
+    checkpoint = load_checkpoint(source) if source else None
+    dataset = load_dataset(settings["dataset"], settings["data_dir"])
+    network = _build(settings, len(dataset.classes))
+    keep_memory()
+    trainer = Trainer(
+        network,
+        dataset,
+        recipe,
+        run,
+        seed=settings["seed"],
+        log_interval=settings["log_interval"],
+        checkpoint_epochs=settings["checkpoint_epochs"],
+        max_steps=settings["max_steps"],
+        progress=progress,
+    )
+    run.create(overwrite)
+    if checkpoint:
+        trainer.resume(checkpoint)
+    _write_run(run, settings, network, recipe, device)
+    for line in _describe(network, dataset, recipe, run, checkpoint):
+        click.echo(line)
+        run.log(line)
+    try:
+        result = trainer.run()
+    except KeyboardInterrupt:
+        click.echo(f"go on with: igcnn train --resume {run.path}", err=True)
+        raise
+    for line in _report(result, run, settings):
+        click.echo(line)
+        run.log(line)
+
+
+def _choose_run(
+    settings: dict[str, Any], out: str | None, resume: str | None, overwrite: bool
+) -> tuple[RunDirectory, Path | None]:
+    """Return the run directory and the checkpoint to go on from, None for a new run."""
+    from igcnn.errors import CheckpointError, ConfigError
+    from igcnn.training import RunDirectory
+    from igcnn.training.run_directory import default_folder, new_run, newest_run
+
+    if resume and overwrite:
+        raise ConfigError("--resume goes on with a run and --overwrite deletes it; give one")
+    if resume not in (None, "auto"):
+        if out:
+            raise ConfigError("--resume PATH goes on in the run's own folder; leave out --out")
+        path = Path(resume)
+        if path.is_dir():
+            run = RunDirectory(path)
+            return run, run.last
+        if path.is_file() and path.absolute().parent.name != "checkpoints":
+            raise ConfigError(
+                f"{path} does not lie in the checkpoints folder of a run, where --resume finds "
+                "its settings; give the folder of the run"
+            )
+        if not path.is_file():
+            raise CheckpointError(f"there is no checkpoint {path}; give one, or a run's folder")
+        return RunDirectory(path.parent.parent), path
+    if out:
+        run = RunDirectory(out)
+        if resume and run.last.is_file():
+            return run, run.last
+        if not overwrite:
+            run.refuse_if_used()
+        return run, None
+    network = _build(settings, None)
+    folder = default_folder(Path("runs"), settings["dataset"], network.settings)
+    newest = newest_run(folder) if resume else None
+    if newest:
+        return newest, newest.last
+    if resume:
+        click.echo(f"igcnn: no run to resume in {folder}; starting a new one", err=True)
+    return new_run(folder), None
+
+
+def _build(settings: dict[str, Any], num_classes: int | None) -> Network:
+    from igcnn.networks import build_network
+
+    given = {k: settings[k] for k in layers.NETWORK if settings[k] is not None}
+    return build_network(**given, num_classes=num_classes)
+
+
+def _write_run(
+    run: RunDirectory,
+    settings: dict[str, Any],
+    network: Network,
+    recipe: Recipe,
+    device: str,
+) -> None:
+    """Write config.toml with every setting as it is in force, and env.json."""
+    from dataclasses import asdict
+
+    effective = settings | {k: v for k, v in network.settings.items() if k in layers.SETTINGS}
+    effective |= asdict(recipe)
+    del effective["progress"]  # of the terminal, not of the run
+    if settings["data_dir"]:
+        effective["data_dir"] = str(Path(settings["data_dir"]).absolute())
+    run.write_config(effective)
+    run.write_environment(device)
+
+
+def _describe(
+    network: Network,
+    dataset: Dataset,
+    recipe: Recipe,
+    run: RunDirectory,
+    checkpoint: Checkpoint | None,
+) -> list[str]:
+    """Write summary.txt and return what there is to say before the first step."""
+    from igcnn.inspection import summarize
+
+    height, width = dataset.train.images.shape[2:]
+    summary = summarize(network, (3, height, width))
+    run.write_summary(summary.to_text())
+    s = network.settings
+    steps = ", ".join(map(str, recipe.lr_steps or ())) or "none"
+    lines = [
+        f"network     {s['net']}, depth {s['depth']}, L {s['L']}, M {s['M']}: "
+        f"{summary.params:,} parameters, {summary.macs:,} multiply-adds an image",
+        f"data set    {dataset.name}: {len(dataset.train.labels):,} training and "
+        f"{len(dataset.test.labels):,} test images of {height}×{width} in "
+        f"{len(dataset.classes)} classes",
+        f"recipe      {recipe.epochs} epochs in batches of {recipe.batch_size}, lr "
+        f"{recipe.lr:g} (×{recipe.lr_factor:g} after epochs: {steps}), momentum "
+        f"{recipe.momentum:g}, weight decay {recipe.weight_decay:g}",
+        f"run folder  {run.path}",
+    ]
+    if checkpoint:
+        lines.append(f"resumed     after step {checkpoint.progress['step']}")
+    return lines
+
+
+def _report(result: Result, run: RunDirectory, settings: dict[str, Any]) -> list[str]:
+    """Return what there is to say after the last step."""
+    from igcnn.training.progress import duration
+
+    last = result.evaluation
+    lines = [
+        f"last        test top-1 {last.top1:.2f} %, top-5 {last.top5:.2f} %, loss "
+        f"{last.loss:.4f} after step {result.step}, {duration(result.seconds)}"
+    ]
+    checkpoint = run.last
+    if result.best_epoch:
+        checkpoint = run.best
+        lines.insert(
+            0, f"best        test top-1 {result.best_top1:.2f} % after epoch {result.best_epoch}"
+        )
+    data_dir = f" --data-dir {settings['data_dir']}" if settings["data_dir"] else ""
+    return [
+        *lines,
+        f"files       {run.path}: metrics.csv, curves.svg, checkpoints/",
+        f"next        igcnn eval {checkpoint} --dataset {settings['dataset']}{data_dir}",
+    ]

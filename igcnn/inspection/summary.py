@@ -1,0 +1,154 @@
+"""Parameters and multiply-adds of a network, layer by layer and in total."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor, no_grad
+from ..layers import Layer, forward_hook
+
+RULE = "1 multiply-add = one multiplication and one addition; convolution and fully connected only"
+KINDS = ("conv", "bn", "fc")
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer.
+
+    Attributes:
+        name: full name within the network.
+        type: name of the layer's class.
+        output: shape of the output for one image, without the batch axis.
+        params: number of parameters.
+        kind: "conv", "bn" or "fc", the kind that the parameters are counted as, else "".
+        macs: multiply-adds for one image.
+    """
+
+    name: str
+    type: str
+    output: tuple[int, ...]
+    params: int
+    kind: str
+    macs: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A network: its layers in the order of execution, and totals.
+
+    Attributes:
+        layers: those that have no layers below them.
+        image_shape: shape of the image that the multiply-adds are for, (3, H, W).
+        params: number of all parameters.
+    """
+
+    layers: tuple[LayerSummary, ...]
+    image_shape: tuple[int, int, int]
+    params: int
+
+    def params_of(self, kind: str) -> int:
+        """Return the number of parameters of the layers of a kind: "conv", "bn" or "fc"."""
+        return sum(layer.params for layer in self.layers if layer.kind == kind)
+
+    @property
+    def macs_conv(self) -> int:
+        """Multiply-adds of the convolutions for one image."""
+        return sum(layer.macs for layer in self.layers if layer.kind == "conv")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds for one image."""
+        return sum(layer.macs for layer in self.layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return params, params_conv, params_bn, params_fc, macs_conv, macs and layers."""
+        totals = {f"params_{kind}": self.params_of(kind) for kind in KINDS}
+        return {
+            "params": self.params,
+            **totals,
+            "macs_conv": self.macs_conv,
+            "macs": self.macs,
+            "image_shape": list(self.image_shape),
+            "layers": [asdict(layer) for layer in self.layers],
+        }
+
+    def to_text(self) -> str:
+        """Return a table, the totals and the rule of counting."""
+        heads = ("layer", "type", "output", "params", "multiply-adds")
+        rows = [
+            (
+                layer.name,
+                layer.type,
+                "×".join(map(str, layer.output)),
+                f"{layer.params:,}",
+                f"{layer.macs:,}",
+            )
+            for layer in self.layers
+        ]
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        aligns = "<<<>>"
+
+        def line(cells: tuple[str, ...]) -> str:
+            parts = zip(cells, aligns, widths, strict=True)
+            return "  ".join(f"{cell:{align}{width}}" for cell, align, width in parts).rstrip()
+
+        conv, bn, fc = (self.params_of(kind) for kind in KINDS)
+        image = "×".join(map(str, self.image_shape))
+        return "\n".join(
+            [
+                line(heads),
+                line(tuple("-" * width for width in widths)),
+                *map(line, rows),
+                "",
+                f"parameters     {self.params:,} (convolution {conv:,}, batch norm {bn:,}, "
+                f"fully connected {fc:,})",
+                f"multiply-adds  {self.macs:,} for one {image} image (convolution "
+                f"{self.macs_conv:,})",
+                f"rule           {RULE}",
+            ]
+        )
+
+
+def summarize(network: Layer, image_shape: tuple[int, int, int]) -> Summary:
+    """Return what a network is made of, by sending one black image through it.
+
+    The network's mode is restored, its running statistics are not touched, and nothing is
+    recorded.
+
+    Args:
+        network: takes images, (N, 3, H, W).
+        image_shape: (3, H, W).
+
+    Raises:
+        ShapeError: the image is too small for the network.
+    """
+    layers: list[LayerSummary] = []
+
+    def record(layer: Layer, name: str, x: Tensor, y: Tensor) -> None:
+        # a batch of one image: its multiply-adds are the layer's
+        layers.append(
+            LayerSummary(
+                name=name,
+                type=type(layer).__name__,
+                output=y.shape[1:],
+                params=_count(layer),
+                kind=layer.kind,
+                macs=layer.macs(x.shape, y.shape),
+            )
+        )
+
+    training = network.training
+    network.eval()
+    try:
+        with no_grad(), forward_hook(record):
+            network(np.zeros((1, *image_shape), np.float32))
+    finally:
+        network.train(training)
+    return Summary(tuple(layers), image_shape, _count(network))
+
+
+def _count(layer: Layer) -> int:
+    return sum(tensor.size for _, tensor in layer.named_parameters())

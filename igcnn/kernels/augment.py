@@ -1,0 +1,46 @@
+"""From stored bytes to the network's input: pad, crop, mirror, normalise.
+
+    x[n, c, i, j] = (pixel − mean[c]) / std[c]
+
+where the pixel is that of the image padded with the rounded mean colour (so that the border is
+nearly 0 afterwards), at (i + top[n], j + left[n]), columns reversed where mirror[n].
+"""
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def crop_and_mirror(images: Array, pad: int, fill: Array, offsets: Array, mirror: Array) -> Array:
+    """Return the augmented images as bytes, (N, C, H, W).
+
+    Args:
+        images: uint8, (N, C, H, W).
+        pad: pixels added on each side.
+        fill: their colour, uint8, (C,).
+        offsets: top and left of each crop in the padded image, from 0 to 2·pad, (N, 2).
+        mirror: which images to mirror, bool, (N,).
+    """
+    N, C, H, W = images.shape
+    padded = np.empty((N, C, H + 2 * pad, W + 2 * pad), np.uint8)
+    padded[...] = fill[:, None, None]
+    padded[:, :, pad : pad + H, pad : pad + W] = images
+    # (N, C, 2·pad + 1, 2·pad + 1, H, W): every crop of every image, without a copy
+    crops = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=(2, 3))
+    chosen = crops[np.arange(N), :, offsets[:, 0], offsets[:, 1]]
+    chosen[mirror] = chosen[mirror, :, :, ::-1]
+    return chosen
+
+
+def normalise(images: Array, mean: Array, std: Array) -> Array:
+    """Return (pixel − mean)/std, float32, (N, C, H, W), the batch innermost in memory.
+
+    Args:
+        images: uint8, (N, C, H, W).
+        mean: float32, (C,), in units of the pixels, 0 to 255.
+        std: likewise.
+    """
+    planes = np.ascontiguousarray(images.transpose(1, 2, 3, 0))  # (C, H, W, N)
+    x = np.subtract(planes, mean[:, None, None, None], dtype=np.float32)
+    x /= std[:, None, None, None]
+    return x.transpose(3, 0, 1, 2)

@@ -1,0 +1,329 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..backend import single_threaded_blas
+from ..datasets import Dataset, Loader
+from ..errors import CheckpointError, ConfigError, DivergedError
+from ..networks import Network
+from ..optim import SGD
+from .checkpoint import Checkpoint, Preprocessing, save_checkpoint
+from .evaluate import evaluate
+from .interrupt import Interrupt
+from .metrics import Evaluation, Sums
+from .progress import Progress
+from .recipe import Recipe
+from .run_directory import RunDirectory
+from .state import TrainingState
+from .step import GradientStep, TapeStep
+
+Array = np.ndarray
+
+# what the order and the pixels of the batches depend on
+FIXED = ("dataset", "images", "seed", "batch_size")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        evaluation: of the last weights on the test images.
+        best_top1: best test accuracy after a whole epoch, in percent; negative if there was none.
+        best_epoch: the epoch (from 1) after which it was reached.
+        step: updates done.
+        seconds: duration, earlier sessions included.
+    """
+
+    evaluation: Evaluation
+    best_top1: float
+    best_epoch: int
+    step: int
+    seconds: float
+
+
+class Trainer:
+    """Trains a network on a data set and keeps the record in a run directory.
+
+    The weights after a number of steps depend on the network's initial weights, the recipe and
+    the seed alone: not on the threads of BLAS, nor on whether the run was stopped and resumed.
+
+    Args:
+        network: what to train; its number of classes must be the data set's.
+        dataset: training and test images.
+        recipe: how to train.
+        run: where checkpoints, metrics and log go; must have been created.
+        seed: of the order and augmentation of the images.
+        log_interval: updates from one row of metrics.jsonl to the next.
+        checkpoint_epochs: epochs from one last.h5 to the next; the end of the run counts too.
+        max_steps: updates after which to stop, earlier sessions included; None for no limit.
+        progress: what to show; nothing by default.
+        step: how to compute loss and gradients; by default on the tape.
+
+    Raises:
+        ConfigError: an interval or max_steps below 1, or classes that do not match.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        dataset: Dataset,
+        recipe: Recipe,
+        run: RunDirectory,
+        *,
+        seed: int = 0,
+        log_interval: int = 20,
+        checkpoint_epochs: int = 1,
+        max_steps: int | None = None,
+        progress: Progress | None = None,
+        step: GradientStep | None = None,
+    ) -> None:
+        for name, value in (
+            ("log_interval", log_interval),
+            ("checkpoint_epochs", checkpoint_epochs),
+            ("max_steps", max_steps),
+        ):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, not {value}")
+        if network.settings["num_classes"] != len(dataset.classes):
+            raise ConfigError(
+                f"the network has {network.settings['num_classes']} classes, but {dataset.name} "
+                f"{len(dataset.classes)}; build it with num_classes = {len(dataset.classes)}"
+            )
+        self.network = network
+        self.dataset = dataset
+        self.recipe = recipe
+        self.run_directory = run
+        self.seed = seed
+        self.log_interval = log_interval
+        self.checkpoint_epochs = checkpoint_epochs
+        self.progress = progress or Progress()
+        self.gradient_step = step or TapeStep(network)
+        self.state = TrainingState()
+        self.loader = Loader(
+            dataset.train,
+            batch_size=recipe.batch_size,
+            mean=dataset.mean,
+            std=dataset.std,
+            augmentation=dataset.augmentation,
+            seed=seed,
+        )
+        self.updates_per_epoch = len(self.loader)
+        self.total = recipe.epochs * self.updates_per_epoch
+        if max_steps is not None:
+            self.total = min(self.total, max_steps)
+        self.schedule = recipe.schedule(len(dataset.train.labels))
+        self.optimizer = SGD(
+            network.named_parameters(), recipe.lr, recipe.momentum, recipe.weight_decay
+        )
+        self._interrupt = Interrupt()
+        self._began = time.perf_counter()
+        self._evaluation: Evaluation | None = None
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint: the run then ends as if it had never stopped.
+
+        Rows of the metrics that are newer than the checkpoint are removed.
+
+        Raises:
+            CheckpointError: it is of another network, or not of a training run.
+            ConfigError: it was trained on other images, in other batches or with another seed.
+        """
+        if checkpoint.network != self.network.settings:
+            raise CheckpointError(
+                f"the checkpoint is of the network {checkpoint.network}, not of "
+                f"{self.network.settings}; resume with the same network"
+            )
+        settings = self._training_settings()
+        for name in FIXED:
+            before = checkpoint.training.get(name)
+            if before != settings[name]:
+                raise ConfigError(
+                    f"the run to resume has {name} = {before}, not {settings[name]}; resume "
+                    "with the same value or start a new run"
+                )
+        state = TrainingState.from_json(checkpoint.progress)
+        self.network.load_state_dict(checkpoint.state)
+        checkpoint.restore(self.optimizer)
+        self.state = state
+        self.run_directory.cut_after(state.step)
+
+    def run(self) -> Result:
+        """Train to the end of the recipe, or to max_steps.
+
+        Raises:
+            DivergedError: the loss became NaN or infinite; last.h5 is from before.
+            KeyboardInterrupt: Ctrl-C; last.h5 is of the step that was under way.
+            CheckpointError: a checkpoint cannot be written.
+        """
+        self._began = time.perf_counter() - self.state.seconds
+        self.network.train()
+        overflow = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+        self.progress.start(self.state.step, self.total, self.updates_per_epoch)
+        try:
+            with single_threaded_blas(), overflow, self._interrupt:
+                if self.state.step == 0:
+                    self._save_last()  # shows that there is room, and is there if step 2 diverges
+                return self._run()
+        finally:
+            self.progress.close()
+
+    def _run(self) -> Result:
+        state = self.state
+        while True:
+            if state.step // self.updates_per_epoch > state.epochs:
+                self._finish_epoch()
+            if state.step >= self.total:
+                break
+            self._train_epoch()
+        if state.step % self.updates_per_epoch:
+            self._save_last()
+        if self._evaluation is None:
+            self._evaluation = self._evaluate()
+        return Result(
+            self._evaluation,
+            state.best_top1,
+            state.best_epoch,
+            state.step,
+            self._seconds(),
+        )
+
+    def _train_epoch(self) -> None:
+        """Train to the end of the epoch, or of the run if that is earlier."""
+        epoch, position = divmod(self.state.step, self.updates_per_epoch)
+        began = time.perf_counter()
+        for x, labels in self.loader.epoch(epoch, start=position):
+            self._update(x, labels, began)
+            self._stop_if_asked()
+            if self.state.step >= self.total:
+                break
+            began = time.perf_counter()
+
+    def _update(self, x: Array, labels: Array, began: float) -> None:
+        state = self.state
+        loss, correct = self.gradient_step(x, labels)
+        self.optimizer.lr = self.schedule.lr_at(state.step + 1)
+        if not math.isfinite(loss):
+            raise self._diverged("training loss", loss)
+        self.optimizer.step()
+        self._evaluation = None
+        state.step += 1
+        seconds = time.perf_counter() - began
+        for sums in (state.interval, state.epoch):
+            sums.add(len(labels), loss, correct, seconds)
+        row = self._row()
+        self.progress.update(row)
+        if state.step % self.log_interval == 0:
+            self.run_directory.append_step(row)
+            self.progress.log(row)
+            state.interval = Sums()
+
+    def _row(self) -> dict[str, float]:
+        sums = self.state.interval
+        return {
+            "step": self.state.step,
+            "epoch": (self.state.step - 1) // self.updates_per_epoch + 1,
+            "loss": sums.mean_loss,
+            "top1": sums.top1,
+            "lr": self.optimizer.lr,
+            "images_per_second": round(sums.images_per_second, 2),
+            "seconds": round(self._seconds(), 3),
+        }
+
+    def _finish_epoch(self) -> None:
+        """Evaluate, record the epoch, save."""
+        state = self.state
+        evaluation = self._evaluation = self._evaluate()
+        if not math.isfinite(evaluation.loss):
+            raise self._diverged("test loss", evaluation.loss)
+        state.epochs += 1
+        self.run_directory.append_epoch(
+            {
+                "epoch": state.epochs,
+                "step": state.step,
+                "train_loss": state.epoch.mean_loss,
+                "train_top1": state.epoch.top1,
+                "test_loss": evaluation.loss,
+                "test_top1": evaluation.top1,
+                "test_top5": evaluation.top5,
+                "lr": self.schedule.lr_at(state.step),
+                "seconds": round(self._seconds(), 3),
+            }
+        )
+        improved = evaluation.top1 > state.best_top1
+        if improved:
+            state.best_top1, state.best_epoch = evaluation.top1, state.epochs
+        self._say(
+            f"epoch {state.epochs}/{self.recipe.epochs} done: training loss "
+            f"{state.epoch.mean_loss:.4f}, top-1 {state.epoch.top1:.2f} %; test loss "
+            f"{evaluation.loss:.4f}, top-1 {evaluation.top1:.2f} %, top-5 {evaluation.top5:.2f} %"
+            f"{' (best)' if improved else ''}"
+        )
+        state.epoch = Sums()
+        if improved:
+            self._save(best=True)
+        if state.epochs % self.checkpoint_epochs == 0 or state.step >= self.total:
+            self._save_last()
+
+    def _evaluate(self) -> Evaluation:
+        dataset = self.dataset
+        return evaluate(
+            self.network,
+            dataset.test,
+            mean=dataset.mean,
+            std=dataset.std,
+            check=self._stop_if_asked,
+        )
+
+    def _stop_if_asked(self) -> None:
+        if not self._interrupt.requested:
+            return
+        self._save_last()
+        self._say(f"interrupted: step {self.state.step} is saved in {self.run_directory.last}")
+        raise KeyboardInterrupt
+
+    def _diverged(self, what: str, value: float) -> DivergedError:
+        step = self.state.step
+        error = DivergedError(
+            f"the {what} became {value} after step {step} (lr {self.optimizer.lr:g}); "
+            f"{self.run_directory.last} holds the last good weights; try a lower --lr"
+        )
+        self.run_directory.log(f"diverged: {error}")
+        return error
+
+    def _save_last(self) -> None:
+        self._save(best=False)
+
+    def _save(self, best: bool) -> None:
+        dataset = self.dataset
+        self.state.seconds = self._seconds()
+        save_checkpoint(
+            self.run_directory.best if best else self.run_directory.last,
+            self.network,
+            self.optimizer,
+            preprocessing=Preprocessing(dataset.name, dataset.classes, dataset.mean, dataset.std),
+            training=self._training_settings(),
+            progress=self.state.to_json(),
+        )
+
+    def _training_settings(self) -> dict[str, Any]:
+        return {
+            "dataset": self.dataset.name,
+            "images": len(self.dataset.train.labels),
+            "seed": self.seed,
+            **asdict(self.recipe),
+        }
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+    def _say(self, text: str) -> None:
+        self.run_directory.log(text)
+        self.progress.message(text)
