@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # nobody reads the output: keep the interpreter from writing to it once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        return fail(error, f"{error}; what was saved before is untouched", 1)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         return fail(error, f"{reason} (internal error; IGCNN_DEBUG=1 shows the traceback)", 1)

@@ -24,6 +24,14 @@ def integer(value: object) -> int:
     raise ValueError
 
 
+def natural(value: object) -> int:
+    """Return a value as an integer from 0 up."""
+    result = integer(value)
+    if result < 0:
+        raise ValueError
+    return result
+
+
 def number(value: object) -> float:
     """Return a value as a floating-point number."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
@@ -49,6 +57,7 @@ def integers(value: object) -> list[int]:
 
 WHAT = {
     integer: "an integer",
+    natural: "an integer from 0 up",
     number: "a number",
     text: "a text",
     integers: "integers separated by commas",
@@ -72,7 +81,7 @@ SETTINGS: dict[str, tuple[Callable[[object], Any], Any]] = {
     "lr_factor": (number, None),
     "momentum": (number, None),
     "weight_decay": (number, None),
-    "seed": (integer, 0),
+    "seed": (natural, 0),
     "device": (text, "auto"),
     "max_steps": (integer, None),
     "log_interval": (integer, 20),

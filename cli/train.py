@@ -133,21 +133,20 @@ def _train(
         max_steps=settings["max_steps"],
         progress=progress,
     )
-    run.create(overwrite)
+    # a run that was killed before its first checkpoint has nothing to go on from
+    run.create(overwrite or (resume is not None and source is None))
     if checkpoint:
         trainer.resume(checkpoint)
     _write_run(run, settings, network, recipe, device)
     for line in _describe(network, dataset, recipe, run, checkpoint):
-        click.echo(line)
-        run.log(line)
+        _say(run, line)
     try:
         result = trainer.run()
     except KeyboardInterrupt:
         click.echo(f"go on with: igcnn train --resume {run.path}", err=True)
         raise
     for line in _report(result, run, settings):
-        click.echo(line)
-        run.log(line)
+        _say(run, line)
 
 
 def _choose_run(
@@ -179,7 +178,7 @@ def _choose_run(
         run = RunDirectory(out)
         if resume and run.last.is_file():
             return run, run.last
-        if not overwrite:
+        if not overwrite and not (resume and run.is_run()):
             run.refuse_if_used()
         return run, None
     network = _build(settings, None)
@@ -239,7 +238,7 @@ def _describe(
         f"data set    {dataset.name}: {len(dataset.train.labels):,} training and "
         f"{len(dataset.test.labels):,} test images of {height}×{width} in "
         f"{len(dataset.classes)} classes",
-        f"recipe      {recipe.epochs} epochs in batches of {recipe.batch_size}, lr "
+        f"recipe      epochs {recipe.epochs}, batch size {recipe.batch_size}, lr "
         f"{recipe.lr:g} (×{recipe.lr_factor:g} after epochs: {steps}), momentum "
         f"{recipe.momentum:g}, weight decay {recipe.weight_decay:g}",
         f"run folder  {run.path}",
@@ -270,3 +269,12 @@ def _report(result: Result, run: RunDirectory, settings: dict[str, Any]) -> list
         f"files       {run.path}: metrics.csv, curves.svg, checkpoints/",
         f"next        igcnn eval {checkpoint} --dataset {settings['dataset']}{data_dir}",
     ]
+
+
+def _say(run: RunDirectory, line: str) -> None:
+    """Log a line and print it; a reader of stdout who went away does not end a run."""
+    run.log(line)
+    try:
+        click.echo(line)
+    except OSError:
+        return

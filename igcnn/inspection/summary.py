@@ -144,10 +144,14 @@ def summarize(network: Layer, image_shape: tuple[int, int, int]) -> Summary:
     network.eval()
     try:
         with no_grad(), forward_hook(record):
-            network(np.zeros((1, *image_shape), np.float32))
+            network(np.zeros((1, *image_shape), _dtype(network)))
     finally:
         network.train(training)
     return Summary(tuple(layers), image_shape, _count(network))
+
+
+def _dtype(network: Layer) -> np.dtype:
+    return next((tensor.dtype for tensor in network.parameters()), np.dtype(np.float32))
 
 
 def _count(layer: Layer) -> int:

@@ -102,38 +102,37 @@ class PlainProgress(Progress):
 
 
 class RichProgress(Progress):
-    """A bar for the run, with the figures below it; messages scroll above."""
+    """A bar for the run with the figures below it; messages scroll above."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def start(self, step: int, total: int, updates_per_epoch: int) -> None:
-        """Draw the bar."""
-        from rich import progress
+        """Make room for the bar."""
         from rich.console import Console
+        from rich.live import Live
 
         super().start(step, total, updates_per_epoch)
-        self.bar = progress.Progress(
-            progress.BarColumn(bar_width=None),
-            progress.TaskProgressColumn(),
-            progress.TextColumn("{task.description}"),
-            console=Console(file=self.stream, highlight=False),
-            expand=True,
-        )
-        self.task = self.bar.add_task("starting", total=total, completed=step)
-        self.bar.start()
+        console = Console(file=self.stream, highlight=False)
+        self.live = Live(console=console, refresh_per_second=5)
+        self.live.start()
 
     def update(self, row: Mapping[str, float]) -> None:
         """Move the bar."""
-        self.bar.update(self.task, completed=row["step"], description=self.describe(row))
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        bar = ProgressBar(total=self.total, completed=row["step"])
+        self.live.update(Group(bar, Text(self.describe(row))))
 
     def message(self, text: str) -> None:
         """Print the text above the bar."""
-        self.bar.console.print(text, markup=False)
+        self.live.console.print(text, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Leave the bar as it is."""
-        self.bar.stop()
+        self.live.stop()
 
 
 def duration(seconds: float) -> str:

@@ -64,6 +64,10 @@ class RunDirectory:
         """Where the checkpoint with the best test accuracy is."""
         return self.path / "checkpoints" / "best.h5"
 
+    def is_run(self) -> bool:
+        """Return whether a run was begun in the folder."""
+        return (self.path / "config.toml").is_file()
+
     def refuse_if_used(self) -> None:
         """Raise unless the folder is empty or absent.
 

@@ -261,7 +261,7 @@ class Trainer:
         if improved:
             state.best_top1, state.best_epoch = evaluation.top1, state.epochs
         self._say(
-            f"epoch {state.epochs}/{self.recipe.epochs} done: training loss "
+            f"epoch {state.epochs}/{-(-self.total // self.updates_per_epoch)} done: training loss "
             f"{state.epoch.mean_loss:.4f}, top-1 {state.epoch.top1:.2f} %; test loss "
             f"{evaluation.loss:.4f}, top-1 {evaluation.top1:.2f} %, top-5 {evaluation.top5:.2f} %"
             f"{' (best)' if improved else ''}"
