@@ -84,8 +84,8 @@ def train_command(
     \b
     igcnn train --net resnet_igc --L 24 --M 2 --dataset digits
     igcnn train --net plain_igc --depth 38 --dataset cifar10 --data-dir ~/data
-    igcnn train --net plain --epochs 10 --lr 0.05 --out runs/try --set fusion=learned
-    igcnn train --resume runs/try
+    igcnn train --net plain_igc --epochs 10 --lr 0.05 --out try --set fusion=summation
+    igcnn train --resume try
 
     A setting is taken from the first of: --set, flags, environment (IGCNN_LR=0.05), --config,
     preset, default. Ctrl-C finishes the step and saves; --resume goes on from there to the same

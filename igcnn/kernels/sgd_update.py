@@ -40,7 +40,7 @@ def sgd_update(
             f"sgd_update: w, g and v have types {w.dtype}, {g.dtype} and {v.dtype}; "
             "they must be equal"
         )
-    step = weight_decay * w
+    step = np.multiply(w, weight_decay, out=np.empty_like(w))
     step += g
     v *= momentum
     v += step

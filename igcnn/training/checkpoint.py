@@ -1,17 +1,17 @@
 """Checkpoints: a network and the state of its training in one HDF5 file.
 
-Layout (format version 1):
+Layout (format version 1), an HDF5 file that any HDF5 reader opens:
 
-    /                attributes  format = "igcnn-checkpoint", format_version, igcnn_version,
-                                 network, preprocessing, training, progress (JSON texts), sha256
+    user block       512 bytes in front: "igcnn-checkpoint", a line feed, the sha256 of all bytes
+                     after the block in hexadecimal, a line feed, zeros
+    /                attributes format_version, igcnn_version and, as JSON texts, network,
+                     preprocessing, training, progress
     /parameters/*    one data set a parameter, under the network's own name for it, in order
     /buffers/*       likewise: the running statistics of batch norm
-    /velocity/*      likewise: the optimizer's velocity, absent without an optimizer
+    /velocity/*      likewise: the optimizer's velocity; empty without an optimizer
 
-sha256 is taken over the JSON texts and, for every data set in order, its path, type, shape and
-bytes. Loading runs no code from the file: there are arrays and JSON in it, nothing else. The
-file's own structures carry HDF5's checksums (superblock version 2), so damage to them is found
-by the HDF5 library before they are followed.
+The checksum is verified before anything else is read, because the HDF5 library can run for ever
+on a file with a few flipped bits. Loading runs no code from the file: it holds arrays and JSON.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-FORMAT = "igcnn-checkpoint"
+MAGIC = b"igcnn-checkpoint\n"
+BLOCK = 512
 VERSION = 1
 TEXTS = ("network", "preprocessing", "training", "progress")
 GROUPS = ("parameters", "buffers", "velocity")
@@ -188,57 +189,52 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}; give the path of an .h5 file")
     try:
-        if not h5py.is_hdf5(path):
+        data = path.read_bytes()
+        if not data.startswith(MAGIC):
             raise CheckpointError(
-                f"{path} is no HDF5 file, or only the beginning of one; use another checkpoint"
+                f"{path} is no checkpoint of igcnn; give an .h5 file that igcnn wrote"
             )
-        with h5py.File(path, "r", locking=False) as file:
+        if data[:BLOCK] != _block(data):
+            raise CheckpointError(
+                f"{path} is damaged or truncated: its checksum does not match its content; "
+                "use another checkpoint"
+            )
+        with h5py.File(io.BytesIO(data), "r") as file:
             return _read(path, file)
     except CheckpointError:
         raise
-    # what the HDF5 library makes of damage: each of these has been seen
+    # a file of the right checksum that igcnn did not write can still be anything
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{path} is damaged or no checkpoint of igcnn ({reason}); use another checkpoint"
-        ) from error
+        raise CheckpointError(f"cannot read {path} ({reason}); use another checkpoint") from error
 
 
 def _encode(texts: dict[str, Any], arrays: dict[str, Array]) -> bytes:
     """Return the bytes of the file. It is made in memory, so that a full disk cannot spoil it."""
     import h5py
 
-    encoded = {name: json.dumps(value, allow_nan=False) for name, value in texts.items()}
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w", libver="v108", track_order=True) as file:
+    with h5py.File(buffer, "w", userblock_size=BLOCK, track_order=True) as file:
         for name in GROUPS:
             file.create_group(name, track_order=True)
         for name, array in arrays.items():
             file.create_dataset(name, data=array)
-        file.attrs["format"] = FORMAT
         file.attrs["format_version"] = VERSION
         file.attrs["igcnn_version"] = __version__
-        for name, text in encoded.items():
-            file.attrs[name] = text
-        file.attrs["sha256"] = _digest(encoded, arrays)
-    return buffer.getvalue()
+        for name, value in texts.items():
+            file.attrs[name] = json.dumps(value, allow_nan=False)
+    data = buffer.getbuffer()
+    data[:BLOCK] = _block(data)
+    return bytes(data)
 
 
-def _digest(texts: dict[str, str], arrays: dict[str, Array]) -> str:
-    digest = hashlib.sha256()
-    for name in TEXTS:
-        digest.update(f"{name}\n{texts[name]}\n".encode())
-    for name, array in arrays.items():
-        digest.update(f"{name}\n{array.dtype.str}\n{array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+def _block(data: bytes | memoryview) -> bytes:
+    """Return the user block that belongs to the bytes after it."""
+    digest = hashlib.sha256(memoryview(data)[BLOCK:]).hexdigest()
+    return (MAGIC + digest.encode() + b"\n").ljust(BLOCK, b"\0")
 
 
 def _read(path: Path, file: h5py.File) -> Checkpoint:
-    if file.attrs.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} is an HDF5 file, but no checkpoint of igcnn; give one that igcnn wrote"
-        )
     version = int(file.attrs["format_version"])
     if version > VERSION:
         raise CheckpointError(
@@ -246,22 +242,16 @@ def _read(path: Path, file: h5py.File) -> Checkpoint:
             "upgrade igcnn"
         )
     size = path.stat().st_size
-    texts = {name: str(file.attrs[name]) for name in TEXTS}
+    values = {name: json.loads(file.attrs[name]) for name in TEXTS}
     arrays = {
-        f"{group}/{name}": _read_array(file[group], name, size)
+        group: {name: _read_array(file[group], name, size) for name in file[group]}
         for group in GROUPS
-        for name in file[group]
     }
-    if _digest(texts, arrays) != file.attrs["sha256"]:
-        raise CheckpointError(
-            f"{path} is damaged: its content does not match its checksum; use another checkpoint"
-        )
-    values = {name: json.loads(text) for name, text in texts.items()}
     preprocessing = values["preprocessing"]
     return Checkpoint(
         network=values["network"],
         preprocessing=_preprocessing(preprocessing) if preprocessing else None,
-        **{group: _of_group(group, arrays) for group in GROUPS},
+        **arrays,
         training=values["training"],
         progress=values["progress"],
         format_version=version,
@@ -286,11 +276,6 @@ def _read_array(group: h5py.Group, name: str, file_size: int) -> Array:
     if not plain or dataset.dtype.kind != "f" or dataset.nbytes > file_size:
         raise ValueError(f"{group.name}/{name} is no plain array of numbers in this file")
     return dataset[()]
-
-
-def _of_group(group: str, arrays: dict[str, Array]) -> dict[str, Array]:
-    prefix = f"{group}/"
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
 def _preprocessing(values: dict[str, Any]) -> Preprocessing:

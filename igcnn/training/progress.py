@@ -119,12 +119,14 @@ class RichProgress(Progress):
 
     def update(self, row: Mapping[str, float]) -> None:
         """Move the bar."""
-        from rich.console import Group
         from rich.progress_bar import ProgressBar
+        from rich.table import Table
         from rich.text import Text
 
-        bar = ProgressBar(total=self.total, completed=row["step"])
-        self.live.update(Group(bar, Text(self.describe(row))))
+        lines = Table.grid(expand=True)
+        lines.add_row(ProgressBar(total=self.total, completed=row["step"]))
+        lines.add_row(Text(self.describe(row)))
+        self.live.update(lines)
 
     def message(self, text: str) -> None:
         """Print the text above the bar."""

@@ -1,0 +1,120 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from igcnn.cli import main as module
+from igcnn.errors import IgcnnError
+from igcnn.networks import NETWORKS
+from igcnn.version import __version__
+
+
+def test_help_and_version(igcnn):
+    for arguments in ((), ("--help",), ("-h",)):
+        code, out, _ = igcnn(*arguments)
+        assert code == 0
+        assert "igcnn train --net resnet_igc" in out
+    assert igcnn("--version")[:2] == (0, f"igcnn, version {__version__}\n")
+
+
+def test_help_names_every_network(igcnn):
+    for command in ("train", "summary"):
+        _, out, _ = igcnn(command, "--help")
+        words = out.replace(",", " ").replace(";", " ").split()
+        assert set(NETWORKS) <= set(words)
+
+
+def test_help_is_quick_and_imports_nothing_heavy(start):
+    process = start("--help")
+    assert process.wait(20) == 0
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import igcnn; "
+        "igcnn.__path__.append(sys.argv[1]); import igcnn.cli.main; "
+        "print(sorted({'numpy', 'rich', 'h5py', 'PIL'} & set(sys.modules)))"
+    )
+    root = module.__file__.rsplit("/cli/", 1)[0]
+    began = time.perf_counter()
+    result = subprocess.run(
+        [sys.executable, "-c", code, root], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
+    assert time.perf_counter() - began < 2  # 0.06 s on a quiet machine
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nonsense",), ("train", "--depht", "8"), ("eval",), ("summary", "--depth", "x")],
+)
+def test_usage(refused, arguments):
+    refused(2, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MemoryError(), 4),
+        (ZeroDivisionError("x"), 1),
+        (OSError(28, "No space left on device"), 1),
+        *((kind("a\nb"), kind.exit_code) for kind in IgcnnError.__subclasses__()),
+    ],
+    ids=repr,
+)
+def test_errors_end_in_one_line_and_their_code(refused, monkeypatch, error, code):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("igcnn.networks.build_network", fail)
+    line = refused(code, "summary")
+    if code == 4:
+        assert "batch-size" in line or "a b" in line
+
+
+def test_debug_shows_the_traceback(igcnn, monkeypatch):
+    monkeypatch.setenv("IGCNN_DEBUG", "1")
+    code, _, err = igcnn("summary", "--net", "resnt")
+    assert code == 2
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("igcnn: error: ")
+
+
+def test_interrupt(igcnn, monkeypatch):
+    def interrupt(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("igcnn.networks.build_network", interrupt)
+    code, _, err = igcnn("summary")
+    assert code == 130
+    assert "Traceback" not in err
+
+
+def test_a_closed_pipe_is_no_error(start):
+    process = start("summary", "--depth", "98")
+    process.stdout.close()
+    assert process.wait(60) == 141
+    assert process.stderr.read() == ""
+
+
+def test_summary_as_json(igcnn):
+    arguments = ("--net", "plain_igc", "--depth", "8", "--L", "4", "--M", "2", "--classes", "7")
+    code, out, _ = igcnn("summary", *arguments, "--image-size", "16", "--json")
+    assert code == 0
+    values = json.loads(out)
+    expected = {"params", "params_conv", "params_bn", "params_fc", "macs_conv", "macs", "layers"}
+    assert expected <= set(values)
+    assert values["layers"][0]["output"] == [8, 16, 16]
+    assert values["layers"][-1]["output"] == [7]
+
+
+def test_summary_as_text(igcnn):
+    code, out, _ = igcnn("summary", "--net", "resnet", "--depth", "8")
+    assert code == 0
+    assert "parameters" in out
+    assert "3×32×32" in out
+
+
+def test_summary_of_what_cannot_be_built(refused):
+    assert "did you mean resnet_igc" in refused(2, "summary", "--net", "resnet_ig")
+    refused(2, "summary", "--image-size", "0")
+    assert "depth" in refused(2, "summary", "--depth", "9")
