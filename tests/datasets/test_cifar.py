@@ -1,0 +1,328 @@
+"""The readers of CIFAR, on files in the official formats, whole and damaged."""
+
+import io
+import os
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+
+from igcnn import load_dataset
+from igcnn.datasets import cifar
+from igcnn.errors import DataError
+
+TRAIN, TEST = 20, 6
+BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(cifar, "TRAIN_IMAGES", TRAIN)
+    monkeypatch.setattr(cifar, "TEST_IMAGES", TEST)
+
+
+class Python2Pickler:
+    """Writes what Python 2.7 and NumPy 1 wrote in 2009: protocol 2, byte strings, numpy.core."""
+
+    def __init__(self, fortran=False):
+        self.fortran = fortran
+
+    @staticmethod
+    def text(value):
+        return b"U" + bytes([len(value)]) + value
+
+    @staticmethod
+    def long_text(value):
+        return b"T" + len(value).to_bytes(4, "little") + value
+
+    @staticmethod
+    def integer(value):
+        return b"J" + value.to_bytes(4, "little", signed=True)
+
+    def array(self, array):
+        shape = b"".join(self.integer(n) for n in array.shape) + b"\x86"
+        dtype = b"cnumpy\ndtype\n" + self.text(b"u1") + self.integer(0) + self.integer(1)
+        dtype += b"\x87R("
+        dtype += self.integer(3) + self.text(b"|") + b"NNN"
+        dtype += self.integer(-1) + self.integer(-1) + self.integer(0) + b"tb"
+        state = b"(" + self.integer(1) + shape + dtype
+        state += b"\x88" if self.fortran else b"\x89"
+        state += self.long_text(array.tobytes("F" if self.fortran else "C")) + b"t"
+        made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n"
+        made += self.integer(0) + b"\x85" + self.text(b"b") + b"\x87R"
+        return made + state + b"b"
+
+    def dictionary(self, key, labels, pixels):
+        numbers = b"](" + b"".join(self.integer(int(n)) for n in labels) + b"e"
+        items = self.text(b"data") + self.array(pixels)
+        items += self.text(key) + numbers
+        items += self.text(b"batch_label") + self.text(b"training batch")
+        return b"\x80\x02}(" + items + b"u."
+
+
+def make_files(name, form, seed=0):
+    """Return {file name: bytes}, and images and labels of both splits as the files hold them."""
+    rng = np.random.default_rng(seed)
+    if name == "cifar10":
+        parts = [(batch, TRAIN // 5) for batch in BATCHES] + [("test_batch", TEST)]
+        key, classes = b"labels", 10
+    else:
+        parts = [("train", TRAIN), ("test", TEST)]
+        key, classes = b"fine_labels", 100
+    files, pixels, labels = {}, [], []
+    for stem, count in parts:
+        rows = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+        numbers = rng.integers(0, classes, count, dtype=np.uint8)
+        if form == "python":
+            files[stem] = Python2Pickler().dictionary(key, numbers, rows)
+        else:
+            coarse = [] if name == "cifar10" else [numbers[:, None] // 5]
+            records = np.concatenate([*coarse, numbers[:, None], rows], axis=1)
+            files[f"{stem}.bin"] = records.astype(np.uint8).tobytes()
+        pixels.append(rows.reshape(count, 3, 32, 32))
+        labels.append(numbers)
+    expected = [np.concatenate(p) for p in (pixels[:-1], labels[:-1], pixels[-1:], labels[-1:])]
+    return files, expected
+
+
+FOLDERS = {
+    ("cifar10", "binary"): "cifar-10-batches-bin",
+    ("cifar10", "python"): "cifar-10-batches-py",
+    ("cifar100", "binary"): "cifar-100-binary",
+    ("cifar100", "python"): "cifar-100-python",
+}
+ARCHIVES = {
+    ("cifar10", "binary"): "cifar-10-binary.tar.gz",
+    ("cifar10", "python"): "cifar-10-python.tar.gz",
+    ("cifar100", "binary"): "cifar-100-binary.tar.gz",
+    ("cifar100", "python"): "cifar-100-python.tar.gz",
+}
+
+
+def write_folder(folder, files):
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def write_archive(path, members):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+def check(data, expected):
+    np.testing.assert_array_equal(data.train.images, expected[0])
+    np.testing.assert_array_equal(data.train.labels, expected[1])
+    np.testing.assert_array_equal(data.test.images, expected[2])
+    np.testing.assert_array_equal(data.test.labels, expected[3])
+    assert data.train.images.dtype == np.uint8
+    assert data.train.labels.dtype == np.int64
+
+
+@pytest.mark.parametrize(("name", "form"), FOLDERS)
+def test_files_as_people_have_them(tmp_path, name, form):
+    files, expected = make_files(name, form)
+    folder = FOLDERS[name, form]
+    write_folder(tmp_path / "unpacked" / folder, files)
+    check(load_dataset(name, tmp_path / "unpacked"), expected)
+    check(load_dataset(name, tmp_path / "unpacked" / folder), expected)
+    (tmp_path / "packed").mkdir()
+    archive = tmp_path / "packed" / ARCHIVES[name, form]
+    write_archive(archive, {f"{folder}/{n}": c for n, c in files.items()})
+    check(load_dataset(name, tmp_path / "packed"), expected)
+    check(load_dataset(name, archive), expected)
+
+
+def test_what_a_published_data_set_is_made_of():
+    assert len(set(cifar.CIFAR10_CLASSES)) == 10
+    assert len(set(cifar.CIFAR100_CLASSES)) == 100
+    assert list(cifar.CIFAR100_CLASSES) == sorted(cifar.CIFAR100_CLASSES)
+
+
+def test_an_array_in_columns_is_read_as_such(tmp_path):
+    files, expected = make_files("cifar100", "python")
+    writer = Python2Pickler(fortran=True)
+    rows = expected[0].reshape(TRAIN, 3072)
+    files["train"] = writer.dictionary(b"fine_labels", expected[1], rows)
+    write_folder(tmp_path / "cifar-100-python", files)
+    check(load_dataset("cifar100", tmp_path), expected)
+
+
+def test_the_writer_of_these_tests_writes_what_numpy_reads():
+    rows = np.random.default_rng(0).integers(0, 256, (2, 3072), dtype=np.uint8)
+    content = Python2Pickler().dictionary(b"labels", [3, 4], rows)
+    read = pickle.loads(content, encoding="bytes")
+    np.testing.assert_array_equal(read[b"data"], rows)
+    assert read[b"labels"] == [3, 4]
+
+
+class Runs:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+def test_a_pickle_that_runs_a_program_is_not_run(tmp_path):
+    files, _ = make_files("cifar10", "python")
+    victim = tmp_path / "made by the pickle"
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        files["data_batch_2"] = pickle.dumps({b"data": Runs(victim)}, protocol)
+        with pytest.raises(DataError, match="which has no place in a data file: not run"):
+            load_files(tmp_path / str(protocol), files)
+        assert not victim.exists()
+
+
+def load_files(folder, files):
+    write_folder(folder / "cifar-10-batches-py", files)
+    return load_dataset("cifar10", folder)
+
+
+HOSTILE = {
+    "huge memo number": b"\x80\x02]r\xff\xff\xff\xff.",
+    "huge text": b"\x80\x02T\xff\xff\xff\x7f.",
+    "a list of itself": b"\x80\x02]q\x00h\x00a.",
+    "state for a name": b"\x80\x02cnumpy\nndarray\n}U\x01aU\x01bsb.",
+    "attributes for a name": b"\x80\x02cnumpy\nndarray\nN}U\x0c__defaults__NsN\x86b.",
+    "an array of objects": b"\x80\x02}U\x04datacnumpy\ndtype\nU\x02O8\x85Rs.",
+    "no array": b"\x80\x02}U\x04dataK\x01s.",
+    "nothing": b"",
+    "an integer": b"\x80\x02K\x01.",
+    "newobj": b"\x80\x02cnumpy\nndarray\n)\x81.",
+    "unknown opcode": b"\x80\x02\xff.",
+    "extension": b"\x80\x02\x82\x01.",
+    "persistent id": b"\x80\x02U\x01aQ.",
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_pickles_are_refused(tmp_path, content):
+    files, _ = make_files("cifar10", "python")
+    files["data_batch_1"] = content
+    with pytest.raises(DataError, match="data_batch_1"):
+        load_files(tmp_path, files)
+
+
+def is_refused(name, folder):
+    """Return whether reading ends in one clear line; otherwise all images must be there."""
+    try:
+        data = load_dataset(name, folder)
+    except DataError as error:
+        message = str(error)
+    else:
+        assert data.train.images.shape == (TRAIN, 3, 32, 32)
+        return False
+    assert str(folder) in message
+    assert "\n" not in message
+    return True
+
+
+@pytest.mark.parametrize("form", ["binary", "python"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_damage_is_refused_or_harmless(tmp_path, name, form):
+    """Any byte changed, any end cut off: a clear refusal, or images of the right shape."""
+    files, _ = make_files(name, form)
+    rng = np.random.default_rng(1)
+    victim = max(files, key=len) if name == "cifar100" else next(iter(files))
+    folder = tmp_path / FOLDERS[name, form]
+    write_folder(folder, files)
+    refused = 0
+    for trial in range(150):
+        content = bytearray(files[victim])
+        place = int(rng.integers(len(content)))
+        if trial % 3 == 0:
+            del content[place:]
+        elif trial % 3 == 1:
+            content[int(rng.integers(min(400, len(content))))] = int(rng.integers(256))
+        else:
+            content[-int(rng.integers(1, 200))] = int(rng.integers(256))
+        (folder / victim).write_bytes(content)
+        refused += is_refused(name, tmp_path)
+    assert refused >= 50
+
+
+def test_a_label_out_of_range_is_named(tmp_path):
+    files, _ = make_files("cifar10", "binary")
+    content = bytearray(files["data_batch_4.bin"])
+    content[2 * 3073] = 10
+    files["data_batch_4.bin"] = bytes(content)
+    write_folder(tmp_path / "cifar-10-batches-bin", files)
+    with pytest.raises(DataError, match=r"data_batch_4.bin has label 10 at image 2, where 0 to 9"):
+        load_dataset("cifar10", tmp_path)
+
+
+def test_a_file_of_another_size_is_named(tmp_path):
+    files, _ = make_files("cifar10", "binary")
+    files["test_batch.bin"] += b"x"
+    write_folder(tmp_path / "cifar-10-batches-bin", files)
+    with pytest.raises(DataError, match=r"test_batch.bin has 18,439 bytes instead of 18,438"):
+        load_dataset("cifar10", tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    files, _ = make_files("cifar10", "binary")
+    del files["data_batch_5.bin"]
+    write_folder(tmp_path / "cifar-10-batches-bin", files)
+    with pytest.raises(DataError, match=r"data_batch_5.bin is missing beside"):
+        load_dataset("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("folder", [None, "empty", "absent"])
+def test_no_data_says_what_to_put_where(tmp_path, folder):
+    (tmp_path / "empty").mkdir()
+    place = None if folder is None else tmp_path / folder
+    with pytest.raises(DataError, match=r"cifar-10-binary.tar.gz \(170,052,171 bytes") as caught:
+        load_dataset("cifar10", place)
+    assert folder is None or str(place) in str(caught.value)
+
+
+def test_an_archive_is_read_by_name_alone(tmp_path):
+    """Members of other names, links and paths out of the folder are passed over."""
+    files, expected = make_files("cifar10", "binary")
+    folder = "cifar-10-batches-bin"
+    path = tmp_path / "cifar-10-binary.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        link = tarfile.TarInfo(f"{folder}/data_batch_1.bin")
+        link.type = tarfile.SYMTYPE
+        link.linkname = "/etc/passwd"
+        archive.addfile(link)
+        strangers = {"../out": b"x", "/tmp/out": b"x", "other/data_batch_1.bin": b"x"}
+        members = strangers | {f"./{folder}/{n}": c for n, c in files.items()}
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    check(load_dataset("cifar10", tmp_path), expected)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_damaged_archives_are_refused(tmp_path):
+    files, _ = make_files("cifar10", "binary")
+    path = tmp_path / "cifar-10-binary.tar.gz"
+    write_archive(path, {f"cifar-10-batches-bin/{n}": c for n, c in files.items()})
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for trial in range(60):
+        content = bytearray(whole)
+        place = int(rng.integers(len(content) - 50))
+        if trial % 2:
+            del content[place:]
+        else:
+            content[place] ^= 0xFF
+        path.write_bytes(content)
+        is_refused("cifar10", tmp_path)
+
+
+def test_a_member_of_absurd_size_is_not_read(tmp_path):
+    path = tmp_path / "cifar-10-binary.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        info = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
+        info.size = 1 << 24
+        archive.addfile(info, io.BytesIO(bytes(info.size)))
+    with pytest.raises(DataError, match="16,777,216 bytes, more than"):
+        load_dataset("cifar10", tmp_path)
