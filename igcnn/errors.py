@@ -54,3 +54,11 @@ class CheckpointError(IgcnnError):
 
 class AutogradError(IgcnnError, RuntimeError):
     """Backward called where no gradient can be computed."""
+
+
+class PlanError(IgcnnError):
+    """A network or a setting for which there is no plan; the plain tape computes it."""
+
+
+class WorkerError(IgcnnError):
+    """A worker process ended or stopped answering in the middle of a step."""

@@ -58,7 +58,7 @@ def convolution_forward(
     x_planes = x.transpose(1, 2, 3, 0)  # (C, H, W, N)
     y_planes = np.empty((w.shape[0], OH, OW, x.shape[0]), x.dtype)
     first = True
-    for (u, v), (a, b), offset in _phases(w.shape, stride, padding):
+    for (u, v), (a, b), offset in phases(w.shape, stride, padding):
         w_phase = w[:, :, a :: stride[0], b :: stride[1]]
         x_phase = x_planes[:, u :: stride[0], v :: stride[1]]
         _correlate(x_phase, w_phase, offset, groups, y_planes, accumulate=not first)
@@ -87,7 +87,7 @@ def convolution_backward_input(
     w_exchanged = w_exchanged.reshape(C, C_out // groups, KH, KW)
     gy_planes = gy.transpose(1, 2, 3, 0)
     gx_planes = np.zeros((C, H, W, N), gy.dtype)
-    for (u, v), (a, b), (top, left) in _phases(w.shape, stride, padding):
+    for (u, v), (a, b), (top, left) in phases(w.shape, stride, padding):
         w_phase = w_exchanged[:, :, a :: stride[0], b :: stride[1]]
         A, B = w_phase.shape[2:]
         gx_phase = gx_planes[:, u :: stride[0], v :: stride[1]]
@@ -110,7 +110,7 @@ def convolution_backward_weight(
     gy_planes = gy.transpose(1, 2, 3, 0)
     x_planes = x.transpose(1, 2, 3, 0)
     gw = np.empty(w_shape, gy.dtype)
-    for (u, v), (a, b), offset in _phases(w_shape, stride, padding):
+    for (u, v), (a, b), offset in phases(w_shape, stride, padding):
         gw_phase = gw[:, :, a :: stride[0], b :: stride[1]]
         x_phase = x_planes[:, u :: stride[0], v :: stride[1]]
         _correlate_weight(x_phase, gy_planes, offset, groups, gw_phase)
@@ -161,7 +161,7 @@ def pair(value: int | Pair) -> Pair:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-def _phases(
+def phases(
     w_shape: tuple[int, ...], stride: Pair, padding: Pair
 ) -> Iterator[tuple[Pair, Pair, Pair]]:
     """Yield (phase of the image, phase of the kernel, offset) for each phase with taps.

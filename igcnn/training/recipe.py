@@ -84,7 +84,7 @@ def preset_settings(preset: str | None, dataset: str) -> dict[str, Any]:
     if preset is None:
         preset = "digits" if dataset == "digits" else "paper"
     if preset == "digits":
-        return {"epochs": 24}
+        return {"epochs": 32, "lr": 0.05, "weight_decay": 1e-3}
     if preset == "paper":
         return {"epochs": 40 if dataset == "svhn" else 400}
     raise ConfigError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")

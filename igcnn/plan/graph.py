@@ -1,0 +1,284 @@
+"""What a plan computes: the operations of a network, read off its tape and fused.
+
+The network runs once on a small batch, its tape is listed, and records become nodes:
+
+* `convolution`: a convolution, dense or grouped, or the primary one of an interleaved unit;
+* `mix`: the secondary convolution of such a unit with both permutations;
+* `combine`: y = Σ terms, each a tensor as it is or normalised by batch norm, then perhaps ReLU:
+  the batch norms, the addition and the ReLU at the end of a unit in one node;
+* `global_average_pool`, `linear`, and, by their own functions on the tape, `function`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..autograd import Function, Tape, Tensor
+from ..errors import PlanError
+from ..kernels.convolution import pair
+from ..layers import Layer
+from ..layers.add import AddFunction
+from ..layers.batch_norm import BatchNormTrainingFunction
+from ..layers.convolution import ConvolutionFunction
+from ..layers.interleaved_group_convolution import InterleavedGroupConvolutionFunction
+from ..layers.linear import LinearFunction
+from ..layers.permutation import PermutationFunction
+from ..layers.pooling import AveragePoolFunction, GlobalAveragePoolFunction, MaxPoolFunction
+from ..layers.relu import ReLUFunction
+
+Array = np.ndarray
+
+# functions that treat each image by itself and have no parameters
+IMAGEWISE = {
+    "max_pool": MaxPoolFunction,
+    "average_pool": AveragePoolFunction,
+    "permutation": PermutationFunction,
+}
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of a `combine` node.
+
+    Attributes:
+        value: number of the tensor.
+        norm: number of the batch norm that is applied to it, None for none.
+    """
+
+    value: int
+    norm: int | None
+
+
+@dataclass
+class Node:
+    """One operation.
+
+    Attributes:
+        op: see the module.
+        inputs: numbers of the tensors that go in.
+        output: number of the tensor that comes out.
+        weights: numbers of its parameters: weights, then a bias.
+        settings: constants of the operation.
+        terms: of a `combine`.
+        relu: whether a `combine` ends in ReLU.
+    """
+
+    op: str
+    inputs: list[int]
+    output: int
+    weights: list[int] = field(default_factory=list)
+    settings: dict[str, object] = field(default_factory=dict)
+    terms: list[Term] = field(default_factory=list)
+    relu: bool = False
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A batch norm: numbers of γ and β, momentum and ε."""
+
+    gamma: int
+    beta: int
+    momentum: float
+    eps: float
+
+
+@dataclass
+class Graph:
+    """The operations of a network in the order of computation; tensor 0 is the input.
+
+    Attributes:
+        nodes: the operations.
+        norms: the batch norms that `combine` nodes refer to.
+        running: for each norm its running mean and variance, the arrays of the network.
+        shapes: of each tensor without the axis of images: (C, H, W), or (K,).
+        weights: every parameter and constant that the nodes refer to.
+        logits: number of the last tensor, of shape (K,).
+    """
+
+    nodes: list[Node]
+    norms: list[Norm]
+    running: list[tuple[Array, Array]]
+    shapes: list[tuple[int, ...]]
+    weights: list[Tensor]
+    logits: int
+
+    def uses(self, value: int) -> int:
+        """Return how many nodes take a tensor."""
+        return sum(node.inputs.count(value) for node in self.nodes)
+
+
+def trace(network: Layer, image_shape: tuple[int, int, int]) -> Graph:
+    """Return the graph of a network for images of one shape, (C, H, W).
+
+    Raises:
+        PlanError: the network contains something that has no place in a plan.
+    """
+    tape = _tape(network, image_shape)
+    return _Fusion(tape).graph()
+
+
+def _tape(network: Layer, image_shape: tuple[int, int, int]) -> Tape:
+    """Return the tape of one pass in training mode that leaves the network as it was."""
+    buffers = [(array, array.copy()) for _, array in network.named_buffers()]
+    training = network.training
+    dtype = network.parameters()[0].dtype
+    x = Tensor(np.zeros((2, *image_shape), dtype), requires_grad=True, name="images")
+    network.train()
+    try:
+        return Tape.of(network(x))
+    finally:
+        network.train(training)
+        for array, before in buffers:
+            array[...] = before
+
+
+class _Fusion:
+    """Turns the records of a tape into nodes, combining what belongs together."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.nodes: list[Node] = []
+        self.norms: list[Norm] = []
+        self.running: list[tuple[Array, Array]] = []
+        self.shapes: list[tuple[int, ...]] = []
+        self.weights: list[Tensor] = []
+        self.numbers: dict[int, int] = {}
+        # sums that are not nodes yet: whether more is added to them is still open
+        self.open: dict[int, list[Term]] = {}
+        self.consumers: dict[int, list[str]] = {}
+        for record in tape:
+            for x in record.inputs:
+                self.consumers.setdefault(id(x), []).append(record.function.name)
+
+    def graph(self) -> Graph:
+        """Return the graph."""
+        first = self.tape.records[0].inputs[0]
+        self._number(first)
+        for record in self.tape:
+            if record.output is None:
+                raise PlanError(f"the result of {record.function.name} is not kept on the tape")
+            self._add(record.function, record.inputs, record.output)
+        logits = self.numbers[id(self.tape.output)]
+        if logits in self.open or len(self.shapes[logits]) != 1:
+            raise PlanError(f"the network ends in {self.shapes[logits]}, not in logits")
+        return Graph(self.nodes, self.norms, self.running, self.shapes, self.weights, logits)
+
+    def _number(self, tensor: Tensor) -> int:
+        number = len(self.shapes)
+        self.numbers[id(tensor)] = number
+        self.shapes.append(tensor.shape[1:])
+        return number
+
+    def _weight(self, tensor: Tensor) -> int:
+        for number, known in enumerate(self.weights):
+            if known is tensor:
+                return number
+        self.weights.append(tensor)
+        return len(self.weights) - 1
+
+    def _add(self, function: Function, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(function, BatchNormTrainingFunction):
+            self._add_norm(function, inputs, output)
+        elif isinstance(function, AddFunction):
+            terms = self._terms(inputs[0]) + self._terms(inputs[1])
+            self._combine(terms, output, relu=False)
+        elif isinstance(function, ReLUFunction):
+            self._combine(self._terms(inputs[0]), output, relu=True)
+        else:
+            self._add_node(function, inputs, output)
+
+    def _add_norm(
+        self, function: BatchNormTrainingFunction, inputs: tuple[Tensor, ...], output: Tensor
+    ) -> None:
+        x, gamma, beta = inputs
+        norm = Norm(
+            self._weight(gamma), self._weight(beta), function.momentum, function.eps
+        )
+        self.norms.append(norm)
+        self.running.append(function.running)
+        self._combine([Term(self._value(x), len(self.norms) - 1)], output, relu=False)
+
+    def _combine(self, terms: list[Term], output: Tensor, relu: bool) -> None:
+        """Leave the sum open where only an add or ReLU takes it, else make it a node."""
+        number = self._number(output)
+        consumers = self.consumers.get(id(output), [])
+        if not relu and consumers in (["add"], ["relu"]):
+            self.open[number] = terms
+            return
+        inputs = [term.value for term in terms]
+        self.nodes.append(Node("combine", inputs, number, terms=terms, relu=relu))
+
+    def _terms(self, tensor: Tensor) -> list[Term]:
+        number = self._value(tensor, keep_open=True)
+        return self.open.pop(number, None) or [Term(number, None)]
+
+    def _value(self, tensor: Tensor, keep_open: bool = False) -> int:
+        if id(tensor) not in self.numbers:
+            raise PlanError(f"a tensor of shape {tensor.shape} comes from outside the network")
+        number = self.numbers[id(tensor)]
+        assert keep_open or number not in self.open
+        return number
+
+    def _add_node(
+        self, function: Function, inputs: tuple[Tensor, ...], output: Tensor
+    ) -> None:
+        x = self._value(inputs[0])
+        weights = [self._weight(tensor) for tensor in inputs[1:]]
+        if isinstance(function, ConvolutionFunction):
+            self._add_convolution(
+                x, weights, function.stride, function.padding, function.groups, output
+            )
+        elif isinstance(function, InterleavedGroupConvolutionFunction):
+            self._add_interleaved(function, x, weights, output)
+        elif isinstance(function, LinearFunction):
+            self.nodes.append(Node("linear", [x], self._number(output), weights))
+        elif isinstance(function, GlobalAveragePoolFunction):
+            self.nodes.append(Node("global_average_pool", [x], self._number(output)))
+        elif type(function) in IMAGEWISE.values():
+            settings: dict[str, object] = {"function": function.name}
+            if isinstance(function, PermutationFunction):
+                settings["arguments"] = [function.branches]
+            elif isinstance(function, MaxPoolFunction | AveragePoolFunction):
+                settings["arguments"] = list(function.geometry)
+            self.nodes.append(Node("function", [x], self._number(output), [], settings))
+        else:
+            raise PlanError(f"the operation {function.name} has no planned form")
+
+    def _add_interleaved(
+        self,
+        function: InterleavedGroupConvolutionFunction,
+        x: int,
+        weights: list[int],
+        output: Tensor,
+    ) -> None:
+        stride, padding, L = function.geometry
+        primary = len(self.shapes)
+        self.shapes.append((self.weights[weights[0]].shape[0], *output.shape[2:]))
+        self.nodes.append(
+            Node("convolution", [x], primary, weights[:1], _geometry(stride, padding, L))
+        )
+        _, secondary_groups = function.mix
+        settings: dict[str, object] = {"L": L, "secondary_groups": secondary_groups}
+        self.nodes.append(Node("mix", [primary], self._number(output), weights[1:], settings))
+
+    def _add_convolution(
+        self,
+        x: int,
+        weights: list[int],
+        stride: int | tuple[int, int],
+        padding: int | tuple[int, int],
+        groups: int,
+        output: Tensor,
+    ) -> None:
+        if len(weights) > 1:
+            raise PlanError("a convolution with bias has no planned form")
+        settings = _geometry(stride, padding, groups)
+        self.nodes.append(Node("convolution", [x], self._number(output), weights, settings))
+
+
+def _geometry(
+    stride: int | tuple[int, int], padding: int | tuple[int, int], groups: int
+) -> dict[str, object]:
+    return {"stride": pair(stride), "padding": pair(padding), "groups": groups}

@@ -1,0 +1,187 @@
+"""Any convolution of a plan as unit-stride ones: stride s splits an image into s × s phases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from ..errors import PlanError
+from ..kernels.convolution import phases
+from .convolution import Call, Correlation, WeightGradient
+from .memory import Scratch
+from .planes import Array, Halo, aligned
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Every s-th pixel of the image, and the taps of the kernel that meet them.
+
+    Attributes:
+        rows: which rows of the image.
+        columns: which columns.
+        taps: which taps of the kernel, vertical and horizontal.
+        size: taps, (A, B).
+        offset: pixel of the phase that output pixel (0, 0) begins at, never positive.
+        height: rows of the phase.
+        width: columns.
+        forward: its share of the output.
+        backward: its share of the gradient of the image.
+    """
+
+    rows: slice
+    columns: slice
+    taps: tuple[slice, slice]
+    size: tuple[int, int]
+    offset: tuple[int, int]
+    height: int
+    width: int
+    forward: Correlation
+    backward: Correlation | None
+
+
+class StridedConvolution:
+    """A convolution, dense or grouped, for shards of any number of images.
+
+    Args:
+        weight: (C_out, C/groups, KH, KW), read at every `refresh`.
+        image: (C, H, W).
+        stride: vertical and horizontal.
+        padding: likewise.
+        groups: G.
+
+    Attributes:
+        refresh: calls that bring the matrices up to date with the weight.
+        layout: groups and border of an image that it reads where it lies; None for a stride,
+            whose phases are copies.
+    """
+
+    def __init__(
+        self,
+        weight: Array,
+        image: tuple[int, ...],
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        groups: int,
+    ) -> None:
+        C, H, W = image
+        C_out, Cg, KH, KW = weight.shape
+        if padding[0] >= KH or padding[1] >= KW:
+            raise PlanError(f"padding {padding} reaches beyond the kernel {KH}×{KW}")
+        self.G, self.Og, self.Cg = groups, C_out // groups, Cg
+        self.image = image
+        self.padding = padding
+        self.OH = (H + 2 * padding[0] - KH) // stride[0] + 1
+        self.OW = (W + 2 * padding[1] - KW) // stride[1] + 1
+        self.stride = stride
+        self.refresh: list[Call] = []
+        grouped = weight.reshape(groups, self.Og, Cg, KH, KW)
+        assert np.shares_memory(grouped, weight)
+        self.phases = [
+            self._phase(grouped, phase) for phase in phases(weight.shape, stride, padding)
+        ]
+        self.layout: tuple[int, tuple[int, int, int, int]] | None = None
+        if tuple(stride) == (1, 1):
+            self.layout = groups, self._input_border(self.phases[0])
+        self._gradients: dict[tuple[int, str], Halo] = {}
+
+    def _phase(self, weight: Array, phase: tuple) -> Phase:
+        (u, v), (a, b), offset = phase
+        _, H, W = self.image
+        rows, columns = slice(u, None, self.stride[0]), slice(v, None, self.stride[1])
+        taps = slice(a, None, self.stride[0]), slice(b, None, self.stride[1])
+        part = weight[..., taps[0], taps[1]]
+        height, width = len(range(H)[rows]), len(range(W)[columns])
+        forward = Correlation(part, self.OH)
+        backward = None
+        self.refresh += forward.refresh
+        if height and width:
+            # input and output channels exchanged, kernel flipped
+            exchanged = part.transpose(0, 2, 1, 3, 4)[..., ::-1, ::-1]
+            backward = Correlation(exchanged, height)
+            self.refresh += backward.refresh
+        size = part.shape[3:]
+        return Phase(rows, columns, taps, size, offset, height, width, forward, backward)
+
+    def new_input(self, N: int, dtype: str) -> Halo:
+        """Return memory for an image that the convolution reads in place."""
+        (phase,) = self.phases
+        _, H, W = self.image
+        return Halo(self.G, self.Cg, H, W, N, self._input_border(phase), dtype)
+
+    def _input_border(self, phase: Phase) -> tuple[int, int, int, int]:
+        top, left = phase.offset
+        below = max(0, top + self.OH + phase.size[0] - 1 - phase.height)
+        right = max(0, left + self.OW + phase.size[1] - 1 - phase.width)
+        return -top, below, -left, right
+
+    def windows(self, x: Array, halo: Halo | None) -> tuple[list[Array], list[Call]]:
+        """Return what each phase reads, and the calls that copy it there.
+
+        Args:
+            x: the image, (A, B, H, W, N).
+            halo: its storage, if that is of this convolution's `layout`.
+        """
+        result: list[Array] = []
+        calls: list[Call] = []
+        N = x.shape[-1]
+        for phase in self.phases:
+            storage = halo
+            if storage is None:
+                border = self._input_border(phase)
+                storage = Halo(
+                    self.G, self.Cg, phase.height, phase.width, N, border, str(x.dtype)
+                )
+                target, source = aligned(storage.view, x[:, :, phase.rows, phase.columns])
+                calls.append(partial(np.copyto, target, source))
+            A, B = phase.size
+            result.append(storage.window(*phase.offset, self.OH + A - 1, self.OW + B - 1))
+        return result, calls
+
+    def forward(self, windows: list[Array], y: Array, scratch: Scratch) -> Iterator[Call]:
+        """Yield the calls that write y, (G, Og, OH, OW, N)."""
+        for index, (phase, window) in enumerate(zip(self.phases, windows, strict=True)):
+            yield from phase.forward.calls(window, y, index > 0, scratch)
+
+    def new_output_gradient(self, N: int, dtype: str) -> Halo:
+        """Return memory for gy, the same at every call: it is used up at once."""
+        key = N, dtype
+        if key not in self._gradients:
+            above = left = below = right = 0
+            for phase in self.phases:
+                top, first = phase.offset
+                A, B = phase.size
+                above, left = max(above, A - 1 + top), max(left, B - 1 + first)
+                below = max(below, phase.height - top - self.OH)
+                right = max(right, phase.width - first - self.OW)
+            border = above, below, left, right
+            self._gradients[key] = Halo(self.G, self.Og, self.OH, self.OW, N, border, dtype)
+        return self._gradients[key]
+
+    def backward_input(
+        self, gy: Halo, gx: Array, accumulate: bool, scratch: Scratch
+    ) -> Iterator[Call]:
+        """Yield the calls that write gx, (G, Cg, H, W, N), or add to it."""
+        if not accumulate and len(self.phases) < self.stride[0] * self.stride[1]:
+            yield partial(np.copyto, gx, 0)  # pixels that no tap reaches
+            accumulate = True
+        for phase in self.phases:
+            if phase.backward is None:
+                continue
+            A, B = phase.size
+            row, column = 1 - A - phase.offset[0], 1 - B - phase.offset[1]
+            window = gy.window(row, column, phase.height + A - 1, phase.width + B - 1)
+            part = gx[:, :, phase.rows, phase.columns]
+            yield from phase.backward.calls(window, part, accumulate, scratch)
+
+    def backward_weight(
+        self, windows: list[Array], gy: Halo, gw: Array, scratch: Scratch
+    ) -> Iterator[Call]:
+        """Yield the calls that write gw, (C_out, Cg, KH, KW)."""
+        grouped = gw.reshape(self.G, self.Og, self.Cg, *gw.shape[2:])
+        inner = gy.window(0, 0, self.OH, self.OW)
+        for phase, window in zip(self.phases, windows, strict=True):
+            part = grouped[..., phase.taps[0], phase.taps[1]]
+            yield from WeightGradient(window, inner, part).calls(scratch)
