@@ -20,7 +20,7 @@ ORDER = [
     {"layers"},
     {"functional"},
     {"networks"},
-    {"optim", "datasets"},
+    {"optim", "datasets", "plan"},
     {"training"},
     {"inspection"},
     {"cli"},

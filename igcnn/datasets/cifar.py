@@ -302,6 +302,6 @@ class _Unpickler(pickle.Unpickler):
 def _unpickle(data: bytes) -> Any:
     # the unpickler reserves as much memory as the largest memo number in the file says
     for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name.endswith("PUT") and int(argument) > len(data):
+        if opcode.name.endswith("PUT") and int(argument or 0) > len(data):
             raise DataError(f"numbers an object {argument}, more than the file has bytes")
     return _Unpickler(io.BytesIO(data), encoding="bytes").load()

@@ -9,8 +9,9 @@ the result does not depend on who computed which shard.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +22,21 @@ from .planes import Array, aligned, per_channel
 BLOCK_BYTES = 1 << 18
 # Σx² − Σx·μ loses as many digits as μ²/σ² has; beyond this the mean is subtracted first
 MAX_MEAN_TO_VARIANCE = 100.0
+MAX_ROW = 1 << 12  # numbers that are added up in their own precision
+
+
+class Norm(Protocol):
+    """What the forward pass needs of a batch norm: y = scale·x + shift."""
+
+    @property
+    def scale(self) -> Array | None:
+        """(C,), or None where it is in the weights before."""
+        ...
+
+    @property
+    def shift(self) -> Array:
+        """(C,)."""
+        ...
 
 
 class BatchStatistics:
@@ -77,7 +93,7 @@ def statistics_call(x: Array, slot: Array) -> Call:
         x: a view (A, B, H, W, N) with rows of W·N numbers.
         slot: of float64.
     """
-    rows = _rows(x)
+    (rows,) = _rows(x)
     ones = np.ones(rows.shape[-1], x.dtype)
     sums = np.empty(rows.shape[:-1], x.dtype)
     squares = np.empty_like(sums)
@@ -100,45 +116,61 @@ def statistics_call(x: Array, slot: Array) -> Call:
 
 
 def forward_calls(
-    terms: list[tuple[Array, BatchStatistics | None]], y: Array, relu: bool, scratch: Scratch
+    terms: Sequence[tuple[Array, Norm | None]],
+    y: Array,
+    relu: bool,
+    mask: Array | None,
+    scratch: Scratch,
 ) -> Iterator[Call]:
-    """Yield the calls that write the sum of the terms, (A, B, H, W, N) each, to y."""
+    """Yield the calls that write the sum of the terms to y.
+
+    Args:
+        terms: views (A, B, H, W, N), and the batch norm of each.
+        y: a view to write.
+        relu: whether negative sums become 0.
+        mask: of the shape of y, to write: where the sum is positive.
+        scratch: gives memory for a block.
+    """
     y, *views = aligned(y, *(x for x, _ in terms))
+    # a row of zeros: several times as fast as comparing with the number 0
     zeros = np.zeros(y.shape[-2:], y.dtype)
-    for rows in _blocks(y):
-        target = y[..., rows, :, :]
+    positive = None if mask is None else mask.reshape(y.shape)
+    for block in _blocks(y):
+        target = y[block]
         total = scratch.take(target.shape, y.dtype)
         other = scratch.take(target.shape, y.dtype, slot=1)
         for index, (view, (_, norm)) in enumerate(zip(views, terms, strict=True)):
-            x = view[..., rows, :, :]
+            x = view[block]
             if norm is None:
-                yield partial(np.add, total, x, out=total) if index else partial(
-                    np.copyto, total, x
+                yield (
+                    partial(np.add, total, x, out=total) if index else partial(np.copyto, total, x)
                 )
                 continue
             product = other if index else total
-            yield partial(np.multiply, x, per_channel(norm.scale, x), out=product)
-            yield partial(np.add, product, per_channel(norm.shift, x), out=product)
+            if norm.scale is not None:
+                yield partial(np.multiply, x, per_channel(norm.scale, view)[block], out=product)
+                x = product
+            yield partial(np.add, x, per_channel(norm.shift, view)[block], out=product)
             if index:
                 yield partial(np.add, total, product, out=total)
+        if positive is not None:
+            yield partial(np.greater, total, 0, out=positive[block])
         if relu:
             yield partial(np.maximum, total, zeros, out=target)
         else:
             yield partial(np.copyto, target, total)
 
 
-def relu_backward_calls(gy: Array, y: Array, scratch: Scratch) -> Iterator[Call]:
-    """Yield the calls that set gy to zero where y is not positive."""
-    gy, y = aligned(gy, y)
-    for rows in _blocks(y):
-        mask = scratch.take(gy[..., rows, :, :].shape, bool)
-        yield partial(np.greater, y[..., rows, :, :], 0, out=mask)
-        yield partial(np.multiply, gy[..., rows, :, :], mask, out=gy[..., rows, :, :])
+def relu_backward_calls(gy: Array, mask: Array) -> Iterator[Call]:
+    """Yield the calls that set gy to zero where the mask is false."""
+    gy, mask = aligned(gy, mask)
+    for block in _blocks(gy):
+        yield partial(np.multiply, gy[block], mask[block], out=gy[block])
 
 
 def gradient_sums_call(gy: Array, x: Array, slot: Array) -> Call:
     """Return the call that writes Σ gy and Σ gy·x of each channel to slot, (2, C)."""
-    gy_rows, x_rows = (_rows(view) for view in aligned(gy, x))
+    gy_rows, x_rows = _rows(*aligned(gy, x))
     ones = np.ones(x_rows.shape[-1], x.dtype)
     sums = np.empty(x_rows.shape[:-1], x.dtype)
     products = np.empty_like(sums)
@@ -157,28 +189,37 @@ def norm_backward_calls(
 ) -> Iterator[Call]:
     """Yield the calls that write gx = s·gy + slope·x + offset; gx may be x."""
     gy, x, gx = aligned(gy, x, gx)
-    for rows in _blocks(x):
-        part = x[..., rows, :, :]
+    scale, slope, offset = (
+        per_channel(values, x) for values in (norm.scale, norm.slope, norm.offset)
+    )
+    for block in _blocks(x):
+        part = x[block]
         total = scratch.take(part.shape, x.dtype)
         other = scratch.take(part.shape, x.dtype, slot=1)
-        yield partial(np.multiply, part, per_channel(norm.slope, part), out=total)
-        yield partial(
-            np.multiply, gy[..., rows, :, :], per_channel(norm.scale, part), out=other
-        )
+        yield partial(np.multiply, part, slope[block], out=total)
+        yield partial(np.multiply, gy[block], scale[block], out=other)
         yield partial(np.add, total, other, out=total)
-        yield partial(np.add, total, per_channel(norm.offset, part), out=gx[..., rows, :, :])
+        yield partial(np.add, total, offset[block], out=gx[block])
 
 
-def _rows(view: Array) -> Array:
-    """View (…, H, W, N) as (…, H, W·N)."""
-    rows = view.reshape(*view.shape[:-2], -1)
-    assert np.shares_memory(rows, view)
-    return rows
+def _rows(*views: Array) -> list[Array]:
+    """View (…, H, W, N) as rows of up to MAX_ROW numbers, all alike, (…, rows, numbers)."""
+    H, W, N = views[0].shape[-3:]
+    whole = all(view.strides[-3] == W * N * view.itemsize for view in views)
+    fitting = [n for n in range(2, H + 1) if H % n == 0 and n * W * N <= MAX_ROW]
+    together = max(fitting, default=1) if whole else 1
+    result = [view.reshape(*view.shape[:-3], H // together, -1) for view in views]
+    assert all(map(np.shares_memory, result, views))
+    return result
 
 
-def _blocks(view: Array) -> Iterator[slice]:
-    """Yield slices of rows, of at most BLOCK_BYTES each."""
-    H = view.shape[-3]
-    step = max(1, BLOCK_BYTES * H // max(1, view.nbytes))
-    for first in range(0, H, step):
-        yield slice(first, min(first + step, H))
+def _blocks(view: Array, start: tuple[int | slice, ...] = ()) -> Iterator[tuple[int | slice, ...]]:
+    """Yield indices of parts of a view, whole channels of at most BLOCK_BYTES if possible."""
+    A = view.shape[0]
+    step = BLOCK_BYTES * A // max(1, view.nbytes)
+    if step == 0 and view.ndim > 4:
+        for a in range(A):
+            yield from _blocks(view[a], (*start, a))
+        return
+    for first in range(0, A, max(1, step)):
+        yield (*start, slice(first, first + max(1, step)))

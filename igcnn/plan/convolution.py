@@ -56,7 +56,7 @@ class Taps:
 def rows_at_once(channels: int, rows: int) -> int:
     """Return R for so many output channels a group and output rows."""
     R = 1
-    while 2 * R * channels <= FULL_ROWS // 2 and 2 * R <= rows:
+    while 2 * R * channels <= FULL_ROWS // 2 and rows >= 2 * R:
         R *= 2
     return R
 
@@ -145,20 +145,26 @@ class WeightGradient:
     def _span(
         self, x: Array, gy: Array, R: int, accumulate: bool, scratch: Scratch
     ) -> Iterator[Call]:
-        G, OH, Og, OW, N = gy.shape
+        G, OH, Og, OW, _ = gy.shape
         Cg, KH, KW = self.gw.shape[2:]
         n = OH // R
         right = row_matrices(gy, 1, R).swapaxes(2, 3)  # (G, n, OW·N, R·Og)
-        for b in range(KW):
-            left = row_matrices(x[:, :, :, b : b + OW], KH, R)  # (G, n, (R + KH − 1)·Cg, OW·N)
-            product = scratch.take((G, n, R + KH - 1, Cg, R, Og), x.dtype)
-            flat = product.reshape(G, n, (R + KH - 1) * Cg, R * Og)
-            yield partial(np.matmul, left, right, out=flat)
-            total = scratch.take((G, R + KH - 1, Cg, R, Og), x.dtype, slot=1)
-            yield partial(np.add.reduce, product, axis=1, out=total)
-            # (G, Og, Cg, KH) ← Σ_r (G, KH, Cg, Og) of row r
-            shares = [total[:, r : r + KH, :, r].transpose(0, 3, 2, 1) for r in range(R)]
-            yield from sum_calls(self.gw[..., b], shares, accumulate)
+        # all column taps read the same part of x and gy while it is in the cache
+        step = max(1, BLOCK_BYTES * G // x.nbytes)
+        for first in range(0, G, step):
+            groups = slice(first, min(first + step, G))
+            g = groups.stop - first
+            for b in range(KW):
+                # (g, n, (R + KH − 1)·Cg, OW·N)
+                left = row_matrices(x[groups, :, :, b : b + OW], KH, R)
+                product = scratch.take((g, n, R + KH - 1, Cg, R, Og), x.dtype)
+                flat = product.reshape(g, n, (R + KH - 1) * Cg, R * Og)
+                yield partial(np.matmul, left, right[groups], out=flat)
+                total = scratch.take((g, R + KH - 1, Cg, R, Og), x.dtype, slot=1)
+                yield partial(np.add.reduce, product, axis=1, out=total)
+                # (g, Og, Cg, KH) ← Σ_r (g, KH, Cg, Og) of row r
+                shares = [total[:, r : r + KH, :, r].transpose(0, 3, 2, 1) for r in range(R)]
+                yield from sum_calls(self.gw[groups, ..., b], shares, accumulate)
 
 
 def row_matrices(x: Array, KH: int, R: int) -> Array:

@@ -12,6 +12,7 @@ The network runs once on a small batch, its tape is listed, and records become n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,10 @@ class Node:
         inputs: numbers of the tensors that go in.
         output: number of the tensor that comes out.
         weights: numbers of its parameters: weights, then a bias.
-        settings: constants of the operation.
+        geometry: stride, padding and groups of a convolution.
+        partitions: L and the number of secondary groups, S, of a mix.
+        function: name of a `function`.
+        arguments: its constants.
         terms: of a `combine`.
         relu: whether a `combine` ends in ReLU.
     """
@@ -69,7 +73,10 @@ class Node:
     inputs: list[int]
     output: int
     weights: list[int] = field(default_factory=list)
-    settings: dict[str, object] = field(default_factory=dict)
+    geometry: dict[str, Any] = field(default_factory=dict)
+    partitions: dict[str, int] = field(default_factory=dict)
+    function: str = ""
+    arguments: list[int] = field(default_factory=list)
     terms: list[Term] = field(default_factory=list)
     relu: bool = False
 
@@ -103,6 +110,11 @@ class Graph:
     shapes: list[tuple[int, ...]]
     weights: list[Tensor]
     logits: int
+
+    @property
+    def trained(self) -> list[bool]:
+        """For each weight whether its gradient is wanted."""
+        return [tensor.requires_grad for tensor in self.weights]
 
     def uses(self, value: int) -> int:
         """Return how many nodes take a tensor."""
@@ -193,9 +205,7 @@ class _Fusion:
         self, function: BatchNormTrainingFunction, inputs: tuple[Tensor, ...], output: Tensor
     ) -> None:
         x, gamma, beta = inputs
-        norm = Norm(
-            self._weight(gamma), self._weight(beta), function.momentum, function.eps
-        )
+        norm = Norm(self._weight(gamma), self._weight(beta), function.momentum, function.eps)
         self.norms.append(norm)
         self.running.append(function.running)
         self._combine([Term(self._value(x), len(self.norms) - 1)], output, relu=False)
@@ -221,9 +231,7 @@ class _Fusion:
         assert keep_open or number not in self.open
         return number
 
-    def _add_node(
-        self, function: Function, inputs: tuple[Tensor, ...], output: Tensor
-    ) -> None:
+    def _add_node(self, function: Function, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         x = self._value(inputs[0])
         weights = [self._weight(tensor) for tensor in inputs[1:]]
         if isinstance(function, ConvolutionFunction):
@@ -237,12 +245,14 @@ class _Fusion:
         elif isinstance(function, GlobalAveragePoolFunction):
             self.nodes.append(Node("global_average_pool", [x], self._number(output)))
         elif type(function) in IMAGEWISE.values():
-            settings: dict[str, object] = {"function": function.name}
+            arguments: list[int] = []
             if isinstance(function, PermutationFunction):
-                settings["arguments"] = [function.branches]
+                arguments = [function.branches]
             elif isinstance(function, MaxPoolFunction | AveragePoolFunction):
-                settings["arguments"] = list(function.geometry)
-            self.nodes.append(Node("function", [x], self._number(output), [], settings))
+                arguments = list(function.geometry)
+            number = self._number(output)
+            node = Node("function", [x], number, function=function.name, arguments=arguments)
+            self.nodes.append(node)
         else:
             raise PlanError(f"the operation {function.name} has no planned form")
 
@@ -256,12 +266,11 @@ class _Fusion:
         stride, padding, L = function.geometry
         primary = len(self.shapes)
         self.shapes.append((self.weights[weights[0]].shape[0], *output.shape[2:]))
-        self.nodes.append(
-            Node("convolution", [x], primary, weights[:1], _geometry(stride, padding, L))
-        )
-        _, secondary_groups = function.mix
-        settings: dict[str, object] = {"L": L, "secondary_groups": secondary_groups}
-        self.nodes.append(Node("mix", [primary], self._number(output), weights[1:], settings))
+        geometry = _geometry(stride, padding, L)
+        self.nodes.append(Node("convolution", [x], primary, weights[:1], geometry))
+        partitions = {"L": L, "S": function.mix[1]}
+        number = self._number(output)
+        self.nodes.append(Node("mix", [primary], number, weights[1:], partitions=partitions))
 
     def _add_convolution(
         self,
@@ -274,11 +283,11 @@ class _Fusion:
     ) -> None:
         if len(weights) > 1:
             raise PlanError("a convolution with bias has no planned form")
-        settings = _geometry(stride, padding, groups)
-        self.nodes.append(Node("convolution", [x], self._number(output), weights, settings))
+        geometry = _geometry(stride, padding, groups)
+        self.nodes.append(Node("convolution", [x], self._number(output), weights, geometry))
 
 
 def _geometry(
     stride: int | tuple[int, int], padding: int | tuple[int, int], groups: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     return {"stride": pair(stride), "padding": pair(padding), "groups": groups}

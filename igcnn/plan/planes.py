@@ -11,7 +11,10 @@ Views have the axes (A, B, H, W, N), channel c = a·B + b, whatever the order in
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from ..errors import PlanError
 
@@ -36,13 +39,27 @@ class Halo:
     """
 
     def __init__(
-        self, G: int, Cg: int, H: int, W: int, N: int, border: tuple[int, int, int, int], dtype: str
+        self,
+        G: int,
+        Cg: int,
+        H: int,
+        W: int,
+        N: int,
+        border: tuple[int, int, int, int],
+        dtype: str,
     ) -> None:
         top, bottom, left, right = border
         self.origin = top, left
         self.array = np.zeros((G, top + H + bottom, Cg, left + W + right, N), dtype)
         inner = self.array[:, top : top + H, :, left : left + W]
         self.view = inner.transpose(0, 2, 1, 3, 4)
+
+    def rows(self) -> Array:
+        """View the images as rows of pixels, (G, H, Cg, W·N)."""
+        _, Cg, H, W, N = self.view.shape
+        part = self.window(0, 0, H, W)
+        strides = (*part.strides[:3], part.strides[4])
+        return as_strided(part, (part.shape[0], H, Cg, W * N), strides)
 
     def window(self, row: int, column: int, rows: int, columns: int) -> Array:
         """Return the part (G, rows, Cg, columns, N) that begins at pixel (row, column)."""
@@ -61,11 +78,11 @@ def aligned(*views: Array) -> list[Array]:
     """
     C = views[0].shape[0] * views[0].shape[1]
     runs = sorted({view.shape[1] for view in views} | {1, C}, reverse=True)
-    for large, small in zip(runs, runs[1:], strict=False):
+    for large, small in pairwise(runs):
         if large % small:
             raise PlanError(f"partitions of {large} and of {small} channels do not nest")
     # channel = Σ index_i · runs[i + 1]
-    factors = tuple(large // small for large, small in zip(runs, runs[1:], strict=False))
+    factors = tuple(large // small for large, small in pairwise(runs))
     result = []
     for view in views:
         split = runs.index(view.shape[1])

@@ -1,14 +1,12 @@
-"""A plan as a list of calls: every step executes the same NumPy calls on the same memory.
+"""A training step as a list of calls: the same NumPy calls on the same memory every time.
 
-A batch is cut into shards of a few images, small enough for the caches. Segments of calls that
-need one shard alone alternate with merges, where the sums of all shards become the statistics
-of a batch norm. Who executes a shard changes no bit of the result.
+Segments of calls that need one shard alone alternate with merges, where the sums of all shards
+become the statistics of a batch norm. Who executes a shard changes no bit of the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -19,86 +17,20 @@ from ..kernels.softmax_cross_entropy import (
 )
 from .combine import (
     BatchStatistics,
-    forward_calls,
     gradient_sums_call,
     norm_backward_calls,
     relu_backward_calls,
     statistics_call,
 )
 from .convolution import Call
-from .graph import IMAGEWISE, Graph, Node
-from .interleaved_group_convolution import Mix
-from .memory import Pool, Scratch
+from .forward import Forward
+from .graph import Graph, Node
+from .memory import Pool
 from .planes import Array, Halo, aligned
-from .strided import StridedConvolution
-
-MAX_IMAGES = 16
-MIN_SHARDS = 4
+from .shard import Memory, Shard, as_images, from_images, shard_sizes
 
 
-def shard_sizes(images: int) -> list[int]:
-    """Return how many images each shard of a batch has, as equal as possible.
-
-    At most 16, which a core's caches hold, and at least 4 shards if there are as many images.
-    """
-    shards = max(-(-images // MAX_IMAGES), min(MIN_SHARDS, images))
-    return [images // shards + (i < images % shards) for i in range(shards)]
-
-
-@dataclass
-class Memory:
-    """What all processes of a plan see.
-
-    Attributes:
-        images: (C, H, W, B), normalised.
-        labels: (B,), int64.
-        weights: one array for each weight of the graph.
-        gradients: for each shard, one array for each weight.
-        statistics: for each norm, (shards, 2, C) of float64.
-        losses: for each shard its share of the mean loss.
-        hits: for each shard its number of right answers.
-    """
-
-    images: Array
-    labels: Array
-    weights: list[Array]
-    gradients: list[list[Array]]
-    statistics: list[Array]
-    losses: Array
-    hits: Array
-
-
-@dataclass
-class Shard:
-    """One shard while its calls are laid out.
-
-    Attributes:
-        index: number within the batch.
-        images: which images of the batch.
-        pool: memory of gradients.
-        values: view of each tensor, (A, B, H, W, N), or (K, N).
-        halos: layout and storage of those that a convolution reads in place.
-        matrices: tensors of `mix` nodes as matrices.
-        gradients: view of the gradient of each tensor, while it is needed.
-    """
-
-    index: int
-    images: slice
-    pool: Pool
-    values: dict[int, Array] = field(default_factory=dict)
-    halos: dict[int, tuple[object, Halo]] = field(default_factory=dict)
-    matrices: dict[int, Array] = field(default_factory=dict)
-    windows: dict[int, list[Array]] = field(default_factory=dict)
-    functions: dict[int, object] = field(default_factory=dict)
-    gradients: dict[int, Array] = field(default_factory=dict)
-
-    @property
-    def N(self) -> int:
-        """How many images."""
-        return self.images.stop - self.images.start
-
-
-class TrainingProgram:
+class TrainingProgram(Forward):
     """Forward and backward pass of a batch, for those shards that one process computes.
 
     Args:
@@ -110,196 +42,97 @@ class TrainingProgram:
         refresh: calls at the beginning of a step, when weights have changed.
         segments: calls between two merges.
         merges: merges[k] follows segments[k], after all processes have finished it.
+        norms: the statistics of each batch norm.
     """
 
     def __init__(self, graph: Graph, memory: Memory, local: list[int]) -> None:
-        self.graph = graph
+        super().__init__(graph, memory.weights)
         self.memory = memory
-        self.dtype = str(memory.images.dtype)
-        self.scratch = Scratch()
-        self.refresh: list[Call] = []
+        self.batch = memory.images.shape[3]
         self.segments: list[list[Call]] = []
         self.merges: list[list[Call]] = []
-        self.batch = memory.images.shape[3]
         sizes = shard_sizes(self.batch)
         starts = np.cumsum([0, *sizes]).tolist()
-        self.shards = [
-            Shard(i, slice(starts[i], starts[i + 1]), Pool(self.dtype)) for i in local
-        ]
+        self.shards = [Shard(i, slice(starts[i], starts[i + 1]), Pool(self.dtype)) for i in local]
         self.norms = [self._statistics(i, sizes) for i in range(len(graph.norms))]
-        self.producers = {node.output: node for node in graph.nodes}
-        self.operators = {i: self._operator(node) for i, node in enumerate(graph.nodes)}
-        self.done: set[int] = set()
-        self._open: list[list[Call]] = [[] for _ in self.shards]
-        self._lay_out()
+        self.producers = {node.output: i for i, node in enumerate(graph.nodes)}
+        self._done: set[int] = set()
+        self._calls: list[list[Call]] = [[] for _ in self.shards]
+        self._lay_out_forward()
+        self._lay_out_backward()
 
     def _statistics(self, number: int, sizes: list[int]) -> BatchStatistics:
         norm = self.graph.norms[number]
-        term = next(
-            t for node in self.graph.nodes for t in node.terms if t.norm == number
-        )
-        _, H, W = self.graph.shapes[term.value]
-        gamma, beta = self.memory.weights[norm.gamma], self.memory.weights[norm.beta]
+        (value,) = (t.value for n in self.graph.nodes for t in n.terms if t.norm == number)
+        _, H, W = self.graph.shapes[value]
+        gamma, beta = self.weights[norm.gamma], self.weights[norm.beta]
         counts = [H * W * n for n in sizes]
         return BatchStatistics(gamma, beta, norm.eps, self.memory.statistics[number], counts)
 
-    def _operator(self, node: Node) -> object:
-        """Return what a node's shards have in common: matrices of weights."""
-        weights = [self.memory.weights[i] for i in node.weights]
-        if node.op == "convolution":
-            shape = self.graph.shapes[node.inputs[0]]
-            convolution = StridedConvolution(weights[0], shape, **node.settings)
-            self.refresh += convolution.refresh
-            return convolution
-        if node.op == "mix":
-            return Mix(weights[0], node.settings["L"], node.settings["secondary_groups"])
-        return weights
-
-    # -- laying out -----------------------------------------------------------------------------
-
-    def _lay_out(self) -> None:
-        for shard, calls in zip(self.shards, self._open, strict=True):
-            view = self._store(shard, 0)
-            calls.append(
-                partial(np.copyto, view[0], self.memory.images[..., shard.images])
-            )
-        for i, node in enumerate(self.graph.nodes):
-            if node.op == "combine":
-                self._forward_combine(node)
-                continue
-            for shard, calls in zip(self.shards, self._open, strict=True):
-                calls.extend(getattr(self, f"_forward_{node.op}")(i, node, shard))
-        for shard, calls in zip(self.shards, self._open, strict=True):
-            calls.append(self._loss(shard))
-        for i, node in reversed(list(enumerate(self.graph.nodes))):
-            if node.op == "combine":
-                self._backward_combine(node)
-            elif i not in self.done:
-                self._backward(i, node)
-        self._close([])
+    def _each(self) -> Iterator[tuple[Shard, list[Call]]]:
+        yield from zip(self.shards, self._calls, strict=True)
 
     def _close(self, merges: list[Call]) -> None:
         """End a segment."""
-        self.segments.append([call for calls in self._open for call in calls])
+        self.segments.append([call for calls in self._calls for call in calls])
         self.merges.append(merges)
-        self._open = [[] for _ in self.shards]
-
-    def _store(self, shard: Shard, value: int) -> Array:
-        """Give a tensor memory, in the order that the convolution that takes it reads."""
-        C, H, W = self.graph.shapes[value]
-        for i, node in enumerate(self.graph.nodes):
-            if value in node.inputs and node.op == "convolution":
-                operator = self.operators[i]
-                assert isinstance(operator, StridedConvolution)
-                if operator.layout is not None:
-                    halo = operator.new_input(shard.N, self.dtype)
-                    shard.halos[value] = operator.layout, halo
-                    shard.values[value] = halo.view
-                    return halo.view
-        shard.values[value] = np.empty((1, C, H, W, shard.N), self.dtype)
-        return shard.values[value]
+        self._calls = [[] for _ in self.shards]
 
     # -- forward --------------------------------------------------------------------------------
 
-    def _forward_convolution(self, i: int, node: Node, shard: Shard) -> Iterator[Call]:
-        operator = self.operators[i]
-        x = node.inputs[0]
-        layout, halo = shard.halos.get(x, (None, None))
-        if layout != operator.layout:
-            halo = None
-        windows, copies = operator.windows(shard.values[x], halo)
-        shard.windows[i] = windows
-        yield from copies
-        C, H, W = self.graph.shapes[node.output]
-        follower = next(
-            (n for n in self.graph.nodes if n.op == "mix" and node.output in n.inputs), None
-        )
-        if follower is None:
-            y = np.empty((operator.G, C // operator.G, H, W, shard.N), self.dtype)
-        else:
-            mix = self.operators[self.graph.nodes.index(follower)]
-            matrices, y = mix.new_input(H, W, shard.N, self.dtype)
-            shard.matrices[node.output] = matrices
-        shard.values[node.output] = y
-        yield from operator.forward(windows, y, self.scratch)
-
-    def _forward_mix(self, i: int, node: Node, shard: Shard) -> Iterator[Call]:
-        mix = self.operators[i]
-        _, H, W = self.graph.shapes[node.output]
-        matrices, view = mix.new_output(H, W, shard.N, self.dtype)
-        shard.matrices[node.output] = matrices
-        shard.values[node.output] = view
-        yield from mix.forward(shard.matrices[node.inputs[0]], matrices)
+    def _lay_out_forward(self) -> None:
+        for shard, calls in self._each():
+            view = self.store(shard, 0)
+            images = self.memory.images[None, ..., shard.images]  # (1, C, H, W, N)
+            calls.append(partial(np.copyto, view, images))
+        for place, node in enumerate(self.graph.nodes):
+            if node.op == "combine":
+                self._forward_combine(node)
+                continue
+            for shard, calls in self._each():
+                calls.extend(self.node_calls(place, shard))
+        for shard, calls in self._each():
+            calls.append(self._loss(shard))
 
     def _forward_combine(self, node: Node) -> None:
-        norms = [term.norm for term in node.terms if term.norm is not None]
-        if norms:
-            for shard, calls in zip(self.shards, self._open, strict=True):
-                for term in node.terms:
-                    if term.norm is not None:
-                        slot = self.memory.statistics[term.norm][shard.index]
-                        calls.append(statistics_call(shard.values[term.value], slot))
-            self._close([self.norms[norm].merge_forward for norm in norms])
-        for shard, calls in zip(self.shards, self._open, strict=True):
-            y = self._store(shard, node.output)
-            terms = [
-                (shard.values[t.value], None if t.norm is None else self.norms[t.norm])
-                for t in node.terms
-            ]
-            calls.extend(forward_calls(terms, y, node.relu, self.scratch))
-
-    def _forward_function(self, i: int, node: Node, shard: Shard) -> Iterator[Call]:
-        function = IMAGEWISE[node.settings["function"]](*node.settings["arguments"])
-        function.needs_gradient = (True,)
-        shard.functions[i] = function
-        x, y = shard.values[node.inputs[0]], self._store(shard, node.output)
-
-        def call() -> None:
-            result = function.forward(_as_images(x))
-            np.copyto(y, result.transpose(1, 2, 3, 0).reshape(y.shape))
-
-        yield call
-
-    def _forward_global_average_pool(self, i: int, node: Node, shard: Shard) -> Iterator[Call]:
-        x = shard.values[node.inputs[0]]
-        A, B, H, W, N = x.shape
-        y = np.empty((A * B, N), self.dtype)
-        shard.values[node.output] = y
-        yield partial(np.add.reduce, x, axis=(2, 3), out=y.reshape(A, B, N))
-        yield partial(np.multiply, y, 1 / (H * W), out=y)
-
-    def _forward_linear(self, i: int, node: Node, shard: Shard) -> Iterator[Call]:
-        w, *bias = self.operators[i]
-        y = np.empty((w.shape[0], shard.N), self.dtype)
-        shard.values[node.output] = y
-        yield partial(np.matmul, w, shard.values[node.inputs[0]], out=y)
-        for b in bias:
-            yield partial(np.add, y, b[:, None], out=y)
+        norms = [None if t.norm is None else self.norms[t.norm] for t in node.terms]
+        for shard, calls in self._each():
+            for term, norm in zip(node.terms, norms, strict=True):
+                if norm is not None:
+                    x = shard.values[term.value]
+                    calls.append(statistics_call(x, norm.shards[shard.index]))
+        if any(norms):
+            self._close([norm.merge_forward for norm in norms if norm is not None])
+        for shard, calls in self._each():
+            calls.extend(self.combine_calls(node, norms, shard, keep_mask=True))
 
     def _loss(self, shard: Shard) -> Call:
         logits = shard.values[self.graph.logits]
         gradient = np.empty_like(logits)
         shard.gradients[self.graph.logits] = gradient
         labels = self.memory.labels[shard.images]
-        share = shard.N / self.batch
+        share = np.asarray(shard.N / self.batch, logits.dtype)
         memory, index = self.memory, shard.index
 
         def call() -> None:
             loss, probabilities = softmax_cross_entropy_forward(logits.T, labels)
-            share_ = np.asarray(share, logits.dtype)
-            gradient[...] = softmax_cross_entropy_backward(share_, probabilities, labels).T
+            gradient[...] = softmax_cross_entropy_backward(share, probabilities, labels).T
             memory.losses[index] = share * float(loss)
-            memory.hits[index] = np.count_nonzero(logits.argmax(axis=0) == labels)
+            memory.hits[index] = count_hits(logits.T, labels)
 
         return call
 
     # -- backward -------------------------------------------------------------------------------
 
-    def _backward(self, i: int, node: Node) -> None:
-        for shard, calls in zip(self.shards, self._open, strict=True):
-            if node.output in shard.gradients:
-                calls.extend(getattr(self, f"_backward_{node.op}")(i, node, shard))
-        self.done.add(i)
+    def _lay_out_backward(self) -> None:
+        for place, node in reversed(list(enumerate(self.graph.nodes))):
+            if node.op == "combine":
+                self._backward_combine(node)
+            elif place not in self._done:
+                for shard, calls in self._each():
+                    if node.output in shard.gradients:
+                        calls.extend(self._backward(place, node, shard))
+        self._close([])
 
     def _gradient(self, shard: Shard, value: int) -> tuple[Array, bool]:
         """Return memory for the gradient of a tensor, and whether something is in it."""
@@ -319,90 +152,101 @@ class TrainingProgram:
 
     def _slot(self, shard: Shard, weight: int) -> Array | None:
         """Return where a shard writes the gradient of a weight, None where none is wanted."""
-        tensor = self.graph.weights[weight]
-        return self.memory.gradients[shard.index][weight] if tensor.requires_grad else None
+        wanted = self.graph.trained[weight]
+        return self.memory.gradients[shard.index][weight] if wanted else None
 
-    def _backward_linear(self, i: int, node: Node, shard: Shard) -> Iterator[Call]:
-        w, *bias = self.operators[i]
-        x, gy = shard.values[node.inputs[0]], shard.gradients[node.output]
-        yield partial(np.matmul, gy, x.T, out=self._slot(shard, node.weights[0]))
-        if bias:
-            yield partial(np.add.reduce, gy, axis=1, out=self._slot(shard, node.weights[1]))
-        gx, _ = self._gradient(shard, node.inputs[0])
-        yield partial(np.matmul, w.T, gy, out=gx)
-        shard.gradients.pop(node.output)
-
-    def _backward_global_average_pool(self, i: int, node: Node, shard: Shard) -> Iterator[Call]:
-        gy = shard.gradients[node.output]
-        gx, accumulate = self._gradient(shard, node.inputs[0])
-        assert not accumulate
-        H, W = gx.shape[2:4]
-        yield partial(np.multiply, gy[None, :, None, None], 1 / (H * W), out=gx)
+    def _backward(self, place: int, node: Node, shard: Shard) -> Iterator[Call]:
+        """Yield the calls of a node whose output's gradient is complete."""
+        match node.op:
+            case "convolution":
+                halo = self.convolutions[place].new_output_gradient(shard.N, self.dtype)
+                source, target = aligned(shard.gradients[node.output], halo.view)
+                yield partial(np.copyto, target, source)
+                yield from self._finish_convolution(place, node, shard, halo)
+            case "mix":
+                # y is not needed any more: its memory takes its gradient
+                y, gy = aligned(shard.values[node.output], shard.gradients[node.output])
+                yield partial(np.copyto, y, gy)
+                yield from self._finish_mix(place, node, shard)
+            case "function":
+                yield self._backward_function(place, node, shard)
+            case "global_average_pool":
+                gy = shard.gradients[node.output]
+                gx, _ = self._gradient(shard, node.inputs[0])
+                H, W = gx.shape[2:4]
+                yield partial(np.multiply, gy[None, :, None, None], 1 / (H * W), out=gx)
+            case "linear":
+                yield from self._backward_linear(node, shard)
         self._release(shard, node.output)
 
-    def _backward_function(self, i: int, node: Node, shard: Shard) -> Iterator[Call]:
-        function = shard.functions[i]
+    def _backward_linear(self, node: Node, shard: Shard) -> Iterator[Call]:
+        w, *bias = node.weights
+        x, gy = shard.values[node.inputs[0]], shard.gradients[node.output]
+        yield partial(np.matmul, gy, x.T, out=self._slot(shard, w))
+        for b in bias:
+            yield partial(np.add.reduce, gy, axis=1, out=self._slot(shard, b))
+        gx, _ = self._gradient(shard, node.inputs[0])
+        yield partial(np.matmul, self.weights[w].T, gy, out=gx)
+
+    def _backward_function(self, place: int, node: Node, shard: Shard) -> Call:
+        function = shard.functions[place]
         gy = shard.gradients[node.output]
         gx, accumulate = self._gradient(shard, node.inputs[0])
 
         def call() -> None:
-            (result,) = function.backward(_as_images(gy))
-            planes = result.transpose(1, 2, 3, 0).reshape(gx.shape)
-            if accumulate:
-                np.add(gx, planes, out=gx)
-            else:
-                np.copyto(gx, planes)
+            (result,) = function.backward(as_images(gy))
+            assert result is not None
+            planes = from_images(result, gx)
+            np.add(gx, planes, out=gx) if accumulate else np.copyto(gx, planes)
 
-        yield call
-        self._release(shard, node.output)
+        return call
 
     def _backward_combine(self, node: Node) -> None:
-        normed = [term for term in node.terms if term.norm is not None]
-        for shard, calls in zip(self.shards, self._open, strict=True):
+        normed = [(t.value, self.norms[t.norm]) for t in node.terms if t.norm is not None]
+        for shard, calls in self._each():
             gy = shard.gradients[node.output]
             if node.relu:
-                calls.extend(relu_backward_calls(gy, shard.values[node.output], self.scratch))
-            for term in normed:
-                slot = self.memory.statistics[term.norm][shard.index]
-                calls.append(gradient_sums_call(gy, shard.values[term.value], slot))
+                calls.extend(relu_backward_calls(gy, shard.masks[node.output]))
+            for value, norm in normed:
+                slot = norm.shards[shard.index]
+                calls.append(gradient_sums_call(gy, shard.values[value], slot))
         if normed:
-            self._close([self.norms[term.norm].merge_backward for term in normed])
-        for shard, calls in zip(self.shards, self._open, strict=True):
+            self._close([norm.merge_backward for _, norm in normed])
+        for shard, calls in self._each():
             gy = shard.gradients[node.output]
-            for term in normed:
-                calls.extend(self._backward_term(shard, term.value, gy, self.norms[term.norm]))
+            for value, norm in normed:
+                calls.extend(self._backward_norm(shard, value, gy, norm))
             for term in node.terms:
-                if term.norm is not None:
-                    continue
-                if term.value not in shard.gradients:
-                    shard.gradients[term.value] = gy
-                    continue
-                gx = shard.gradients[term.value]
-                if gx is gy:  # x + x
-                    calls.append(partial(np.multiply, gx, 2, out=gx))
-                else:
-                    calls.append(partial(np.add, *aligned(gx, gy), out=aligned(gx, gy)[0]))
+                if term.norm is None:
+                    calls.extend(self._backward_identity(shard, term.value, gy))
             self._release(shard, node.output)
 
-    def _backward_term(
+    def _backward_identity(self, shard: Shard, value: int, gy: Array) -> Iterator[Call]:
+        if value not in shard.gradients:
+            shard.gradients[value] = gy
+            return
+        gx = shard.gradients[value]
+        if gx is gy:  # x + x
+            yield partial(np.multiply, gx, 2, out=gx)
+        else:
+            yield partial(np.add, gx, gy, out=gx)
+
+    def _backward_norm(
         self, shard: Shard, value: int, gy: Array, norm: BatchStatistics
     ) -> Iterator[Call]:
         """Batch norm's gradient, and at once that of the operation whose output it takes."""
-        node = self.producers[value]
-        i = self.graph.nodes.index(node)
+        place = self.producers.get(value, -1)
+        node = self.graph.nodes[place]
         x = shard.values[value]
-        if self.graph.uses(value) == 1 and node.op == "convolution":
-            operator = self.operators[i]
-            halo = operator.new_output_gradient(shard.N, self.dtype)
+        if place >= 0 and self.graph.uses(value) == 1 and node.op == "convolution":
+            halo = self.convolutions[place].new_output_gradient(shard.N, self.dtype)
             yield from norm_backward_calls(gy, x, halo.view, norm, self.scratch)
-            yield from self._finish_convolution(i, node, shard, halo)
-            self.done.add(i)
-        elif self.graph.uses(value) == 1 and node.op == "mix":
+            yield from self._finish_convolution(place, node, shard, halo)
+        elif place >= 0 and self.graph.uses(value) == 1 and node.op == "mix":
+            # x is not needed any more: its memory takes its gradient
             yield from norm_backward_calls(gy, x, x, norm, self.scratch)
-            yield from self._finish_mix(i, node, shard, shard.matrices[value])
-            self.done.add(i)
-            self.done.add(self.graph.nodes.index(self.producers[node.inputs[0]]))
-        else:
+            yield from self._finish_mix(place, node, shard)
+        elif value != 0:
             gx, accumulate = self._gradient(shard, value)
             if accumulate:
                 other = shard.pool.take(gx.shape)
@@ -412,51 +256,35 @@ class TrainingProgram:
             else:
                 yield from norm_backward_calls(gy, x, gx, norm, self.scratch)
 
-    def _backward_convolution(self, i: int, node: Node, shard: Shard) -> Iterator[Call]:
-        operator = self.operators[i]
-        halo = operator.new_output_gradient(shard.N, self.dtype)
-        source, target = aligned(shard.gradients[node.output], halo.view)
-        yield partial(np.copyto, target, source)
-        yield from self._finish_convolution(i, node, shard, halo)
-        self._release(shard, node.output)
-
-    def _backward_mix(self, i: int, node: Node, shard: Shard) -> Iterator[Call]:
-        # y is not needed any more: its memory takes its gradient, in the order of matrices
-        target, source = aligned(shard.values[node.output], shard.gradients[node.output])
-        yield partial(np.copyto, target, source)
-        yield from self._finish_mix(i, node, shard, shard.matrices[node.output])
-        self.done.add(self.graph.nodes.index(self.producers[node.inputs[0]]))
-        self._release(shard, node.output)
-
-    def _finish_mix(self, i: int, node: Node, shard: Shard, gy: Array) -> Iterator[Call]:
+    def _finish_mix(self, place: int, node: Node, shard: Shard) -> Iterator[Call]:
         """Gradients of W^d and of p, and at once those of the primary convolution."""
-        mix = self.operators[i]
-        primary = self.producers[node.inputs[0]]
-        j = self.graph.nodes.index(primary)
+        mix = self.mixes[place]
+        gy, p = shard.matrices[node.output], shard.matrices[node.inputs[0]]
         slot = self._slot(shard, node.weights[0])
         if slot is not None:
-            p = shard.matrices[node.inputs[0]]
-            yield from mix.backward_weight(gy, p, slot.reshape(mix.matrices.shape), self.scratch)
-        halo = self.operators[j].new_output_gradient(shard.N, self.dtype)
-        yield from mix.backward_input(gy, halo.view, self.scratch)
-        yield from self._finish_convolution(j, primary, shard, halo)
+            yield from mix.backward_weight(gy, p, slot.reshape(mix.matrices.shape))
+        primary = self.producers[node.inputs[0]]
+        halo = self.convolutions[primary].new_output_gradient(shard.N, self.dtype)
+        yield from mix.backward_input(gy, halo, self.scratch)
+        yield from self._finish_convolution(primary, self.graph.nodes[primary], shard, halo)
+        self._done.add(place)
 
     def _finish_convolution(
-        self, i: int, node: Node, shard: Shard, halo: Halo
+        self, place: int, node: Node, shard: Shard, gy: Halo
     ) -> Iterator[Call]:
-        operator = self.operators[i]
+        convolution = self.convolutions[place]
         slot = self._slot(shard, node.weights[0])
         if slot is not None:
-            yield from operator.backward_weight(shard.windows[i], halo, slot, self.scratch)
+            yield from convolution.backward_weight(shard.windows[place], gy, slot, self.scratch)
         x = node.inputs[0]
         if x != 0:
             gx, accumulate = self._gradient(shard, x)
-            C = gx.shape[0] * gx.shape[1]
-            gx = gx.reshape(operator.G, C // operator.G, *gx.shape[2:])
-            yield from operator.backward_input(halo, gx, accumulate, self.scratch)
+            C, H, W = self.graph.shapes[x]
+            grouped = gx.reshape(convolution.G, C // convolution.G, H, W, shard.N)
+            yield from convolution.backward_input(gy, grouped, accumulate, self.scratch)
+        self._done.add(place)
 
 
-def _as_images(view: Array) -> Array:
-    """Return a view (A, B, H, W, N) as (N, C, H, W), by a copy where strides cannot say it."""
-    A, B, H, W, N = view.shape
-    return view.reshape(A * B, H, W, N).transpose(3, 0, 1, 2)
+def count_hits(logits: Array, labels: Array) -> int:
+    """Return how many labels have the largest logit of their row, (N, K)."""
+    return int(np.count_nonzero(logits.argmax(axis=1) == labels))

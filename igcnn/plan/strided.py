@@ -66,7 +66,7 @@ class StridedConvolution:
         padding: tuple[int, int],
         groups: int,
     ) -> None:
-        C, H, W = image
+        _, H, W = image
         C_out, Cg, KH, KW = weight.shape
         if padding[0] >= KH or padding[1] >= KW:
             raise PlanError(f"padding {padding} reaches beyond the kernel {KH}×{KW}")
@@ -131,9 +131,7 @@ class StridedConvolution:
             storage = halo
             if storage is None:
                 border = self._input_border(phase)
-                storage = Halo(
-                    self.G, self.Cg, phase.height, phase.width, N, border, str(x.dtype)
-                )
+                storage = Halo(self.G, self.Cg, phase.height, phase.width, N, border, str(x.dtype))
                 target, source = aligned(storage.view, x[:, :, phase.rows, phase.columns])
                 calls.append(partial(np.copyto, target, source))
             A, B = phase.size

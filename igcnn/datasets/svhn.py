@@ -1,0 +1,133 @@
+"""SVHN, Street View House Numbers (Netzer et al., 2011), cropped digits, from its .mat files.
+
+Training images are those of `train` and `extra` together, 604,388, as in the paper (section
+4.2); nothing is augmented. In the files the digit 0 has the label 10.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from .dataset import Dataset, Split
+from .matfile import MatArray, read_arrays
+
+Array = np.ndarray
+
+# part: images, bytes of the file
+PARTS = {
+    "train": (73_257, 182_040_794),
+    "extra": (531_131, 1_329_278_602),
+    "test": (26_032, 64_275_384),
+}
+SOURCE = "http://ufldl.stanford.edu/housenumbers/"
+SIDE = 32
+IMAGE_BYTES = 3 * SIDE * SIDE
+IMAGES_AT_ONCE = 256
+
+
+def load_svhn(data_dir: Path | None) -> Dataset:
+    """Return SVHN: 604,388 training images (1.9 GB) and 26,032 test images of 32 × 32.
+
+    Args:
+        data_dir: a folder that holds train_32x32.mat, extra_32x32.mat and test_32x32.mat, or
+            whose folder `svhn` does.
+
+    Raises:
+        DataError: files are missing or damaged.
+    """
+    folder = _find(data_dir)
+    train = _read(folder, ("train", "extra"))
+    test = _read(folder, ("test",))
+    return Dataset(
+        name="svhn",
+        classes=tuple("0123456789"),
+        mean=(111.609, 113.161, 120.565),
+        std=(50.498, 51.259, 50.244),
+        augmentation=None,
+        train=train,
+        test=test,
+    )
+
+
+def _file(part: str) -> str:
+    return f"{part}_32x32.mat"
+
+
+def _find(data_dir: Path | None) -> Path:
+    """Return the folder with all files."""
+    folders = [] if data_dir is None else [data_dir, data_dir / "svhn"]
+    missing = {f: [p for p in PARTS if not (f / _file(p)).is_file()] for f in folders}
+    for folder, parts in missing.items():
+        if not parts:
+            return folder
+    where = "no --data-dir was given"
+    parts = list(PARTS)
+    if data_dir is not None:
+        folder = min(folders, key=lambda f: len(missing[f]))
+        parts = missing[folder]
+        where = f"not in {folder}: {', '.join(map(_file, parts))}"
+    files = ", ".join(f"{_file(part)} ({PARTS[part][1]:,} bytes)" for part in parts)
+    raise DataError(
+        f"svhn: {where}; put {files} from {SOURCE} into a folder and name the folder with "
+        "--data-dir"
+    )
+
+
+def _read(folder: Path, parts: tuple[str, ...]) -> Split:
+    """Return the images of several files, one after the other."""
+    counts = [PARTS[part][0] for part in parts]
+    images = np.empty((sum(counts), 3, SIDE, SIDE), np.uint8)
+    labels = np.empty(sum(counts), np.int64)
+    first = 0
+    for part, count in zip(parts, counts, strict=True):
+        _read_part(
+            folder / _file(part), images[first : first + count], labels[first : first + count]
+        )
+        first += count
+    return Split(images, labels)
+
+
+def _read_part(path: Path, images: Array, labels: Array) -> None:
+    """Fill images, (N, 3, 32, 32), and labels, (N,), from one file."""
+    found = set()
+    for array in read_arrays(path):
+        if array.name == "X":
+            _check(path, array, (SIDE, SIDE, 3, len(images)))
+            _read_images(array, images)
+        elif array.name == "y":
+            _check(path, array, (len(labels), 1))
+            labels[...] = array.read(len(labels))
+        else:
+            continue
+        found.add(array.name)
+    if found != {"X", "y"}:
+        absent = ", ".join(sorted({"X", "y"} - found))
+        raise DataError(f"{path}: has no array {absent}; fetch the file again from {SOURCE}")
+    wrong = np.flatnonzero((labels < 1) | (labels > 10))
+    if wrong.size:
+        raise DataError(
+            f"{path}: has label {labels[wrong[0]]} at image {wrong[0]}, where 1 to 10 are valid; "
+            f"fetch the file again from {SOURCE}"
+        )
+    labels %= 10
+
+
+def _check(path: Path, array: MatArray, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise DataError(
+            f"{path}: {array.name} has shape {array.shape} instead of {shape}; fetch the file "
+            f"again from {SOURCE}"
+        )
+    if array.name == "X" and array.dtype != np.uint8:
+        raise DataError(f"{path}: X holds {array.dtype} instead of bytes; fetch the file again")
+
+
+def _read_images(array: MatArray, images: Array) -> None:
+    for first in range(0, len(images), IMAGES_AT_ONCE):
+        block = images[first : first + IMAGES_AT_ONCE]
+        # column order: (row, column, colour, image) with the row running fastest
+        pixels = array.read(len(block) * IMAGE_BYTES).reshape(len(block), 3, SIDE, SIDE)
+        block[...] = pixels.transpose(0, 1, 3, 2)

@@ -1,0 +1,150 @@
+"""The forward pass of a plan: each node of the graph as calls on memory laid out once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from .combine import Norm, forward_calls
+from .convolution import Call
+from .graph import IMAGEWISE, Graph, Node
+from .interleaved_group_convolution import Mix
+from .memory import Scratch
+from .planes import Array
+from .shard import Shard, as_images, from_images
+from .strided import StridedConvolution
+
+
+class Forward:
+    """Lays out the forward calls of nodes, shard by shard.
+
+    Args:
+        graph: what to compute.
+        weights: one array for each weight of the graph.
+        shapes: see Graph.
+
+    Attributes:
+        refresh: calls that bring matrices up to date with the weights.
+        convolutions: for each convolution's place in the graph, what its shards share.
+        mixes: likewise.
+    """
+
+    def __init__(self, graph: Graph, weights: list[Array]) -> None:
+        self.graph = graph
+        self.weights = weights
+        self.dtype = str(weights[0].dtype)
+        self.scratch = Scratch()
+        self.refresh: list[Call] = []
+        self.convolutions: dict[int, StridedConvolution] = {}
+        self.mixes: dict[int, Mix] = {}
+        for i, node in enumerate(graph.nodes):
+            if node.op == "convolution":
+                image = graph.shapes[node.inputs[0]]
+                convolution = StridedConvolution(self.weight(i), image, **node.geometry)
+                self.convolutions[i] = convolution
+                self.refresh += convolution.refresh
+            elif node.op == "mix":
+                self.mixes[i] = Mix(self.weight(i), **node.partitions)
+
+    def weight(self, place: int) -> Array:
+        """Return the weight that the node at a place of the graph computes with."""
+        return self.weights[self.graph.nodes[place].weights[0]]
+
+    def store(self, shard: Shard, value: int) -> Array:
+        """Give a tensor memory, in the order that the convolution that takes it reads."""
+        C, H, W = self.graph.shapes[value]
+        for i, convolution in self.convolutions.items():
+            if value in self.graph.nodes[i].inputs and convolution.layout is not None:
+                halo = convolution.new_input(shard.N, self.dtype)
+                shard.halos[value] = convolution.layout, halo
+                shard.values[value] = halo.view
+                return halo.view
+        shard.values[value] = np.empty((1, C, H, W, shard.N), self.dtype)
+        return shard.values[value]
+
+    def node_calls(self, place: int, shard: Shard) -> Iterator[Call]:
+        """Yield the calls of a node that is no `combine`."""
+        node = self.graph.nodes[place]
+        match node.op:
+            case "convolution":
+                yield from self._convolution(place, node, shard)
+            case "mix":
+                yield from self._mix(place, node, shard)
+            case "function":
+                yield self._function(place, node, shard)
+            case "global_average_pool":
+                yield from self._global_average_pool(node, shard)
+            case "linear":
+                yield from self._linear(node, shard)
+
+    def combine_calls(
+        self, node: Node, norms: Sequence[Norm | None], shard: Shard, keep_mask: bool
+    ) -> Iterator[Call]:
+        """Yield the calls of a `combine` node.
+
+        Args:
+            node: the node.
+            norms: scale and shift of each term.
+            shard: which shard.
+            keep_mask: whether the backward pass will ask where the sum was positive.
+        """
+        y = self.store(shard, node.output)
+        terms = [
+            (shard.values[term.value], norm) for term, norm in zip(node.terms, norms, strict=True)
+        ]
+        mask = None
+        if node.relu and keep_mask:
+            mask = np.empty((*y.shape[:2], *self.graph.shapes[node.output][1:], shard.N), bool)
+            shard.masks[node.output] = mask
+        yield from forward_calls(terms, y, node.relu, mask, self.scratch)
+
+    def _convolution(self, place: int, node: Node, shard: Shard) -> Iterator[Call]:
+        convolution = self.convolutions[place]
+        x = node.inputs[0]
+        layout, halo = shard.halos.get(x, (None, None))
+        if layout != convolution.layout:
+            halo = None
+        shard.windows[place], copies = convolution.windows(shard.values[x], halo)
+        yield from copies
+        C, H, W = self.graph.shapes[node.output]
+        mixes = [self.mixes[i] for i in self.mixes if node.output in self.graph.nodes[i].inputs]
+        if mixes:
+            shard.matrices[node.output], y = mixes[0].new_input(H, W, shard.N, self.dtype)
+        else:
+            y = np.empty((convolution.G, C // convolution.G, H, W, shard.N), self.dtype)
+        shard.values[node.output] = y
+        # (L, C/L, H, W, N) → (G, Og, H, W, N): a mix has the partitions of its convolution
+        y = y.reshape(convolution.G, convolution.Og, H, W, shard.N)
+        yield from convolution.forward(shard.windows[place], y, self.scratch)
+
+    def _mix(self, place: int, node: Node, shard: Shard) -> Iterator[Call]:
+        mix = self.mixes[place]
+        _, H, W = self.graph.shapes[node.output]
+        y, shard.values[node.output] = mix.new_output(H, W, shard.N, self.dtype)
+        shard.matrices[node.output] = y
+        yield from mix.forward(shard.matrices[node.inputs[0]], y)
+
+    def _function(self, place: int, node: Node, shard: Shard) -> Call:
+        function = IMAGEWISE[node.function](*node.arguments)
+        function.needs_gradient = (True,)
+        shard.functions[place] = function
+        x, y = shard.values[node.inputs[0]], self.store(shard, node.output)
+        return lambda: np.copyto(y, from_images(function.forward(as_images(x)), y))
+
+    def _global_average_pool(self, node: Node, shard: Shard) -> Iterator[Call]:
+        x = shard.values[node.inputs[0]]
+        A, B, H, W, N = x.shape
+        y = np.empty((A * B, N), self.dtype)
+        shard.values[node.output] = y
+        yield partial(np.add.reduce, x, axis=(2, 3), out=y.reshape(A, B, N))
+        yield partial(np.multiply, y, 1 / (H * W), out=y)
+
+    def _linear(self, node: Node, shard: Shard) -> Iterator[Call]:
+        w, *bias = (self.weights[i] for i in node.weights)
+        y = np.empty((w.shape[0], shard.N), self.dtype)
+        shard.values[node.output] = y
+        yield partial(np.matmul, w, shard.values[node.inputs[0]], out=y)
+        for b in bias:
+            yield partial(np.add, y, b[:, None], out=y)

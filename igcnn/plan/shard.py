@@ -1,0 +1,92 @@
+"""Shards: a batch in parts of a few images, and what all parts of a step share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..autograd import Function
+from .memory import Pool
+from .planes import Array, Halo
+
+MAX_IMAGES = 16
+MIN_SHARDS = 4
+
+
+def shard_sizes(images: int) -> list[int]:
+    """Return how many images each shard of a batch has, as equal as possible.
+
+    At most 16, which a core's caches hold, and at least 4 shards if there are as many images.
+    The number of processes has no part in this: it changes no bit of a result.
+    """
+    shards = max(-(-images // MAX_IMAGES), min(MIN_SHARDS, images))
+    return [images // shards + (i < images % shards) for i in range(shards)]
+
+
+@dataclass
+class Memory:
+    """What all processes of a plan see.
+
+    Attributes:
+        images: (C, H, W, B), normalised.
+        labels: (B,), int64.
+        weights: one array for each weight of the graph.
+        gradients: for each shard, one array for each weight.
+        statistics: for each norm, (shards, 2, C) of float64.
+        losses: for each shard its share of the mean loss, float64.
+        hits: for each shard its number of right answers.
+    """
+
+    images: Array
+    labels: Array
+    weights: list[Array]
+    gradients: list[list[Array]]
+    statistics: list[Array]
+    losses: Array
+    hits: Array
+
+
+@dataclass
+class Shard:
+    """One shard while its calls are laid out. Tensors go by their numbers in the graph.
+
+    Attributes:
+        index: number within the batch.
+        images: which images of the batch.
+        pool: memory of gradients.
+        values: views of tensors, (A, B, H, W, N), or (K, N).
+        halos: layout and storage of those that a convolution reads in place.
+        matrices: inputs and outputs of `mix` nodes as matrices.
+        windows: what each convolution, by its place in the graph, reads.
+        masks: where the sums before a ReLU were positive.
+        functions: the functions of `function` nodes, by their place in the graph.
+        gradients: gradients of tensors, while they are needed.
+    """
+
+    index: int
+    images: slice
+    pool: Pool
+    values: dict[int, Array] = field(default_factory=dict)
+    halos: dict[int, tuple[object, Halo]] = field(default_factory=dict)
+    matrices: dict[int, Array] = field(default_factory=dict)
+    windows: dict[int, list[Array]] = field(default_factory=dict)
+    masks: dict[int, Array] = field(default_factory=dict)
+    functions: dict[int, Function] = field(default_factory=dict)
+    gradients: dict[int, Array] = field(default_factory=dict)
+
+    @property
+    def N(self) -> int:
+        """How many images."""
+        return self.images.stop - self.images.start
+
+
+def as_images(view: Array) -> Array:
+    """Return a view (A, B, H, W, N) as (N, C, H, W), by a copy where strides cannot say it."""
+    A, B, H, W, N = view.shape
+    return view.reshape(A * B, H, W, N).transpose(3, 0, 1, 2)
+
+
+def from_images(images: Array, like: Array) -> Array:
+    """Return images, (N, C, H, W), in the axes of a view (A, B, H, W, N)."""
+    return np.ascontiguousarray(images.transpose(1, 2, 3, 0)).reshape(like.shape)
