@@ -11,7 +11,8 @@ The network runs once on a small batch, its tape is listed, and records become n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -98,37 +99,65 @@ class Graph:
     Attributes:
         nodes: the operations.
         norms: the batch norms that `combine` nodes refer to.
-        running: for each norm its running mean and variance, the arrays of the network.
         shapes: of each tensor without the axis of images: (C, H, W), or (K,).
-        weights: every parameter and constant that the nodes refer to.
+        weights: shape of every parameter and constant that the nodes refer to.
+        trained: for each weight whether its gradient is wanted.
         logits: number of the last tensor, of shape (K,).
+        dtype: float32 or float64.
     """
 
     nodes: list[Node]
     norms: list[Norm]
-    running: list[tuple[Array, Array]]
     shapes: list[tuple[int, ...]]
-    weights: list[Tensor]
+    weights: list[tuple[int, ...]]
+    trained: list[bool]
     logits: int
+    dtype: str
 
-    @property
-    def trained(self) -> list[bool]:
-        """For each weight whether its gradient is wanted."""
-        return [tensor.requires_grad for tensor in self.weights]
+    def to_json(self) -> str:
+        """Return the graph as text, for another process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Graph:
+        """Return the graph that to_json wrote."""
+        content = json.loads(text)
+        for node in content["nodes"]:
+            node["terms"] = [Term(**term) for term in node["terms"]]
+        content["nodes"] = [Node(**node) for node in content["nodes"]]
+        content["norms"] = [Norm(**norm) for norm in content["norms"]]
+        for name in ("shapes", "weights"):
+            content[name] = [tuple(shape) for shape in content[name]]
+        return cls(**content)
 
     def uses(self, value: int) -> int:
         """Return how many nodes take a tensor."""
         return sum(node.inputs.count(value) for node in self.nodes)
 
 
-def trace(network: Layer, image_shape: tuple[int, int, int]) -> Graph:
+@dataclass(frozen=True)
+class Traced:
+    """A graph and the arrays of the network that it was read from.
+
+    Attributes:
+        graph: the operations.
+        weights: the tensors that the graph's weights stand for.
+        running: for each norm its running mean and variance.
+    """
+
+    graph: Graph
+    weights: list[Tensor]
+    running: list[tuple[Array, Array]]
+
+
+def trace(network: Layer, image_shape: tuple[int, int, int]) -> Traced:
     """Return the graph of a network for images of one shape, (C, H, W).
 
     Raises:
         PlanError: the network contains something that has no place in a plan.
     """
     tape = _tape(network, image_shape)
-    return _Fusion(tape).graph()
+    return _Fusion(tape).traced()
 
 
 def _tape(network: Layer, image_shape: tuple[int, int, int]) -> Tape:
@@ -164,8 +193,8 @@ class _Fusion:
             for x in record.inputs:
                 self.consumers.setdefault(id(x), []).append(record.function.name)
 
-    def graph(self) -> Graph:
-        """Return the graph."""
+    def traced(self) -> Traced:
+        """Return the graph and its arrays."""
         first = self.tape.records[0].inputs[0]
         self._number(first)
         for record in self.tape:
@@ -175,7 +204,16 @@ class _Fusion:
         logits = self.numbers[id(self.tape.output)]
         if logits in self.open or len(self.shapes[logits]) != 1:
             raise PlanError(f"the network ends in {self.shapes[logits]}, not in logits")
-        return Graph(self.nodes, self.norms, self.running, self.shapes, self.weights, logits)
+        graph = Graph(
+            nodes=self.nodes,
+            norms=self.norms,
+            shapes=self.shapes,
+            weights=[tensor.shape for tensor in self.weights],
+            trained=[tensor.requires_grad for tensor in self.weights],
+            logits=logits,
+            dtype=str(self.weights[0].dtype),
+        )
+        return Traced(graph, self.weights, self.running)
 
     def _number(self, tensor: Tensor) -> int:
         number = len(self.shapes)

@@ -6,7 +6,7 @@ become the statistics of a batch norm. Who executes a shard changes no bit of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -60,6 +60,17 @@ class TrainingProgram(Forward):
         self._calls: list[list[Call]] = [[] for _ in self.shards]
         self._lay_out_forward()
         self._lay_out_backward()
+
+    def run(self, meet: Callable[[], None]) -> None:
+        """Execute a step; `meet` returns when all processes have called it."""
+        for call in self.refresh:
+            call()
+        for calls, merges in zip(self.segments, self.merges, strict=True):
+            for call in calls:
+                call()
+            meet()
+            for call in merges:
+                call()
 
     def _statistics(self, number: int, sizes: list[int]) -> BatchStatistics:
         norm = self.graph.norms[number]

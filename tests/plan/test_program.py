@@ -8,7 +8,7 @@ from igcnn.backend import single_threaded_blas
 from igcnn.errors import PlanError
 from igcnn.functional import conv2d, cross_entropy, global_avg_pool2d, linear
 from igcnn.layers import Layer
-from igcnn.plan.graph import trace
+from igcnn.plan.graph import Graph, trace
 from igcnn.plan.program import TrainingProgram
 from igcnn.plan.shard import Memory, shard_sizes
 
@@ -30,12 +30,12 @@ CASES = [
 ]
 
 
-def make_memory(graph, image_shape, batch):
-    weights = [tensor.data for tensor in graph.weights]
-    dtype = weights[0].dtype
+def make_memory(traced, image_shape, batch):
+    weights = [tensor.data for tensor in traced.weights]
+    graph = traced.graph
     shards = len(shard_sizes(batch))
     return Memory(
-        images=np.zeros((*image_shape, batch), dtype),
+        images=np.zeros((*image_shape, batch), graph.dtype),
         labels=np.zeros(batch, np.int64),
         weights=weights,
         gradients=[[np.full_like(w, np.nan) for w in weights] for _ in range(shards)],
@@ -72,10 +72,11 @@ def test_loss_and_gradients_are_those_of_the_tape(net, settings, side, batch):
     rng = np.random.default_rng(0)
     x, labels = rng.standard_normal((batch, 3, side, side)), rng.integers(0, 10, batch)
     before = network.state_dict()
-    graph = trace(network, (3, side, side))
+    traced = trace(network, (3, side, side))
+    graph = traced.graph
     for name, array in network.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
-    memory = make_memory(graph, (3, side, side), batch)
+    memory = make_memory(traced, (3, side, side), batch)
     memory.images[...] = x.transpose(1, 2, 3, 0)
     memory.labels[...] = labels
     program = TrainingProgram(graph, memory, list(range(len(memory.losses))))
@@ -88,19 +89,20 @@ def test_loss_and_gradients_are_those_of_the_tape(net, settings, side, batch):
     assert memory.losses.sum() == pytest.approx(loss.item(), abs=1e-12)
     assert memory.hits.sum() == np.count_nonzero(logits.data.argmax(axis=1) == labels)
     for i, gradient in gradients_of(graph, memory, program).items():
-        expected = graph.weights[i].grad
+        expected = traced.weights[i].grad
         scale = max(1.0, np.abs(expected).max())
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-12 * scale)
 
 
 def test_who_computes_a_shard_changes_no_bit():
     network = build_network("resnet_igc", depth=8, L=4, M=2, num_classes=10)
-    graph = trace(network, (3, 8, 8))
+    traced = trace(network, (3, 8, 8))
+    graph = Graph.from_json(traced.graph.to_json())
     rng = np.random.default_rng(0)
     images, labels = rng.standard_normal((3, 8, 8, 37)), rng.integers(0, 10, 37)
     results = []
     for split in ([[0, 1, 2, 3]], [[0, 1], [2, 3]], [[3], [0, 2], [1]], [[0], [1], [2], [3]]):
-        memory = make_memory(graph, (3, 8, 8), 37)
+        memory = make_memory(traced, (3, 8, 8), 37)
         memory.images[...] = images
         memory.labels[...] = labels
         programs = [TrainingProgram(graph, memory, local) for local in split]

@@ -1,0 +1,224 @@
+"""Processes that compute the shards of a batch together, on memory that all of them see.
+
+The process that trains is number 0 and computes its part like the others, which are programs
+of their own (igcnn.plan.worker) and end when it does. Shared memory is a file without a name,
+so nothing is left behind however they end. They meet by a byte over a socket: a process that
+died is noticed at the next meeting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import WorkerError
+from .graph import Graph
+from .planes import Array
+from .shard import Memory, shard_sizes
+
+ALIGNMENT = 64
+START, MEET = b"s", b"m"
+
+
+def share_out(shards: int, processes: int) -> list[list[int]]:
+    """Return which shards each process computes: as many each as possible, side by side."""
+    bounds = [shards * rank // processes for rank in range(processes + 1)]
+    return [list(range(a, b)) for a, b in pairwise(bounds)]
+
+
+def memory_layout(graph: Graph, batch: int) -> dict[str, list[tuple[tuple[int, ...], str]]]:
+    """Return shape and type of every shared array, by its name in Memory."""
+    shards = len(shard_sizes(batch))
+    gradients = [shape if wanted else () for shape, wanted in _slots(graph)]
+    return {
+        "images": [((*graph.shapes[0], batch), graph.dtype)],
+        "labels": [((batch,), "int64")],
+        "weights": [(shape, graph.dtype) for shape in graph.weights],
+        "gradients": [(shape, graph.dtype) for _ in range(shards) for shape in gradients],
+        "statistics": [((shards, 2, *graph.weights[n.gamma]), "float64") for n in graph.norms],
+        "losses": [((shards,), "float64")],
+        "hits": [((shards,), "int64")],
+    }
+
+
+def _slots(graph: Graph) -> list[tuple[tuple[int, ...], bool]]:
+    """Return for each weight its shape and whether every shard has a gradient of it."""
+    normed = {i for norm in graph.norms for i in (norm.gamma, norm.beta)}
+    return [
+        (shape, trained and i not in normed)
+        for i, (shape, trained) in enumerate(zip(graph.weights, graph.trained, strict=True))
+    ]
+
+
+def map_memory(graph: Graph, batch: int, descriptor: int) -> Memory:
+    """Return the shared arrays that lie in the file of a descriptor."""
+    layout = memory_layout(graph, batch)
+    buffer = mmap.mmap(descriptor, 0)
+    arrays: dict[str, list[Array]] = {}
+    offset = 0
+    for name, items in layout.items():
+        arrays[name] = []
+        for shape, dtype in items:
+            array = np.ndarray(shape, dtype, buffer, offset)
+            arrays[name].append(array)
+            offset += _aligned(array.nbytes)
+    weights, shards = len(graph.weights), len(shard_sizes(batch))
+    slots = arrays["gradients"]
+    return Memory(
+        images=arrays["images"][0],
+        labels=arrays["labels"][0],
+        weights=arrays["weights"],
+        gradients=[slots[s * weights : (s + 1) * weights] for s in range(shards)],
+        statistics=arrays["statistics"],
+        losses=arrays["losses"][0],
+        hits=arrays["hits"][0],
+    )
+
+
+def memory_bytes(graph: Graph, batch: int) -> int:
+    """Return the size of the shared memory."""
+    items = [item for items in memory_layout(graph, batch).values() for item in items]
+    return sum(_aligned(np.dtype(t).itemsize * int(np.prod(s))) for s, t in items)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+class Meeting:
+    """Where processes wait for each other.
+
+    Args:
+        peers: a socket to each of the other processes.
+    """
+
+    def __init__(self, peers: list[socket.socket]) -> None:
+        self.peers = peers
+
+    def meet(self) -> None:
+        """Return when all processes have called this.
+
+        Raises:
+            WorkerError: one of them has ended.
+        """
+        try:
+            for peer in self.peers:
+                peer.send(MEET)
+            for peer in self.peers:
+                if peer.recv(1) != MEET:
+                    raise ConnectionError
+        except OSError as error:
+            raise WorkerError("a worker process has ended in the middle of a step") from error
+
+
+class Team:
+    """The other processes of a plan.
+
+    Args:
+        graph: what they compute.
+        batch: images of a step.
+        processes: how many there are together with this one.
+
+    Attributes:
+        memory: what all of them see.
+        local: numbers of the shards that this process computes.
+        meeting: where it waits for the others.
+    """
+
+    def __init__(self, graph: Graph, batch: int, processes: int) -> None:
+        shares = share_out(len(shard_sizes(batch)), processes)
+        self.local = shares[0]
+        self.workers: list[subprocess.Popen[bytes]] = []
+        folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.truncate(memory_bytes(graph, batch))
+            self.memory = map_memory(graph, batch, file.fileno())
+            pairs = {}
+            for a in range(processes):
+                for b in range(a + 1, processes):
+                    pairs[a, b], pairs[b, a] = socket.socketpair()
+            specification = graph.to_json().encode()
+            for rank in range(1, processes):
+                sockets = [pairs[rank, other] for other in range(processes) if other != rank]
+                self.workers.append(_start(file.fileno(), sockets, batch, shares[rank]))
+            mine = [pairs[0, other] for other in range(1, processes)]
+            for (a, _), end in pairs.items():
+                if a:
+                    end.close()
+        self.meeting = Meeting(mine)
+        for worker in self.workers:
+            assert worker.stdin is not None
+            with contextlib.suppress(BrokenPipeError), worker.stdin:
+                worker.stdin.write(specification)
+
+    def start_step(self) -> None:
+        """Let the workers begin a step.
+
+        Raises:
+            WorkerError: one of them has ended.
+        """
+        try:
+            for peer in self.meeting.peers:
+                peer.send(START)
+        except OSError as error:
+            raise self.explain() from error
+
+    def explain(self) -> WorkerError:
+        """Return the error of a worker that has ended, and end the others."""
+        for worker in self.workers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(1)
+        reasons = [_reason(w) for w in self.workers if w.returncode not in (None, 0)]
+        self.close()
+        return WorkerError(
+            f"a worker process ended in the middle of a step ({', '.join(reasons) or 'closed'}); "
+            "resume the run, or use --cores 1"
+        )
+
+    def close(self) -> None:
+        """End the workers: they see that their sockets close."""
+        for peer in self.meeting.peers:
+            peer.close()
+        for worker in self.workers:
+            try:
+                worker.wait(5)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
+
+
+def _start(
+    memory: int, sockets: list[socket.socket], batch: int, shards: list[int]
+) -> subprocess.Popen[bytes]:
+    descriptors = [memory, *(end.fileno() for end in sockets)]
+    package = str(Path(__file__).parents[2])
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([package, *filter(None, sys.path)]),
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    numbers = [",".join(map(str, values)) for values in (descriptors, shards)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "igcnn.plan.worker", str(batch), *numbers],
+        stdin=subprocess.PIPE,
+        pass_fds=descriptors,
+        env=environment,
+        start_new_session=True,  # Ctrl-C is for the process that trains
+    )
+
+
+def _reason(worker: subprocess.Popen[bytes]) -> str:
+    code = worker.returncode
+    if code < 0:
+        return f"process {worker.pid} by {signal.Signals(-code).name}"
+    return f"process {worker.pid} with exit code {code}"
