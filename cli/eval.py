@@ -13,12 +13,14 @@ import click
 @click.option("--dataset", help="digits, cifar10, cifar100 or svhn.  [default: as in training]")
 @click.option("--data-dir", help="Folder with the data set's files.")
 @click.option("--batch-size", type=int, help="Images at a time; changes the speed alone.")
+@click.option("--cores", type=int, help="Processes that share the work.  [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print top1, top5, loss, images as JSON.")
 def evaluate_command(
     checkpoint: str,
     dataset: str | None,
     data_dir: str | None,
     batch_size: int | None,
+    cores: int | None,
     as_json: bool,
 ) -> None:
     """Evaluate a checkpoint on the test images of a data set.
@@ -32,7 +34,7 @@ def evaluate_command(
     from igcnn.backend import keep_memory
     from igcnn.datasets import load_dataset
     from igcnn.errors import CheckpointError, ConfigError, DivergedError
-    from igcnn.training import evaluate, load_checkpoint
+    from igcnn.training import evaluate, load_checkpoint, make_engine
     from igcnn.training.evaluate import BATCH_SIZE
 
     if batch_size is not None and batch_size < 1:
@@ -52,13 +54,15 @@ def evaluate_command(
         )
     # the network knows images as they were in its training
     prepared = trained_on or data
-    result = evaluate(
-        network,
-        data.test,
-        mean=prepared.mean,
-        std=prepared.std,
-        batch_size=batch_size or BATCH_SIZE,
-    )
+    batch_size = min(batch_size or BATCH_SIZE, len(data.test))
+    image_shape = data.test.images.shape[1:]
+    engine, _ = make_engine(network, image_shape, batch_size, cores=cores, training=False)
+    try:
+        result = evaluate(
+            engine, data.test, mean=prepared.mean, std=prepared.std, batch_size=batch_size
+        )
+    finally:
+        engine.close()
     if not math.isfinite(result.loss):
         raise DivergedError(
             f"the loss is {result.loss}: the weights in {checkpoint} are of a run that diverged; "

@@ -32,6 +32,14 @@ def natural(value: object) -> int:
     return result
 
 
+def positive(value: object) -> int:
+    """Return a value as an integer from 1 up."""
+    result = integer(value)
+    if result < 1:
+        raise ValueError
+    return result
+
+
 def number(value: object) -> float:
     """Return a value as a floating-point number."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
@@ -55,12 +63,23 @@ def integers(value: object) -> list[int]:
     raise ValueError
 
 
+def boolean(value: object) -> bool:
+    """Return a truth value; in text it is "true" or "false"."""
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    raise ValueError
+
+
 WHAT = {
     integer: "an integer",
     natural: "an integer from 0 up",
+    positive: "an integer from 1 up",
     number: "a number",
     text: "a text",
     integers: "integers separated by commas",
+    boolean: "true or false",
 }
 
 # None: decided elsewhere (by the network, the preset or the recipe) unless it is given
@@ -83,6 +102,8 @@ SETTINGS: dict[str, tuple[Callable[[object], Any], Any]] = {
     "weight_decay": (number, None),
     "seed": (natural, 0),
     "device": (text, "auto"),
+    "cores": (positive, None),
+    "eager": (boolean, False),
     "max_steps": (integer, None),
     "log_interval": (integer, 20),
     "checkpoint_epochs": (integer, 1),

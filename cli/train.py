@@ -51,6 +51,10 @@ def authors_spelling(name: str) -> str:
 @click.option("--weight-decay", metavar="X", help="On every parameter.  [default: 0.0001]")
 @click.option("--seed", metavar="N", help="Of weights, order, augmentation.  [default: 0]")
 @click.option("--device", help="auto or cpu.  [default: auto]")
+@click.option("--cores", metavar="N", help="Processes that share the work.  [default: all cores]")
+@click.option(
+    "--eager", is_flag=True, default=None, help="Compute on the plain tape instead of by a plan."
+)
 @click.option("--out", metavar="DIR", help="Run directory.  [default: runs/DATASET/NET/TIME]")
 @click.option(
     "--resume",
@@ -74,7 +78,7 @@ def train_command(
     config: str | None,
     assignments: tuple[str, ...],
     gpus: str | None,
-    **flags: str | None,
+    **flags: Any,
 ) -> None:
     """Train a network and keep everything in a run directory.
 
@@ -97,7 +101,7 @@ def train_command(
 
 
 def _train(
-    flags: dict[str, str | None],
+    flags: dict[str, Any],
     assignments: tuple[str, ...],
     config: str | None,
     out: str | None,
@@ -106,7 +110,7 @@ def _train(
 ) -> None:
     from igcnn.backend import keep_memory, resolve_device
     from igcnn.datasets import load_dataset
-    from igcnn.training import Recipe, Trainer, load_checkpoint
+    from igcnn.training import Recipe, Trainer, load_checkpoint, make_engine
     from igcnn.training.progress import make_progress
 
     settings = layers.collect(flags, assignments, config)
@@ -140,11 +144,21 @@ def _train(
     _write_run(run, settings, network, recipe, device)
     for line in _describe(network, dataset, recipe, run, checkpoint):
         _say(run, line)
+    trainer.engine, how = make_engine(
+        network,
+        dataset.train.images.shape[1:],
+        recipe.batch_size,
+        cores=settings["cores"],
+        eager=settings["eager"],
+    )
+    _say(run, f"computed by {how}")
     try:
         result = trainer.run()
     except KeyboardInterrupt:
         click.echo(f"go on with: igcnn train --resume {run.path}", err=True)
         raise
+    finally:
+        trainer.engine.close()
     for line in _report(result, run, settings):
         _say(run, line)
 
@@ -210,7 +224,8 @@ def _write_run(
 
     effective = settings | {k: v for k, v in network.settings.items() if k in layers.SETTINGS}
     effective |= asdict(recipe)
-    del effective["progress"]  # of the terminal, not of the run
+    for name in ("progress", "cores"):  # of the terminal and the machine, not of the run
+        del effective[name]
     if settings["data_dir"]:
         effective["data_dir"] = str(Path(settings["data_dir"]).absolute())
     run.write_config(effective)

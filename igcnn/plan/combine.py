@@ -46,7 +46,9 @@ class BatchStatistics:
         gamma: γ, (C,), read at every step.
         beta: β, likewise.
         eps: ε.
-        shards: where each shard leaves its sums, (shards, 2, C) of float64.
+        shards: where each shard leaves its sums, (2, shards, 2, C) of float64. Those of the
+            backward pass have a place of their own: one process may be there already while
+            another still reads those of the forward pass.
         counts: how many numbers a channel has in each shard.
 
     Attributes:
@@ -68,7 +70,7 @@ class BatchStatistics:
 
     def merge_forward(self) -> None:
         """Take (mean, Σ(x − mean)²) of all shards to μ, σ², scale and shift."""
-        means, squares = self.shards[:, 0], self.shards[:, 1]
+        means, squares = self.shards[0, :, 0], self.shards[0, :, 1]
         self.mean = (self.counts * means).sum(axis=0) / self.count
         between = (self.counts * (means - self.mean) ** 2).sum(axis=0)
         self.variance = (squares.sum(axis=0) + between) / self.count
@@ -79,8 +81,8 @@ class BatchStatistics:
     def merge_backward(self) -> None:
         """Take (Σ gy, Σ gy·x) of all shards to the gradients of β and γ, slope and offset."""
         inverse = 1 / np.sqrt(self.variance + self.eps)
-        self.gbeta = self.shards[:, 0].sum(axis=0)
-        self.ggamma = (self.shards[:, 1].sum(axis=0) - self.mean * self.gbeta) * inverse
+        self.gbeta = self.shards[1, :, 0].sum(axis=0)
+        self.ggamma = (self.shards[1, :, 1].sum(axis=0) - self.mean * self.gbeta) * inverse
         slope = -self.gamma * inverse * inverse * self.ggamma / self.count
         self.slope[...] = slope
         self.offset[...] = -self.gamma * inverse * self.gbeta / self.count - slope * self.mean

@@ -12,7 +12,7 @@ from .convolution import Call
 from .graph import IMAGEWISE, Graph, Node
 from .interleaved_group_convolution import Mix
 from .memory import Scratch
-from .planes import Array
+from .planes import Array, Halo
 from .shard import Shard, as_images, from_images
 from .strided import StridedConvolution
 
@@ -54,15 +54,24 @@ class Forward:
 
     def store(self, shard: Shard, value: int) -> Array:
         """Give a tensor memory, in the order that the convolution that takes it reads."""
-        C, H, W = self.graph.shapes[value]
         for i, convolution in self.convolutions.items():
             if value in self.graph.nodes[i].inputs and convolution.layout is not None:
-                halo = convolution.new_input(shard.N, self.dtype)
+                halo = self.new_halo(shard, convolution)
                 shard.halos[value] = convolution.layout, halo
                 shard.values[value] = halo.view
                 return halo.view
-        shard.values[value] = np.empty((1, C, H, W, shard.N), self.dtype)
+        shard.values[value] = self.new_array(shard, value)[None]
         return shard.values[value]
+
+    def new_array(self, shard: Shard, value: int) -> Array:
+        """Return memory for a tensor, (C, H, W, N) or (K, N)."""
+        shape = (*self.graph.shapes[value], shard.N)
+        shard.arrays[value] = np.empty(shape, self.dtype)
+        return shard.arrays[value]
+
+    def new_halo(self, shard: Shard, convolution: StridedConvolution) -> Halo:
+        """Return memory for the image of a convolution that reads it in place."""
+        return convolution.new_input(shard.N, self.dtype)
 
     def node_calls(self, place: int, shard: Shard) -> Iterator[Call]:
         """Yield the calls of a node that is no `combine`."""
@@ -108,21 +117,20 @@ class Forward:
             halo = None
         shard.windows[place], copies = convolution.windows(shard.values[x], halo)
         yield from copies
-        C, H, W = self.graph.shapes[node.output]
+        _, H, W = self.graph.shapes[node.output]
+        y = self.new_array(shard, node.output)
         mixes = [self.mixes[i] for i in self.mixes if node.output in self.graph.nodes[i].inputs]
         if mixes:
-            shard.matrices[node.output], y = mixes[0].new_input(H, W, shard.N, self.dtype)
+            shard.matrices[node.output], y = mixes[0].input_views(y)
         else:
-            y = np.empty((convolution.G, C // convolution.G, H, W, shard.N), self.dtype)
+            y = y.reshape(convolution.G, convolution.Og, H, W, shard.N)
         shard.values[node.output] = y
-        # (L, C/L, H, W, N) → (G, Og, H, W, N): a mix has the partitions of its convolution
-        y = y.reshape(convolution.G, convolution.Og, H, W, shard.N)
         yield from convolution.forward(shard.windows[place], y, self.scratch)
 
     def _mix(self, place: int, node: Node, shard: Shard) -> Iterator[Call]:
         mix = self.mixes[place]
-        _, H, W = self.graph.shapes[node.output]
-        y, shard.values[node.output] = mix.new_output(H, W, shard.N, self.dtype)
+        stored = self.new_array(shard, node.output)
+        y, shard.values[node.output] = mix.output_views(stored)
         shard.matrices[node.output] = y
         yield from mix.forward(shard.matrices[node.inputs[0]], y)
 
@@ -136,15 +144,13 @@ class Forward:
     def _global_average_pool(self, node: Node, shard: Shard) -> Iterator[Call]:
         x = shard.values[node.inputs[0]]
         A, B, H, W, N = x.shape
-        y = np.empty((A * B, N), self.dtype)
-        shard.values[node.output] = y
+        y = shard.values[node.output] = self.new_array(shard, node.output)
         yield partial(np.add.reduce, x, axis=(2, 3), out=y.reshape(A, B, N))
         yield partial(np.multiply, y, 1 / (H * W), out=y)
 
     def _linear(self, node: Node, shard: Shard) -> Iterator[Call]:
         w, *bias = (self.weights[i] for i in node.weights)
-        y = np.empty((w.shape[0], shard.N), self.dtype)
-        shard.values[node.output] = y
+        y = shard.values[node.output] = self.new_array(shard, node.output)
         yield partial(np.matmul, w, shard.values[node.inputs[0]], out=y)
         for b in bias:
             yield partial(np.add, y, b[:, None], out=y)

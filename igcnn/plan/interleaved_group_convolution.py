@@ -36,15 +36,17 @@ class Mix:
         assert np.shares_memory(self.matrices, weight)
         self.transposed = self.matrices.transpose(0, 2, 1)
 
-    def new_input(self, H: int, W: int, N: int, dtype: str) -> tuple[Array, Array]:
-        """Return memory for p as matrices (S, K, H·W·N) and as a view (L, C/L, H, W, N)."""
-        stored = np.empty((self.S * self.K // self.L, self.L, H, W, N), dtype)
-        return stored.reshape(self.S, self.K, H * W * N), stored.transpose(1, 0, 2, 3, 4)
+    def input_views(self, stored: Array) -> tuple[Array, Array]:
+        """View memory (C, H, W, N) for p as matrices (S, K, H·W·N) and as (L, C/L, H, W, N)."""
+        C, H, W, N = stored.shape
+        parts = stored.reshape(C // self.L, self.L, H, W, N)
+        return stored.reshape(self.S, self.K, H * W * N), parts.transpose(1, 0, 2, 3, 4)
 
-    def new_output(self, H: int, W: int, N: int, dtype: str) -> tuple[Array, Array]:
-        """Return memory for y as matrices (S, K, H·W·N) and as a view (K, S, H, W, N)."""
-        stored = np.empty((self.S, self.K, H, W, N), dtype)
-        return stored.reshape(self.S, self.K, H * W * N), stored.transpose(1, 0, 2, 3, 4)
+    def output_views(self, stored: Array) -> tuple[Array, Array]:
+        """View memory (C, H, W, N) for y as matrices (S, K, H·W·N) and as (K, S, H, W, N)."""
+        _, H, W, N = stored.shape
+        parts = stored.reshape(self.S, self.K, H, W, N)
+        return stored.reshape(self.S, self.K, H * W * N), parts.transpose(1, 0, 2, 3, 4)
 
     def forward(self, p: Array, y: Array) -> Iterator[Call]:
         """Yield the calls that compute y from p, both (S, K, H·W·N)."""

@@ -25,9 +25,8 @@ from .combine import (
 from .convolution import Call
 from .forward import Forward
 from .graph import Graph, Node
-from .memory import Pool
 from .planes import Array, Halo, aligned
-from .shard import Memory, Shard, as_images, from_images, shard_sizes
+from .shard import Memory, Shard, as_images, from_images, make_shards, shard_sizes
 
 
 class TrainingProgram(Forward):
@@ -52,8 +51,7 @@ class TrainingProgram(Forward):
         self.segments: list[list[Call]] = []
         self.merges: list[list[Call]] = []
         sizes = shard_sizes(self.batch)
-        starts = np.cumsum([0, *sizes]).tolist()
-        self.shards = [Shard(i, slice(starts[i], starts[i + 1]), Pool(self.dtype)) for i in local]
+        self.shards = make_shards(self.batch, local, self.dtype)
         self.norms = [self._statistics(i, sizes) for i in range(len(graph.norms))]
         self.producers = {node.output: i for i, node in enumerate(graph.nodes)}
         self._done: set[int] = set()
@@ -111,7 +109,7 @@ class TrainingProgram(Forward):
             for term, norm in zip(node.terms, norms, strict=True):
                 if norm is not None:
                     x = shard.values[term.value]
-                    calls.append(statistics_call(x, norm.shards[shard.index]))
+                    calls.append(statistics_call(x, norm.shards[0, shard.index]))
         if any(norms):
             self._close([norm.merge_forward for norm in norms if norm is not None])
         for shard, calls in self._each():
@@ -219,7 +217,7 @@ class TrainingProgram(Forward):
             if node.relu:
                 calls.extend(relu_backward_calls(gy, shard.masks[node.output]))
             for value, norm in normed:
-                slot = norm.shards[shard.index]
+                slot = norm.shards[1, shard.index]
                 calls.append(gradient_sums_call(gy, shard.values[value], slot))
         if normed:
             self._close([norm.merge_backward for _, norm in normed])

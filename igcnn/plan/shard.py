@@ -33,9 +33,11 @@ class Memory:
         labels: (B,), int64.
         weights: one array for each weight of the graph.
         gradients: for each shard, one array for each weight.
-        statistics: for each norm, (shards, 2, C) of float64.
+        statistics: for each norm, (2, shards, 2, C) of float64: forward, backward.
         losses: for each shard its share of the mean loss, float64.
         hits: for each shard its number of right answers.
+        running: for each norm its running mean and variance, (2, C).
+        logits: of an evaluation, (K, B).
     """
 
     images: Array
@@ -45,6 +47,8 @@ class Memory:
     statistics: list[Array]
     losses: Array
     hits: Array
+    running: list[Array]
+    logits: Array
 
 
 @dataclass
@@ -54,7 +58,8 @@ class Shard:
     Attributes:
         index: number within the batch.
         images: which images of the batch.
-        pool: memory of gradients.
+        pool: memory of what lives only for a while.
+        arrays: memory of tensors, where it is not a halo's.
         values: views of tensors, (A, B, H, W, N), or (K, N).
         halos: layout and storage of those that a convolution reads in place.
         matrices: inputs and outputs of `mix` nodes as matrices.
@@ -67,6 +72,7 @@ class Shard:
     index: int
     images: slice
     pool: Pool
+    arrays: dict[int, Array] = field(default_factory=dict)
     values: dict[int, Array] = field(default_factory=dict)
     halos: dict[int, tuple[object, Halo]] = field(default_factory=dict)
     matrices: dict[int, Array] = field(default_factory=dict)
@@ -79,6 +85,12 @@ class Shard:
     def N(self) -> int:
         """How many images."""
         return self.images.stop - self.images.start
+
+
+def make_shards(batch: int, local: list[int], dtype: str) -> list[Shard]:
+    """Return the shards of a batch with these numbers."""
+    starts = np.cumsum([0, *shard_sizes(batch)]).tolist()
+    return [Shard(i, slice(starts[i], starts[i + 1]), Pool(dtype)) for i in local]
 
 
 def as_images(view: Array) -> Array:

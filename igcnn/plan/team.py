@@ -27,7 +27,7 @@ from .planes import Array
 from .shard import Memory, shard_sizes
 
 ALIGNMENT = 64
-START, MEET = b"s", b"m"
+STEP, REFRESH, EVALUATE, MEET = b"s", b"r", b"e", b"m"
 
 
 def share_out(shards: int, processes: int) -> list[list[int]]:
@@ -45,9 +45,11 @@ def memory_layout(graph: Graph, batch: int) -> dict[str, list[tuple[tuple[int, .
         "labels": [((batch,), "int64")],
         "weights": [(shape, graph.dtype) for shape in graph.weights],
         "gradients": [(shape, graph.dtype) for _ in range(shards) for shape in gradients],
-        "statistics": [((shards, 2, *graph.weights[n.gamma]), "float64") for n in graph.norms],
+        "statistics": [((2, shards, 2, *graph.weights[n.gamma]), "float64") for n in graph.norms],
         "losses": [((shards,), "float64")],
         "hits": [((shards,), "int64")],
+        "running": [((2, *graph.weights[n.gamma]), graph.dtype) for n in graph.norms],
+        "logits": [((*graph.shapes[graph.logits], batch), graph.dtype)],
     }
 
 
@@ -82,6 +84,8 @@ def map_memory(graph: Graph, batch: int, descriptor: int) -> Memory:
         statistics=arrays["statistics"],
         losses=arrays["losses"][0],
         hits=arrays["hits"][0],
+        running=arrays["running"],
+        logits=arrays["logits"][0],
     )
 
 
@@ -128,6 +132,7 @@ class Team:
         graph: what they compute.
         batch: images of a step.
         processes: how many there are together with this one.
+        training: whether they compute steps; logits they compute always.
 
     Attributes:
         memory: what all of them see.
@@ -135,7 +140,7 @@ class Team:
         meeting: where it waits for the others.
     """
 
-    def __init__(self, graph: Graph, batch: int, processes: int) -> None:
+    def __init__(self, graph: Graph, batch: int, processes: int, training: bool) -> None:
         shares = share_out(len(shard_sizes(batch)), processes)
         self.local = shares[0]
         self.workers: list[subprocess.Popen[bytes]] = []
@@ -150,7 +155,8 @@ class Team:
             specification = graph.to_json().encode()
             for rank in range(1, processes):
                 sockets = [pairs[rank, other] for other in range(processes) if other != rank]
-                self.workers.append(_start(file.fileno(), sockets, batch, shares[rank]))
+                settings = [str(batch), str(int(training)), ",".join(map(str, shares[rank]))]
+                self.workers.append(_start(file.fileno(), sockets, settings))
             mine = [pairs[0, other] for other in range(1, processes)]
             for (a, _), end in pairs.items():
                 if a:
@@ -161,15 +167,15 @@ class Team:
             with contextlib.suppress(BrokenPipeError), worker.stdin:
                 worker.stdin.write(specification)
 
-    def start_step(self) -> None:
-        """Let the workers begin a step.
+    def send(self, what: bytes) -> None:
+        """Let the workers begin to STEP, REFRESH or EVALUATE.
 
         Raises:
             WorkerError: one of them has ended.
         """
         try:
             for peer in self.meeting.peers:
-                peer.send(START)
+                peer.send(what)
         except OSError as error:
             raise self.explain() from error
 
@@ -198,7 +204,7 @@ class Team:
 
 
 def _start(
-    memory: int, sockets: list[socket.socket], batch: int, shards: list[int]
+    memory: int, sockets: list[socket.socket], settings: list[str]
 ) -> subprocess.Popen[bytes]:
     descriptors = [memory, *(end.fileno() for end in sockets)]
     package = str(Path(__file__).parents[2])
@@ -207,9 +213,8 @@ def _start(
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
     }
-    numbers = [",".join(map(str, values)) for values in (descriptors, shards)]
     return subprocess.Popen(
-        [sys.executable, "-m", "igcnn.plan.worker", str(batch), *numbers],
+        [sys.executable, "-m", "igcnn.plan.worker", *settings, ",".join(map(str, descriptors))],
         stdin=subprocess.PIPE,
         pass_fds=descriptors,
         env=environment,

@@ -1,6 +1,7 @@
 """Training: recipe, loop, evaluation, checkpoints, run directory."""
 
 from .checkpoint import Checkpoint, Preprocessing, load_checkpoint, save_checkpoint
+from .engine import Engine, TapeEngine, make_engine
 from .evaluate import evaluate
 from .metrics import Evaluation
 from .recipe import Recipe, preset_settings
@@ -9,14 +10,17 @@ from .trainer import Result, Trainer
 
 __all__ = [
     "Checkpoint",
+    "Engine",
     "Evaluation",
     "Preprocessing",
     "Recipe",
     "Result",
     "RunDirectory",
+    "TapeEngine",
     "Trainer",
     "evaluate",
     "load_checkpoint",
+    "make_engine",
     "preset_settings",
     "save_checkpoint",
 ]

@@ -6,18 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..autograd import no_grad
-from ..backend import single_threaded_blas
 from ..datasets import Split, evaluation_batches
-from ..functional import cross_entropy
-from ..layers import Layer
+from ..kernels.softmax_cross_entropy import softmax_cross_entropy_forward
+from .engine import Engine
 from .metrics import Evaluation, Sums, count_hits
 
-BATCH_SIZE = 200
+BATCH_SIZE = 128
 
 
 def evaluate(
-    network: Layer,
+    engine: Engine,
     split: Split,
     *,
     mean: tuple[float, float, float],
@@ -27,34 +25,30 @@ def evaluate(
 ) -> Evaluation:
     """Return the loss and accuracy of a network on every image of a split, once each.
 
-    Batch norm uses its running statistics and nothing is recorded; the mode that the network
-    was in is restored.
+    Batch norm uses its running statistics; nothing of the network changes.
 
     Args:
-        network: gives logits, (N, K), for images, (N, 3, H, W).
+        engine: gives logits, (n, K), for images, (n, 3, H, W).
         split: images and labels.
         mean: for each colour, in pixel values.
         std: likewise.
-        batch_size: images at a time; the result does not depend on it beyond rounding.
+        batch_size: images at a time, at most what the engine was made for; the result does not
+            depend on it beyond rounding.
         check: called before every batch; may raise to break off.
 
     Raises:
         ShapeError: a label is beyond the network's classes.
     """
-    training = network.training
-    network.eval()
     sums = Sums()
     top5 = 0
+    engine.refresh()
     batches = evaluation_batches(split, batch_size=batch_size, mean=mean, std=std)
-    try:
-        with no_grad(), single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
-            for x, labels in batches:
-                if check is not None:
-                    check()
-                logits = network(x)
-                loss = cross_entropy(logits, labels).item()
-                sums.add(len(labels), loss, count_hits(logits.data, labels), 0.0)
-                top5 += count_hits(logits.data, labels, 5)
-    finally:
-        network.train(training)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for x, labels in batches:
+            if check is not None:
+                check()
+            logits = engine.logits(x)
+            loss, _ = softmax_cross_entropy_forward(logits, labels)
+            sums.add(len(labels), float(loss), count_hits(logits, labels), 0.0)
+            top5 += count_hits(logits, labels, 5)
     return Evaluation(sums.top1, 100 * top5 / sums.images, sums.mean_loss, sums.images)

@@ -11,10 +11,11 @@ import numpy as np
 
 from ..backend import single_threaded_blas
 from ..datasets import Dataset, Loader
-from ..errors import CheckpointError, ConfigError, DivergedError
+from ..errors import CheckpointError, ConfigError, DivergedError, WorkerError
 from ..networks import Network
 from ..optim import SGD
 from .checkpoint import Checkpoint, Preprocessing, save_checkpoint
+from .engine import Engine, TapeEngine
 from .evaluate import evaluate
 from .interrupt import Interrupt
 from .metrics import Evaluation, Sums
@@ -22,7 +23,6 @@ from .progress import Progress
 from .recipe import Recipe
 from .run_directory import RunDirectory
 from .state import TrainingState
-from .step import GradientStep, TapeStep
 
 Array = np.ndarray
 
@@ -65,7 +65,7 @@ class Trainer:
         checkpoint_epochs: epochs from one last.h5 to the next; the end of the run counts too.
         max_steps: updates after which to stop, earlier sessions included; None for no limit.
         progress: what to show; nothing by default.
-        step: how to compute loss and gradients; by default on the tape.
+        engine: what computes loss, gradients and logits; by default the tape.
 
     Raises:
         ConfigError: an interval or max_steps below 1, or classes that do not match.
@@ -83,7 +83,7 @@ class Trainer:
         checkpoint_epochs: int = 1,
         max_steps: int | None = None,
         progress: Progress | None = None,
-        step: GradientStep | None = None,
+        engine: Engine | None = None,
     ) -> None:
         for name, value in (
             ("log_interval", log_interval),
@@ -105,7 +105,7 @@ class Trainer:
         self.log_interval = log_interval
         self.checkpoint_epochs = checkpoint_epochs
         self.progress = progress or Progress()
-        self.gradient_step = step or TapeStep(network)
+        self.engine = engine or TapeEngine(network)
         self.state = TrainingState()
         self.loader = Loader(
             dataset.train,
@@ -162,6 +162,7 @@ class Trainer:
             DivergedError: the loss became NaN or infinite; last.h5 is from before.
             KeyboardInterrupt: Ctrl-C; last.h5 is of the step that was under way.
             CheckpointError: a checkpoint cannot be written.
+            WorkerError: a worker process ended; last.h5 is of the last whole step.
         """
         self._began = time.perf_counter() - self.state.seconds
         self.network.train()
@@ -172,6 +173,10 @@ class Trainer:
                 if self.state.step == 0:
                     self._save_last()  # shows that there is room, and is there if step 2 diverges
                 return self._run()
+        except WorkerError as error:
+            self._save_last()
+            self._say(f"{error}; step {self.state.step} is saved in {self.run_directory.last}")
+            raise
         finally:
             self.progress.close()
 
@@ -208,7 +213,7 @@ class Trainer:
 
     def _update(self, x: Array, labels: Array, began: float) -> None:
         state = self.state
-        loss, correct = self.gradient_step(x, labels)
+        loss, correct = self.engine.step(x, labels)
         self.optimizer.lr = self.schedule.lr_at(state.step + 1)
         if not math.isfinite(loss):
             raise self._diverged("training loss", loss)
@@ -275,10 +280,11 @@ class Trainer:
     def _evaluate(self) -> Evaluation:
         dataset = self.dataset
         return evaluate(
-            self.network,
+            self.engine,
             dataset.test,
             mean=dataset.mean,
             std=dataset.std,
+            batch_size=self.recipe.batch_size,
             check=self._stop_if_asked,
         )
 

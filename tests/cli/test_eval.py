@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from igcnn import build_network, load_dataset, save_checkpoint
-from igcnn.training import Preprocessing, evaluate
+from igcnn.training import Preprocessing, TapeEngine, evaluate
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def checkpoint(tmp_path):
         network,
         preprocessing=Preprocessing("digits", digits.classes, digits.mean, half),
     )
-    return path, evaluate(network, digits.test, mean=digits.mean, std=half)
+    return path, evaluate(TapeEngine(network), digits.test, mean=digits.mean, std=half)
 
 
 def test_json(igcnn, checkpoint):

@@ -39,9 +39,11 @@ def make_memory(traced, image_shape, batch):
         labels=np.zeros(batch, np.int64),
         weights=weights,
         gradients=[[np.full_like(w, np.nan) for w in weights] for _ in range(shards)],
-        statistics=[np.zeros((shards, 2, weights[n.gamma].size)) for n in graph.norms],
+        statistics=[np.zeros((2, shards, 2, weights[n.gamma].size)) for n in graph.norms],
         losses=np.zeros(shards),
         hits=np.zeros(shards),
+        running=[np.zeros((2, weights[n.gamma].size)) for n in graph.norms],
+        logits=np.zeros((*graph.shapes[graph.logits], batch), graph.dtype),
     )
 
 

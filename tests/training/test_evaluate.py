@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from igcnn.training import evaluate
+from igcnn.training import TapeEngine, evaluate
 
 
 def oracle(network, dataset):
@@ -27,7 +27,7 @@ def test_every_image_counts_once(small_network, dataset, batch_size):
     top1, top5, loss = oracle(small_network, dataset)
     small_network.train()
     result = evaluate(
-        small_network,
+        TapeEngine(small_network),
         dataset.test,
         mean=dataset.mean,
         std=dataset.std,
@@ -42,7 +42,7 @@ def test_every_image_counts_once(small_network, dataset, batch_size):
 def test_nothing_of_the_network_changes(small_network, dataset):
     before = small_network.state_dict()
     small_network.train()
-    evaluate(small_network, dataset.test, mean=dataset.mean, std=dataset.std)
+    evaluate(TapeEngine(small_network), dataset.test, mean=dataset.mean, std=dataset.std)
     assert small_network.training
     for name, array in small_network.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
@@ -53,6 +53,7 @@ def test_check_can_break_off(small_network, dataset):
     def stop():
         raise KeyboardInterrupt
 
+    engine = TapeEngine(small_network)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(small_network, dataset.test, mean=dataset.mean, std=dataset.std, check=stop)
+        evaluate(engine, dataset.test, mean=dataset.mean, std=dataset.std, check=stop)
     assert small_network.training

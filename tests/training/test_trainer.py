@@ -6,9 +6,8 @@ import pytest
 from igcnn import build_network, load_checkpoint
 from igcnn.errors import CheckpointError, ConfigError, DivergedError
 from igcnn.functional import cross_entropy
-from igcnn.training import Recipe, Trainer, evaluate
+from igcnn.training import Recipe, TapeEngine, Trainer, evaluate
 from igcnn.training import trainer as module
-from igcnn.training.step import TapeStep
 
 SPEED = {"images_per_second", "seconds"}
 
@@ -91,7 +90,8 @@ def test_what_a_run_leaves(finished, dataset):
     assert result.evaluation.top1 == epochs[-1]["test_top1"]
     best = load_checkpoint(run.best)
     mean, std = best.preprocessing.mean, best.preprocessing.std
-    assert evaluate(best.build(), dataset.test, mean=mean, std=std).top1 == result.best_top1
+    engine = TapeEngine(best.build())
+    assert evaluate(engine, dataset.test, mean=mean, std=std).top1 == result.best_top1
     assert load_checkpoint(run.last).progress["step"] == 12
     assert (run.path / "curves.svg").stat().st_size > 1000
     assert "epoch 3/3 done" in (run.path / "train.log").read_text()
@@ -172,7 +172,7 @@ def test_interrupted_and_resumed_is_never_interrupted(finished, make_trainer, mo
         return call
 
     if moment == "step":
-        monkeypatch.setattr(trainer, "gradient_step", interrupt(trainer.gradient_step))
+        monkeypatch.setattr(trainer.engine, "step", interrupt(trainer.engine.step))
     else:
         monkeypatch.setattr(module, "evaluate", interrupt(module.evaluate))
     with pytest.raises(KeyboardInterrupt):
@@ -254,13 +254,13 @@ def test_a_test_loss_that_is_no_number_is_divergence_too(make_trainer, monkeypat
 def test_another_way_to_compute_the_gradient_plugs_in(finished, make_trainer):
     calls = []
 
-    class Counting(TapeStep):
-        def __call__(self, x, labels):
+    class Counting(TapeEngine):
+        def step(self, x, labels):
             calls.append(len(labels))
-            return super().__call__(x, labels)
+            return super().step(x, labels)
 
     trainer = make_trainer()
-    trainer.gradient_step = Counting(trainer.network)
+    trainer.engine = Counting(trainer.network)
     trainer.run()
     assert calls == [32] * 12
     assert_equal_state(

@@ -1,0 +1,206 @@
+"""Training and evaluation of whole networks on the CPU, against PyTorch.
+
+    pip install -e ".[bench]" && python benchmarks/cpu.py
+
+A training step is forward, loss, backward and the SGD update of one batch. Loss and gradients of
+all engines are compared before anything is timed; rounds are interleaved, and every figure is the
+median over the rounds of the ratio within a round. Peak memory is measured in processes of their
+own (`--memory`), worker processes included.
+
+The limit for resnet_igc L24M2, depth 20, batch 64: 10.9 GFLOP and 1.85 GB of unavoidable traffic.
+"""
+
+import argparse
+import json
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's; PyTorch has its own threads
+
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import torch
+from harness import machine, measure, ratios, save
+from torch_network import TorchNetwork, as_tensor, channels_last, gradients
+
+import igcnn
+from igcnn.backend import keep_memory
+from igcnn.plan import Plan
+from igcnn.training import TapeEngine
+
+# name: network, settings, side of the image, batch
+CASES = {
+    "resnet_igc L24M2": ("resnet_igc", {"depth": 20, "L": 24, "M": 2}, 32, 64),
+    "plain_igc L24M2": ("plain_igc", {"depth": 20, "L": 24, "M": 2}, 32, 64),
+    "resnet C=16": ("resnet", {"depth": 20, "L": 16, "M": 1}, 32, 64),
+    "plain C=16": ("plain", {"depth": 20, "L": 16, "M": 1}, 32, 64),
+    "resnet C=64": ("resnet", {"depth": 20, "L": 64, "M": 1}, 32, 64),
+    "ResNet-18, 224": ("resnet_imgnet_d18", {"L": 64, "M": 1}, 224, 8),
+    "IGC-L100M2, 224": ("resnet_igc_imgnet_d18", {"L": 100, "M": 2}, 224, 8),
+}
+ENGINES = ("tape", "plan", "eager", "channels-last", "compile")
+RECIPE = {"lr": 0.0, "momentum": 0.9, "weight_decay": 1e-4}
+
+
+def make(case):
+    """Return a network and a batch; the same at every call."""
+    net, settings, side, batch = CASES[case]
+    rng = np.random.default_rng(0)
+    x = np.empty((3, side, side, batch), np.float32).transpose(3, 0, 1, 2)
+    x[...] = rng.standard_normal(x.shape)
+    classes = 1000 if side == 224 else 10
+    labels = rng.integers(0, classes, batch)
+    return igcnn.build_network(net, num_classes=classes, **settings), x, labels
+
+
+def igcnn_engine(engine, case, cores):
+    """Return (training step, gradients, evaluation) of the tape or a plan."""
+    network, x, labels = make(case)
+    optimizer = igcnn.optim.SGD(network.parameters(), **RECIPE)
+    if engine == "plan":
+        computed = Plan(network, x.shape[1:], len(x), cores)
+    else:
+        computed = TapeEngine(network)
+
+    def evaluate():
+        computed.refresh()
+        return computed.logits(x)
+
+    def train():
+        loss, _ = computed.step(x, labels)
+        optimizer.step()
+        return loss
+
+    def grads():
+        return [t.grad.copy() for t in network.parameters()]
+
+    return train, grads, evaluate
+
+
+def torch_engine(engine, case):
+    """Return (training step, gradients, evaluation) of PyTorch."""
+    network, x, labels = make(case)
+    model, x, labels = TorchNetwork(network, x.shape[1:]), as_tensor(x), torch.from_numpy(labels)
+    if engine == "channels-last":
+        model, x = channels_last(model, x)
+    run = torch.compile(model) if engine == "compile" else model
+    optimizer = torch.optim.SGD(model.parameters(), nesterov=True, **RECIPE)
+
+    def train():
+        model.train()
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(run(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    def evaluate():
+        model.eval()
+        with torch.no_grad():
+            return run(x).numpy()
+
+    return train, lambda: gradients(model, network), evaluate
+
+
+def make_engine(engine, case, cores):
+    """Return (training step, gradients, evaluation)."""
+    if engine in ("tape", "plan"):
+        return igcnn_engine(engine, case, cores)
+    return torch_engine(engine, case)
+
+
+def check(case, engines):
+    """Raise unless all engines agree on loss, gradients and logits."""
+    losses = {name: train() for name, (train, _, _) in engines.items()}
+    reference = losses["tape"]
+    for name, loss in losses.items():
+        assert abs(loss - reference) < 2e-3 * max(1, abs(reference)), (case, name, loss, reference)
+    gradients = {name: grads() for name, (_, grads, _) in engines.items()}
+    for name, arrays in gradients.items():
+        for array, expected in zip(arrays, gradients["tape"], strict=True):
+            error = np.abs(array - expected).max() / np.abs(expected).max()
+            assert error < 2e-2, (case, name, array.shape, error)
+    logits = {name: evaluate() for name, (_, _, evaluate) in engines.items()}
+    scale = np.abs(logits["tape"]).max()
+    for name, values in logits.items():
+        assert np.abs(values - logits["tape"]).max() < 5e-2 * scale, (case, name)
+
+
+def report(what, batch, seconds):
+    """Print one line an engine and return the ratios."""
+    relative = ratios(seconds, "plan")
+    for name, values in seconds.items():
+        rounds = sorted(a / b for a, b in zip(values, seconds["plan"], strict=True))
+        rate = batch / sorted(values)[len(values) // 2]
+        print(
+            f"  {what:6} {name:14} {rate:8.1f} img/s   time / plan {relative[name]:5.2f} "
+            f"({rounds[0]:.2f} to {rounds[-1]:.2f})",
+            flush=True,
+        )
+    return relative
+
+
+def memory(engine, case, cores):
+    """Return peak memory of five training steps in MB, by a process of its own."""
+    command = [sys.executable, __file__, "--memory", engine, "--case", case, "--cores", str(cores)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def measure_memory(engine, case, cores):
+    """Print the peak memory of this process and of its workers, in MB."""
+    train, _, _ = make_engine(engine, case, cores)
+    for _ in range(5):
+        train()
+    pids = [os.getpid()]
+    children = f"/proc/{pids[0]}/task/{pids[0]}/children"
+    with open(children) as file:
+        pids += file.read().split()
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/smaps_rollup") as file:
+            total += next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(max(total, peak) / 1024)
+
+
+def main():
+    """Print tables, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", action="append", choices=CASES)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cores", type=int, default=os.cpu_count())
+    parser.add_argument("--memory", choices=ENGINES, help=argparse.SUPPRESS)
+    parser.add_argument("--engine", action="append", choices=ENGINES)
+    arguments = parser.parse_args()
+    keep_memory()
+    torch.set_num_threads(arguments.cores)
+    if arguments.memory:
+        measure_memory(arguments.memory, arguments.case[0], arguments.cores)
+        return
+    result = {"torch": torch.__version__, "cores_used": arguments.cores, "cases": {}}
+    for case in arguments.case or CASES:
+        batch = CASES[case][3]
+        print(f"\n{case}, batch {batch}", flush=True)
+        names = arguments.engine or ENGINES
+        engines = {name: make_engine(name, case, arguments.cores) for name in names}
+        with np.errstate(over="ignore", invalid="ignore"):
+            check(case, engines)
+            entry = {}
+            for what, part in (("train", 0), ("eval", 2)):
+                seconds = measure({n: e[part] for n, e in engines.items()}, arguments.rounds)
+                entry[what] = {"seconds": seconds, "time / plan": report(what, batch, seconds)}
+        del engines
+        entry["memory_MB"] = {name: memory(name, case, arguments.cores) for name in names}
+        print("  memory", ", ".join(f"{n} {m:.0f} MB" for n, m in entry["memory_MB"].items()))
+        result["cases"][case] = entry
+    if arguments.case is None:
+        save("cpu", result)
+    else:
+        print(json.dumps(machine()))
+
+
+if __name__ == "__main__":
+    main()
