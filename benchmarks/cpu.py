@@ -10,15 +10,14 @@ own (`--memory`), worker processes included.
 The limit for resnet_igc L24M2, depth 20, batch 64: 10.9 GFLOP and 1.85 GB of unavoidable traffic.
 """
 
+# ruff: noqa: E402
 import argparse
 import json
 import os
-
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's; PyTorch has its own threads
-
-import resource
 import subprocess
 import sys
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's; PyTorch has its own threads
 
 import numpy as np
 import torch
@@ -85,7 +84,7 @@ def torch_engine(engine, case):
     model, x, labels = TorchNetwork(network, x.shape[1:]), as_tensor(x), torch.from_numpy(labels)
     if engine == "channels-last":
         model, x = channels_last(model, x)
-    run = torch.compile(model) if engine == "compile" else model
+    run = torch.compile(model, dynamic=False) if engine == "compile" else model
     optimizer = torch.optim.SGD(model.parameters(), nesterov=True, **RECIPE)
 
     def train():
@@ -120,7 +119,8 @@ def check(case, engines):
     gradients = {name: grads() for name, (_, grads, _) in engines.items()}
     for name, arrays in gradients.items():
         for array, expected in zip(arrays, gradients["tape"], strict=True):
-            error = np.abs(array - expected).max() / np.abs(expected).max()
+            # rounding in float32 is amplified by depth: 2e-3 between engines is common
+            error = np.linalg.norm(array - expected) / np.linalg.norm(expected)
             assert error < 2e-2, (case, name, array.shape, error)
     logits = {name: evaluate() for name, (_, _, evaluate) in engines.items()}
     scale = np.abs(logits["tape"]).max()
@@ -150,20 +150,21 @@ def memory(engine, case, cores):
 
 
 def measure_memory(engine, case, cores):
-    """Print the peak memory of this process and of its workers, in MB."""
+    """Print the peak memory of this process and of its workers, in MB.
+
+    What they share is counted for each of them.
+    """
     train, _, _ = make_engine(engine, case, cores)
     for _ in range(5):
         train()
-    pids = [os.getpid()]
-    children = f"/proc/{pids[0]}/task/{pids[0]}/children"
-    with open(children) as file:
+    pids = [str(os.getpid())]
+    with open(f"/proc/self/task/{pids[0]}/children") as file:
         pids += file.read().split()
-    total = 0
+    peak = 0
     for pid in pids:
-        with open(f"/proc/{pid}/smaps_rollup") as file:
-            total += next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(max(total, peak) / 1024)
+        with open(f"/proc/{pid}/status") as file:
+            peak += next(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
+    print(peak / 1024)
 
 
 def main():
@@ -193,6 +194,7 @@ def main():
                 seconds = measure({n: e[part] for n, e in engines.items()}, arguments.rounds)
                 entry[what] = {"seconds": seconds, "time / plan": report(what, batch, seconds)}
         del engines
+        torch.compiler.reset()
         entry["memory_MB"] = {name: memory(name, case, arguments.cores) for name in names}
         print("  memory", ", ".join(f"{n} {m:.0f} MB" for n, m in entry["memory_MB"].items()))
         result["cases"][case] = entry

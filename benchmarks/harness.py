@@ -37,6 +37,7 @@ def ratios(seconds: dict[str, list[float]], base: str) -> dict[str, float]:
 def machine() -> dict[str, Any]:
     """Return what a reader needs to know of the machine."""
     import numpy as np
+    from threadpoolctl import threadpool_info
 
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
@@ -49,6 +50,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "blas kernels": [x["architecture"] for x in threadpool_info() if "architecture" in x],
         "command": " ".join(["python", *sys.argv]),
     }
 

@@ -133,6 +133,7 @@ def forward_calls(
         mask: of the shape of y, to write: where the sum is positive.
         scratch: gives memory for a block.
     """
+    terms = sorted(terms, key=lambda term: term[1] is None)  # saves a copy of the first
     y, *views = aligned(y, *(x for x, _ in terms))
     # a row of zeros: several times as fast as comparing with the number 0
     zeros = np.zeros(y.shape[-2:], y.dtype)

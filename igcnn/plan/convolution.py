@@ -79,7 +79,9 @@ class Correlation:
             self.spans.append((OH // R * R, OH, 1))
         self.refresh = [call for taps in self.taps for call in taps.refresh]
 
-    def calls(self, x: Array, y: Array, accumulate: bool, scratch: Scratch) -> Iterator[Call]:
+    def calls(
+        self, x: Array, y: Array, accumulate: bool, scratch: Scratch, padded: Array | None = None
+    ) -> Iterator[Call]:
         """Yield the calls that compute y from x.
 
         Args:
@@ -87,33 +89,59 @@ class Correlation:
             y: view (G, Og, OH, OW, N) to write.
             accumulate: add to y instead.
             scratch: gives the memory of intermediate products.
+            padded: where y has memory for it, y with KW − 1 more columns, whose content does not
+                matter, (G, OH, Og, (OW + KW − 1)·N): written in longer runs.
         """
         for taps, (first, last, R) in zip(self.taps, self.spans, strict=True):
             window = x[:, first : last + self.KH - 1]
-            yield from self._span(taps, R, window, y[:, :, first:last], accumulate, scratch)
+            long = None if padded is None else padded[:, first:last]
+            yield from self._span(taps, R, window, y[:, :, first:last], accumulate, scratch, long)
 
     def _span(
-        self, taps: Taps, R: int, x: Array, y: Array, accumulate: bool, scratch: Scratch
+        self,
+        taps: Taps,
+        R: int,
+        x: Array,
+        y: Array,
+        accumulate: bool,
+        scratch: Scratch,
+        padded: Array | None,
     ) -> Iterator[Call]:
         G, Og, OH, OW, N = y.shape
         width = x.shape[3]
         matrices = row_matrices(x, self.KH, R)  # (G, OH/R, (R + KH − 1)·Cg, width·N)
-        row_bytes = self.KW * R * Og * width * N * x.itemsize
-        for groups, rows in blocks(G, OH // R, row_bytes):
+        run = R * Og * width * N
+        for groups, rows in blocks(G, OH // R, self.KW * run * x.itemsize):
             shape = (groups.stop - groups.start, rows.stop - rows.start)
-            product = scratch.take((*shape, self.KW, R, Og, width, N), x.dtype)
+            product = scratch.take((*shape, self.KW, run), x.dtype)
             yield partial(
                 np.matmul,
                 taps.matrices[groups, None],
                 matrices[groups, rows],
                 out=product.reshape(*shape, self.KW * R * Og, width * N),
             )
+            # the column taps' shares, each from its own offset, all rows as one run: what lies
+            # beyond the last column is of no use and not used
+            shares = [
+                product[:, :, b, b * N : run - (self.KW - 1 - b) * N] for b in range(self.KW)
+            ]
+            if padded is not None:
+                # (g, OH, Og, width·N) → (g, OH/R, R·Og·width·N)
+                part = padded[groups, rows.start * R : rows.stop * R].reshape(*shape, run)
+                yield from sum_calls(part[..., : shares[0].shape[-1]], shares, accumulate)
+                continue
+            total = shares[0]
+            if self.KW > 2:
+                yield from sum_calls(total, shares[1:-1], True)
             # (G, Og, OH, OW, N) → (G, OH/R, R, Og, OW, N)
             part = y[groups, :, rows.start * R : rows.stop * R].transpose(0, 2, 1, 3, 4)
             part = part.reshape(*shape, R, Og, OW, N)
             assert np.shares_memory(part, y)
-            shares = [product[:, :, b, :, :, b : b + OW] for b in range(self.KW)]
-            yield from sum_calls(part, shares, accumulate)
+            columns = product.reshape(*shape, self.KW, R, Og, width, N)
+            ends = [columns[:, :, 0, :, :, :OW]]
+            if self.KW > 1:
+                ends.append(columns[:, :, -1, :, :, self.KW - 1 :])
+            yield from sum_calls(part, ends, accumulate)
 
 
 class WeightGradient:
@@ -149,22 +177,16 @@ class WeightGradient:
         Cg, KH, KW = self.gw.shape[2:]
         n = OH // R
         right = row_matrices(gy, 1, R).swapaxes(2, 3)  # (G, n, OW·N, R·Og)
-        # all column taps read the same part of x and gy while it is in the cache
-        step = max(1, BLOCK_BYTES * G // x.nbytes)
-        for first in range(0, G, step):
-            groups = slice(first, min(first + step, G))
-            g = groups.stop - first
-            for b in range(KW):
-                # (g, n, (R + KH − 1)·Cg, OW·N)
-                left = row_matrices(x[groups, :, :, b : b + OW], KH, R)
-                product = scratch.take((g, n, R + KH - 1, Cg, R, Og), x.dtype)
-                flat = product.reshape(g, n, (R + KH - 1) * Cg, R * Og)
-                yield partial(np.matmul, left, right[groups], out=flat)
-                total = scratch.take((g, R + KH - 1, Cg, R, Og), x.dtype, slot=1)
-                yield partial(np.add.reduce, product, axis=1, out=total)
-                # (g, Og, Cg, KH) ← Σ_r (g, KH, Cg, Og) of row r
-                shares = [total[:, r : r + KH, :, r].transpose(0, 3, 2, 1) for r in range(R)]
-                yield from sum_calls(self.gw[groups, ..., b], shares, accumulate)
+        for b in range(KW):
+            left = row_matrices(x[:, :, :, b : b + OW], KH, R)  # (G, n, (R + KH − 1)·Cg, OW·N)
+            product = scratch.take((G, n, R + KH - 1, Cg, R, Og), x.dtype)
+            flat = product.reshape(G, n, (R + KH - 1) * Cg, R * Og)
+            yield partial(np.matmul, left, right, out=flat)
+            total = scratch.take((G, R + KH - 1, Cg, R, Og), x.dtype, slot=1)
+            yield partial(np.add.reduce, product, axis=1, out=total)
+            # (G, Og, Cg, KH) ← Σ_r (G, KH, Cg, Og) of row r
+            shares = [total[:, r : r + KH, :, r].transpose(0, 3, 2, 1) for r in range(R)]
+            yield from sum_calls(self.gw[..., b], shares, accumulate)
 
 
 def row_matrices(x: Array, KH: int, R: int) -> Array:
@@ -193,11 +215,9 @@ def blocks(G: int, rows: int, row_bytes: int) -> Iterator[tuple[slice, slice]]:
 def sum_calls(target: Array, terms: list[Array], accumulate: bool) -> Iterator[Call]:
     """Yield the calls that write the sum of the terms into target, or add it there."""
     terms = list(terms)
-    if accumulate:
-        yield partial(np.add, target, terms.pop(0), out=target)
-    elif len(terms) == 1:
-        yield partial(np.copyto, target, terms.pop(0))
-    else:
+    if not accumulate and len(terms) == 1:
+        yield partial(np.copyto, target, terms.pop())
+    elif not accumulate:
         yield partial(np.add, terms.pop(0), terms.pop(0), out=target)
     for term in terms:
         yield partial(np.add, target, term, out=target)

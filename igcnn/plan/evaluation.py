@@ -111,9 +111,10 @@ class EvaluationProgram(Forward):
         )
         return folded
 
-    def new_array(self, shard: Shard, value: int) -> Array:
+    def new_array(self, shard: Shard, value: int, shape: tuple[int, ...] | None = None) -> Array:
         """Return memory for a tensor that the pool has again after its last use."""
-        shard.arrays[value] = shard.pool.take((*self.graph.shapes[value], shard.N))
+        shape = shape or (*self.graph.shapes[value], shard.N)
+        shard.arrays[value] = shard.pool.take(shape)
         return shard.arrays[value]
 
     def new_halo(self, shard: Shard, convolution: StridedConvolution) -> Halo:

@@ -63,9 +63,9 @@ class Forward:
         shard.values[value] = self.new_array(shard, value)[None]
         return shard.values[value]
 
-    def new_array(self, shard: Shard, value: int) -> Array:
-        """Return memory for a tensor, (C, H, W, N) or (K, N)."""
-        shape = (*self.graph.shapes[value], shard.N)
+    def new_array(self, shard: Shard, value: int, shape: tuple[int, ...] | None = None) -> Array:
+        """Return memory for a tensor, (C, H, W, N) or (K, N) if no shape is given."""
+        shape = shape or (*self.graph.shapes[value], shard.N)
         shard.arrays[value] = np.empty(shape, self.dtype)
         return shard.arrays[value]
 
@@ -118,14 +118,21 @@ class Forward:
         shard.windows[place], copies = convolution.windows(shard.values[x], halo)
         yield from copies
         _, H, W = self.graph.shapes[node.output]
-        y = self.new_array(shard, node.output)
         mixes = [self.mixes[i] for i in self.mixes if node.output in self.graph.nodes[i].inputs]
-        if mixes:
+        padded = None
+        if mixes and mixes[0].K == mixes[0].L and convolution.layout is not None:
+            (window,) = shard.windows[place]
+            row = window.shape[3] * shard.N
+            padded = self.new_array(shard, node.output, (convolution.G, H, convolution.Og, row))
+            shard.matrices[node.output], y = mixes[0].padded_input_views(padded, W, shard.N)
+        elif mixes:
+            y = self.new_array(shard, node.output)
             shard.matrices[node.output], y = mixes[0].input_views(y)
         else:
+            y = self.new_array(shard, node.output)
             y = y.reshape(convolution.G, convolution.Og, H, W, shard.N)
         shard.values[node.output] = y
-        yield from convolution.forward(shard.windows[place], y, self.scratch)
+        yield from convolution.forward(shard.windows[place], y, self.scratch, padded)
 
     def _mix(self, place: int, node: Node, shard: Shard) -> Iterator[Call]:
         mix = self.mixes[place]

@@ -2,7 +2,8 @@
 
 The primary output p is stored as (C/L, L, H·W·N): Reorder(L) of its channels, so that the C/S
 inputs of each secondary group are one matrix, also where a group takes several channels of
-each partition. The output is stored as (S, C/S, H·W·N), channel k·S + s, which is Reorder(S).
+each partition. Where it takes one of each, p may stay as the convolution makes it. The output is
+stored as (S, C/S, H·W·N), channel k·S + s, which is Reorder(S).
 Both permutations are the order in which a matrix product reads and writes.
 """
 
@@ -37,36 +38,49 @@ class Mix:
         self.transposed = self.matrices.transpose(0, 2, 1)
 
     def input_views(self, stored: Array) -> tuple[Array, Array]:
-        """View memory (C, H, W, N) for p as matrices (S, K, H·W·N) and as (L, C/L, H, W, N)."""
+        """View memory (C, H, W, N) for p as matrices (H, S, K, W·N) and as (L, C/L, H, W, N)."""
         C, H, W, N = stored.shape
         parts = stored.reshape(C // self.L, self.L, H, W, N)
-        return stored.reshape(self.S, self.K, H * W * N), parts.transpose(1, 0, 2, 3, 4)
+        return self._matrices(stored), parts.transpose(1, 0, 2, 3, 4)
+
+    def padded_input_views(self, stored: Array, W: int, N: int) -> tuple[Array, Array]:
+        """View memory (L, H, C/L, more than W·N) likewise, where a group is one of C/L."""
+        L, H, M, _ = stored.shape
+        rows = stored[..., : W * N]
+        parts = rows.reshape(L, H, M, W, N)
+        assert np.shares_memory(parts, stored)
+        return rows.transpose(1, 2, 0, 3), parts.transpose(0, 2, 1, 3, 4)
 
     def output_views(self, stored: Array) -> tuple[Array, Array]:
-        """View memory (C, H, W, N) for y as matrices (S, K, H·W·N) and as (K, S, H, W, N)."""
+        """View memory (C, H, W, N) for y as matrices (H, S, K, W·N) and as (K, S, H, W, N)."""
         _, H, W, N = stored.shape
         parts = stored.reshape(self.S, self.K, H, W, N)
-        return stored.reshape(self.S, self.K, H * W * N), parts.transpose(1, 0, 2, 3, 4)
+        return self._matrices(stored), parts.transpose(1, 0, 2, 3, 4)
+
+    def _matrices(self, stored: Array) -> Array:
+        _, H, W, N = stored.shape
+        return stored.reshape(self.S, self.K, H, W * N).transpose(2, 0, 1, 3)
 
     def forward(self, p: Array, y: Array) -> Iterator[Call]:
-        """Yield the calls that compute y from p, both (S, K, H·W·N)."""
+        """Yield the calls that compute y from p, both (H, S, K, W·N)."""
         yield partial(np.matmul, self.matrices, p, out=y)
 
     def backward_input(self, gy: Array, gp: Halo, scratch: Scratch) -> Iterator[Call]:
-        """Yield the calls that write gp, (L, C/L, H, W, N), from gy, (S, K, H·W·N)."""
+        """Yield the calls that write gp, (L, C/L, H, W, N), from gy, (H, S, K, W·N)."""
         L, CL, H, W, N = gp.view.shape
         if self.K == L:
             # a matrix product writes row by row of the image, between the borders
             target = gp.rows().transpose(1, 2, 0, 3)  # (L, H, S, W·N) → (H, S, L, W·N)
-            source = gy.reshape(self.S, L, H, W * N).transpose(2, 0, 1, 3)
-            yield partial(np.matmul, self.transposed, source, out=target)
+            yield partial(np.matmul, self.transposed, gy, out=target)
             return
-        product = scratch.take((self.S, self.K, H * W * N), gy.dtype)
+        product = scratch.take((H, self.S, self.K, W * N), gy.dtype)
         yield partial(np.matmul, self.transposed, gy, out=product)
-        # (S, K, H·W·N) → (C/L, L, H, W, N) → (L, C/L, H, W, N)
-        source = product.reshape(CL, L, H, W, N).transpose(1, 0, 2, 3, 4)
+        # (H, S, K, W·N) → (H, C/L, L, W, N) → (L, C/L, H, W, N)
+        source = product.reshape(H, CL, L, W, N).transpose(2, 1, 0, 3, 4)
         yield partial(np.copyto, gp.view, source)
 
-    def backward_weight(self, gy: Array, p: Array, gw: Array) -> Iterator[Call]:
+    def backward_weight(self, gy: Array, p: Array, gw: Array, scratch: Scratch) -> Iterator[Call]:
         """Yield the calls that write gw, (S, K, K), from gy and p as matrices."""
-        yield partial(np.matmul, gy, p.swapaxes(1, 2), out=gw)
+        products = scratch.take((gy.shape[0], self.S, self.K, self.K), gy.dtype)
+        yield partial(np.matmul, gy, p.swapaxes(2, 3), out=products)
+        yield partial(np.add.reduce, products, axis=0, out=gw)

@@ -271,7 +271,8 @@ class TrainingProgram(Forward):
         gy, p = shard.matrices[node.output], shard.matrices[node.inputs[0]]
         slot = self._slot(shard, node.weights[0])
         if slot is not None:
-            yield from mix.backward_weight(gy, p, slot.reshape(mix.matrices.shape))
+            gw = slot.reshape(mix.matrices.shape)
+            yield from mix.backward_weight(gy, p, gw, self.scratch)
         primary = self.producers[node.inputs[0]]
         halo = self.convolutions[primary].new_output_gradient(shard.N, self.dtype)
         yield from mix.backward_input(gy, halo, self.scratch)

@@ -138,10 +138,12 @@ class StridedConvolution:
             result.append(storage.window(*phase.offset, self.OH + A - 1, self.OW + B - 1))
         return result, calls
 
-    def forward(self, windows: list[Array], y: Array, scratch: Scratch) -> Iterator[Call]:
-        """Yield the calls that write y, (G, Og, OH, OW, N)."""
+    def forward(
+        self, windows: list[Array], y: Array, scratch: Scratch, padded: Array | None = None
+    ) -> Iterator[Call]:
+        """Yield the calls that write y, (G, Og, OH, OW, N); `padded` as in Correlation.calls."""
         for index, (phase, window) in enumerate(zip(self.phases, windows, strict=True)):
-            yield from phase.forward.calls(window, y, index > 0, scratch)
+            yield from phase.forward.calls(window, y, index > 0, scratch, padded)
 
     def new_output_gradient(self, N: int, dtype: str) -> Halo:
         """Return memory for gy, the same at every call: it is used up at once."""
