@@ -10,7 +10,6 @@ own (`--memory`), worker processes included.
 The limit for resnet_igc L24M2, depth 20, batch 64: 10.9 GFLOP and 1.85 GB of unavoidable traffic.
 """
 
-# ruff: noqa: E402
 import argparse
 import json
 import os
