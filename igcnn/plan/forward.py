@@ -11,6 +11,7 @@ from .combine import Norm, forward_calls
 from .convolution import Call
 from .graph import IMAGEWISE, Graph, Node
 from .interleaved_group_convolution import Mix
+from .max_pool import MaxPool
 from .memory import Scratch
 from .planes import Array, Halo
 from .shard import Shard, as_images, from_images
@@ -83,6 +84,10 @@ class Forward:
                 yield from self._mix(place, node, shard)
             case "function":
                 yield self._function(place, node, shard)
+            case "max_pool":
+                x, y = shard.values[node.inputs[0]], self.store(shard, node.output)
+                shard.pools[place] = MaxPool(x, y, *node.arguments)
+                yield from shard.pools[place].forward()
             case "global_average_pool":
                 yield from self._global_average_pool(node, shard)
             case "linear":
@@ -120,7 +125,7 @@ class Forward:
         _, H, W = self.graph.shapes[node.output]
         mixes = [self.mixes[i] for i in self.mixes if node.output in self.graph.nodes[i].inputs]
         padded = None
-        if mixes and mixes[0].K == mixes[0].L and convolution.layout is not None:
+        if mixes and mixes[0].reads_rows(W, shard.N) and convolution.layout is not None:
             (window,) = shard.windows[place]
             row = window.shape[3] * shard.N
             padded = self.new_array(shard, node.output, (convolution.G, H, convolution.Og, row))

@@ -6,7 +6,7 @@ The network runs once on a small batch, its tape is listed, and records become n
 * `mix`: the secondary convolution of such a unit with both permutations;
 * `combine`: y = Σ terms, each a tensor as it is or normalised by batch norm, then perhaps ReLU:
   the batch norms, the addition and the ReLU at the end of a unit in one node;
-* `global_average_pool`, `linear`, and, by their own functions on the tape, `function`.
+* `max_pool`, `global_average_pool`, `linear`, and, by their own functions on the tape, `function`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ Array = np.ndarray
 
 # functions that treat each image by itself and have no parameters
 IMAGEWISE = {
-    "max_pool": MaxPoolFunction,
     "average_pool": AveragePoolFunction,
     "permutation": PermutationFunction,
 }
@@ -65,7 +64,7 @@ class Node:
         geometry: stride, padding and groups of a convolution.
         partitions: L and the number of secondary groups, S, of a mix.
         function: name of a `function`.
-        arguments: its constants.
+        arguments: its constants, or those of a `max_pool`.
         terms: of a `combine`.
         relu: whether a `combine` ends in ReLU.
     """
@@ -282,11 +281,13 @@ class _Fusion:
             self.nodes.append(Node("linear", [x], self._number(output), weights))
         elif isinstance(function, GlobalAveragePoolFunction):
             self.nodes.append(Node("global_average_pool", [x], self._number(output)))
-        elif type(function) in IMAGEWISE.values():
-            arguments: list[int] = []
+        elif isinstance(function, MaxPoolFunction):
+            arguments = list(function.geometry)
+            self.nodes.append(Node("max_pool", [x], self._number(output), arguments=arguments))
+        elif isinstance(function, PermutationFunction | AveragePoolFunction):
             if isinstance(function, PermutationFunction):
                 arguments = [function.branches]
-            elif isinstance(function, MaxPoolFunction | AveragePoolFunction):
+            else:
                 arguments = list(function.geometry)
             number = self._number(output)
             node = Node("function", [x], number, function=function.name, arguments=arguments)

@@ -179,6 +179,10 @@ class TrainingProgram(Forward):
                 yield from self._finish_mix(place, node, shard)
             case "function":
                 yield self._backward_function(place, node, shard)
+            case "max_pool":
+                gx, accumulate = self._gradient(shard, node.inputs[0])
+                gy = shard.gradients[node.output]
+                yield from shard.pools[place].backward(gy, gx, accumulate, self.scratch)
             case "global_average_pool":
                 gy = shard.gradients[node.output]
                 gx, _ = self._gradient(shard, node.inputs[0])
@@ -232,7 +236,11 @@ class TrainingProgram(Forward):
 
     def _backward_identity(self, shard: Shard, value: int, gy: Array) -> Iterator[Call]:
         if value not in shard.gradients:
-            shard.gradients[value] = gy
+            if sum(gy is other for other in shard.gradients.values()) == 1:
+                shard.gradients[value] = gy  # nobody but this node has it, which is done
+            else:
+                gx, _ = self._gradient(shard, value)
+                yield partial(np.copyto, *aligned(gx, gy))
             return
         gx = shard.gradients[value]
         if gx is gy:  # x + x

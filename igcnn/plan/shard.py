@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..autograd import Function
+from .max_pool import MaxPool
 from .memory import Pool
 from .planes import Array, Halo
 
@@ -66,6 +67,7 @@ class Shard:
         windows: what each convolution, by its place in the graph, reads.
         masks: where the sums before a ReLU were positive.
         functions: the functions of `function` nodes, by their place in the graph.
+        pools: max pooling, likewise.
         gradients: gradients of tensors, while they are needed.
     """
 
@@ -79,6 +81,7 @@ class Shard:
     windows: dict[int, list[Array]] = field(default_factory=dict)
     masks: dict[int, Array] = field(default_factory=dict)
     functions: dict[int, Function] = field(default_factory=dict)
+    pools: dict[int, MaxPool] = field(default_factory=dict)
     gradients: dict[int, Array] = field(default_factory=dict)
 
     @property
