@@ -17,7 +17,7 @@ from .forward import Forward
 from .graph import Graph
 from .memory import Pool
 from .planes import Array, Halo
-from .shard import Memory, Shard, make_shards
+from .shard import Memory, Shard, make_shards, shard_sizes
 from .strided import StridedConvolution
 
 
@@ -83,7 +83,7 @@ class EvaluationProgram(Forward):
             )
             for number, norm in enumerate(graph.norms)
         ]
-        super().__init__(graph, memory.weights)
+        super().__init__(graph, memory.weights, max(shard_sizes(memory.images.shape[3])))
         self.refresh = [norm.refresh for norm in self.norms] + self._fold + self.refresh
         self.last_use = {value: i for i, node in enumerate(graph.nodes) for value in node.inputs}
         self.pool = Pool(self.dtype)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
+from .columns import MANY_CHANNELS, SHORT_ROW, ColumnsConvolution
 from .combine import Norm, forward_calls
 from .convolution import Call
 from .graph import IMAGEWISE, Graph, Node
@@ -24,7 +26,7 @@ class Forward:
     Args:
         graph: what to compute.
         weights: one array for each weight of the graph.
-        shapes: see Graph.
+        images: of the largest shard.
 
     Attributes:
         refresh: calls that bring matrices up to date with the weights.
@@ -32,18 +34,20 @@ class Forward:
         mixes: likewise.
     """
 
-    def __init__(self, graph: Graph, weights: list[Array]) -> None:
+    def __init__(self, graph: Graph, weights: list[Array], images: int) -> None:
         self.graph = graph
         self.weights = weights
         self.dtype = str(weights[0].dtype)
         self.scratch = Scratch()
         self.refresh: list[Call] = []
-        self.convolutions: dict[int, StridedConvolution] = {}
+        self.convolutions: dict[int, StridedConvolution | ColumnsConvolution] = {}
         self.mixes: dict[int, Mix] = {}
         for i, node in enumerate(graph.nodes):
             if node.op == "convolution":
                 image = graph.shapes[node.inputs[0]]
-                convolution = StridedConvolution(self.weight(i), image, **node.geometry)
+                row = graph.shapes[node.output][2] * images
+                kind = kind_of_convolution(graph.weights[node.weights[0]], node.geometry, row)
+                convolution = kind(self.weight(i), image, **node.geometry)
                 self.convolutions[i] = convolution
                 self.refresh += convolution.refresh
             elif node.op == "mix":
@@ -56,7 +60,9 @@ class Forward:
     def store(self, shard: Shard, value: int) -> Array:
         """Give a tensor memory, in the order that the convolution that takes it reads."""
         for i, convolution in self.convolutions.items():
-            if value in self.graph.nodes[i].inputs and convolution.layout is not None:
+            if value not in self.graph.nodes[i].inputs:
+                continue
+            if isinstance(convolution, StridedConvolution) and convolution.layout is not None:
                 halo = self.new_halo(shard, convolution)
                 shard.halos[value] = convolution.layout, halo
                 shard.values[value] = halo.view
@@ -166,3 +172,11 @@ class Forward:
         yield partial(np.matmul, w, shard.values[node.inputs[0]], out=y)
         for b in bias:
             yield partial(np.add, y, b[:, None], out=y)
+
+
+def kind_of_convolution(
+    weight: tuple[int, ...], geometry: dict[str, Any], row: int
+) -> type[StridedConvolution | ColumnsConvolution]:
+    """Return the class for a weight of this shape and rows of so many numbers."""
+    many = weight[0] // geometry["groups"] >= MANY_CHANNELS
+    return ColumnsConvolution if many and row < SHORT_ROW else StridedConvolution

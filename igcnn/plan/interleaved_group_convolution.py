@@ -19,7 +19,7 @@ import numpy as np
 
 from .convolution import Call
 from .memory import Scratch
-from .planes import Halo
+from .planes import Halo, Images
 
 Array = np.ndarray
 
@@ -76,10 +76,11 @@ class Mix:
         """Yield the calls that compute y from p, both (rows, S, K, J)."""
         yield partial(np.matmul, self.matrices, p, out=y)
 
-    def backward_input(self, gy: Array, gp: Halo, scratch: Scratch) -> Iterator[Call]:
+    def backward_input(self, gy: Array, gp: Images, scratch: Scratch) -> Iterator[Call]:
         """Yield the calls that write gp, (L, C/L, H, W, N), from gy, (rows, S, K, J)."""
         L, CL, H, W, N = gp.view.shape
         if self.reads_rows(W, N):
+            assert isinstance(gp, Halo)
             # a matrix product writes row by row of the image, between the borders
             target = gp.rows().transpose(1, 2, 0, 3)  # (L, H, S, W·N) → (H, S, L, W·N)
             yield partial(np.matmul, self.transposed, gy, out=target)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .convolution import Call
 from .memory import Scratch
-from .planes import Array, aligned
+from .planes import Array, aligned, copy
 
 
 class MaxPool:
@@ -58,7 +58,7 @@ class MaxPool:
     def forward(self) -> Iterator[Call]:
         """Yield the calls that write y."""
         for pixels, place in self.places:
-            yield partial(np.copyto, self.phases[place], self.x[pixels])
+            yield copy(self.phases[place], self.x[pixels])
         first, *others = (self._window(self.phases, a, b) for a, b in self.taps)
         yield partial(np.copyto, self.y, first)
         for other in others:
@@ -69,7 +69,7 @@ class MaxPool:
         gx, gy, _, y = aligned(gx, gy, *self.stored)
         gradients = scratch.take(self.phases.shape, gy.dtype)
         share = scratch.take(y.shape, gy.dtype, slot=1)
-        chosen = scratch.take(y.shape, bool, slot=2)
+        chosen = scratch.take(y.shape, "bool", slot=2)
         yield partial(gradients.fill, 0)
         for a, b in self.taps:
             yield partial(np.equal, self._window(self.phases, a, b), y, out=chosen)
@@ -81,7 +81,7 @@ class MaxPool:
             if accumulate:
                 yield partial(np.add, gx[pixels], gradients[place], out=gx[pixels])
             else:
-                yield partial(np.copyto, gx[pixels], gradients[place])
+                yield copy(gx[pixels], gradients[place])
 
 
 def _phase(u: int, size: int, stride: int, padding: int) -> tuple[slice, slice]:

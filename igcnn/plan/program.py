@@ -25,7 +25,7 @@ from .combine import (
 from .convolution import Call
 from .forward import Forward
 from .graph import Graph, Node
-from .planes import Array, Halo, aligned
+from .planes import Array, Images, aligned
 from .shard import Memory, Shard, as_images, from_images, make_shards, shard_sizes
 
 
@@ -45,7 +45,7 @@ class TrainingProgram(Forward):
     """
 
     def __init__(self, graph: Graph, memory: Memory, local: list[int]) -> None:
-        super().__init__(graph, memory.weights)
+        super().__init__(graph, memory.weights, max(shard_sizes(memory.images.shape[3])))
         self.memory = memory
         self.batch = memory.images.shape[3]
         self.segments: list[list[Call]] = []
@@ -240,7 +240,8 @@ class TrainingProgram(Forward):
                 shard.gradients[value] = gy  # nobody but this node has it, which is done
             else:
                 gx, _ = self._gradient(shard, value)
-                yield partial(np.copyto, *aligned(gx, gy))
+                target, source = aligned(gx, gy)
+                yield partial(np.copyto, target, source)
             return
         gx = shard.gradients[value]
         if gx is gy:  # x + x
@@ -288,7 +289,7 @@ class TrainingProgram(Forward):
         self._done.add(place)
 
     def _finish_convolution(
-        self, place: int, node: Node, shard: Shard, gy: Halo
+        self, place: int, node: Node, shard: Shard, gy: Images
     ) -> Iterator[Call]:
         convolution = self.convolutions[place]
         slot = self._slot(shard, node.weights[0])

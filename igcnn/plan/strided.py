@@ -12,7 +12,7 @@ from ..errors import PlanError
 from ..kernels.convolution import phases
 from .convolution import Call, Correlation, WeightGradient
 from .memory import Scratch
-from .planes import Array, Halo, aligned
+from .planes import Array, Halo, Images, aligned, copy
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class StridedConvolution:
                 border = self._input_border(phase)
                 storage = Halo(self.G, self.Cg, phase.height, phase.width, N, border, str(x.dtype))
                 target, source = aligned(storage.view, x[:, :, phase.rows, phase.columns])
-                calls.append(partial(np.copyto, target, source))
+                calls.append(copy(target, source))
             A, B = phase.size
             result.append(storage.window(*phase.offset, self.OH + A - 1, self.OW + B - 1))
         return result, calls
@@ -161,9 +161,10 @@ class StridedConvolution:
         return self._gradients[key]
 
     def backward_input(
-        self, gy: Halo, gx: Array, accumulate: bool, scratch: Scratch
+        self, gy: Images, gx: Array, accumulate: bool, scratch: Scratch
     ) -> Iterator[Call]:
         """Yield the calls that write gx, (G, Cg, H, W, N), or add to it."""
+        assert isinstance(gy, Halo)
         if not accumulate and len(self.phases) < self.stride[0] * self.stride[1]:
             yield partial(np.copyto, gx, 0)  # pixels that no tap reaches
             accumulate = True
@@ -174,13 +175,22 @@ class StridedConvolution:
             row, column = 1 - A - phase.offset[0], 1 - B - phase.offset[1]
             window = gy.window(row, column, phase.height + A - 1, phase.width + B - 1)
             part = gx[:, :, phase.rows, phase.columns]
-            yield from phase.backward.calls(window, part, accumulate, scratch)
+            if self.layout is not None:
+                yield from phase.backward.calls(window, part, accumulate, scratch)
+                continue
+            # a phase is computed where its rows are runs, and put between the others at the end
+            whole = scratch.take(part.shape, part.dtype, slot=2)
+            if accumulate:
+                yield copy(whole, part)
+            yield from phase.backward.calls(window, whole, accumulate, scratch)
+            yield copy(part, whole)
 
     def backward_weight(
-        self, windows: list[Array], gy: Halo, gw: Array, scratch: Scratch
+        self, windows: list[Array], gy: Images, gw: Array, scratch: Scratch
     ) -> Iterator[Call]:
         """Yield the calls that write gw, (C_out, Cg, KH, KW)."""
         grouped = gw.reshape(self.G, self.Og, self.Cg, *gw.shape[2:])
+        assert isinstance(gy, Halo)
         inner = gy.window(0, 0, self.OH, self.OW)
         for phase, window in zip(self.phases, windows, strict=True):
             part = grouped[..., phase.taps[0], phase.taps[1]]
