@@ -188,7 +188,7 @@ class Team:
         self.close()
         return WorkerError(
             f"a worker process ended in the middle of a step ({', '.join(reasons) or 'closed'}); "
-            "resume the run, or use --cores 1"
+            "--cores 1 works without"
         )
 
     def close(self) -> None:

@@ -175,8 +175,12 @@ class Trainer:
                 return self._run()
         except WorkerError as error:
             self._save_last()
-            self._say(f"{error}; step {self.state.step} is saved in {self.run_directory.last}")
-            raise
+            message = (
+                f"{error}; step {self.state.step} is saved, "
+                f"go on with: igcnn train --resume {self.run_directory.path}"
+            )
+            self._say(message)
+            raise WorkerError(message) from None
         finally:
             self.progress.close()
 
