@@ -62,11 +62,18 @@ def igcnn_engine(engine, case, cores):
     else:
         computed = TapeEngine(network)
 
+    refreshed = False
+
     def evaluate():
-        computed.refresh()
+        nonlocal refreshed
+        if not refreshed:  # as `igcnn eval` does, once for all images
+            computed.refresh()
+            refreshed = True
         return computed.logits(x)
 
     def train():
+        nonlocal refreshed
+        refreshed = False
         loss, _ = computed.step(x, labels)
         optimizer.step()
         return loss

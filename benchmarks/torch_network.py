@@ -57,7 +57,7 @@ class TorchNetwork(torch.nn.Module):
             return x.mean(dim=(2, 3))
         if node.op == "linear":
             return F.linear(x, *weights)
-        assert node.function == "max_pool"
+        assert node.op == "max_pool"
         return F.max_pool2d(x, *node.arguments)
 
     def _norm(self, x, number):

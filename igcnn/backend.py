@@ -7,6 +7,8 @@ reserved for the CUDA kernels and are refused with a DeviceError until those exi
 import ctypes
 import sys
 from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
 
 from .errors import ConfigError, DeviceError
 
@@ -32,9 +34,15 @@ def single_threaded_blas() -> AbstractContextManager[object]:
     that is split over threads has other bits than one that is not: inside this context results
     are equal whatever OPENBLAS_NUM_THREADS says.
     """
-    from threadpoolctl import threadpool_limits
+    return _libraries().limit(limits=1, user_api="blas")
 
-    return threadpool_limits(limits=1, user_api="blas")
+
+@cache
+def _libraries() -> Any:
+    """Return what sets threads; to find the libraries takes longer than a small step."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def keep_memory() -> None:

@@ -121,7 +121,6 @@ def forward_calls(
     terms: Sequence[tuple[Array, Norm | None]],
     y: Array,
     relu: bool,
-    mask: Array | None,
     scratch: Scratch,
 ) -> Iterator[Call]:
     """Yield the calls that write the sum of the terms to y.
@@ -130,14 +129,12 @@ def forward_calls(
         terms: views (A, B, H, W, N), and the batch norm of each.
         y: a view to write.
         relu: whether negative sums become 0.
-        mask: of the shape of y, to write: where the sum is positive.
         scratch: gives memory for a block.
     """
     terms = sorted(terms, key=lambda term: term[1] is None)  # saves a copy of the first
     y, *views = aligned(y, *(x for x, _ in terms))
     # a row of zeros: several times as fast as comparing with the number 0
     zeros = np.zeros(y.shape[-2:], y.dtype)
-    positive = None if mask is None else mask.reshape(y.shape)
     for block in _blocks(y):
         target = y[block]
         total = scratch.take(target.shape, y.dtype)
@@ -156,19 +153,19 @@ def forward_calls(
             yield partial(np.add, x, per_channel(norm.shift, view)[block], out=product)
             if index:
                 yield partial(np.add, total, product, out=total)
-        if positive is not None:
-            yield partial(np.greater, total, 0, out=positive[block])
         if relu:
             yield partial(np.maximum, total, zeros, out=target)
         else:
             yield partial(np.copyto, target, total)
 
 
-def relu_backward_calls(gy: Array, mask: Array) -> Iterator[Call]:
-    """Yield the calls that set gy to zero where the mask is false."""
-    gy, mask = aligned(gy, mask)
+def relu_backward_calls(gy: Array, y: Array, scratch: Scratch) -> Iterator[Call]:
+    """Yield the calls that set gy to zero where y is not positive."""
+    gy, y = aligned(gy, y)
     for block in _blocks(gy):
-        yield partial(np.multiply, gy[block], mask[block], out=gy[block])
+        positive = scratch.take(gy[block].shape, "bool")
+        yield partial(np.greater, y[block], 0, out=positive)
+        yield partial(np.multiply, gy[block], positive, out=gy[block])
 
 
 def gradient_sums_call(gy: Array, x: Array, slot: Array) -> Call:

@@ -129,7 +129,7 @@ class EvaluationProgram(Forward):
         for place, node in enumerate(self.graph.nodes):
             if node.op == "combine":
                 norms = [None if t.norm is None else self.norms[t.norm] for t in node.terms]
-                self.calls.extend(self.combine_calls(node, norms, shard, keep_mask=False))
+                self.calls.extend(self.combine_calls(node, norms, shard))
             else:
                 self.calls.extend(self.node_calls(place, shard))
             for value in set(node.inputs):

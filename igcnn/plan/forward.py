@@ -100,7 +100,7 @@ class Forward:
                 yield from self._linear(node, shard)
 
     def combine_calls(
-        self, node: Node, norms: Sequence[Norm | None], shard: Shard, keep_mask: bool
+        self, node: Node, norms: Sequence[Norm | None], shard: Shard
     ) -> Iterator[Call]:
         """Yield the calls of a `combine` node.
 
@@ -108,17 +108,12 @@ class Forward:
             node: the node.
             norms: scale and shift of each term.
             shard: which shard.
-            keep_mask: whether the backward pass will ask where the sum was positive.
         """
         y = self.store(shard, node.output)
         terms = [
             (shard.values[term.value], norm) for term, norm in zip(node.terms, norms, strict=True)
         ]
-        mask = None
-        if node.relu and keep_mask:
-            mask = np.empty((*y.shape[:2], *self.graph.shapes[node.output][1:], shard.N), bool)
-            shard.masks[node.output] = mask
-        yield from forward_calls(terms, y, node.relu, mask, self.scratch)
+        yield from forward_calls(terms, y, node.relu, self.scratch)
 
     def _convolution(self, place: int, node: Node, shard: Shard) -> Iterator[Call]:
         convolution = self.convolutions[place]

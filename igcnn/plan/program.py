@@ -113,7 +113,7 @@ class TrainingProgram(Forward):
         if any(norms):
             self._close([norm.merge_forward for norm in norms if norm is not None])
         for shard, calls in self._each():
-            calls.extend(self.combine_calls(node, norms, shard, keep_mask=True))
+            calls.extend(self.combine_calls(node, norms, shard))
 
     def _loss(self, shard: Shard) -> Call:
         logits = shard.values[self.graph.logits]
@@ -219,7 +219,8 @@ class TrainingProgram(Forward):
         for shard, calls in self._each():
             gy = shard.gradients[node.output]
             if node.relu:
-                calls.extend(relu_backward_calls(gy, shard.masks[node.output]))
+                y = shard.values[node.output]
+                calls.extend(relu_backward_calls(gy, y, self.scratch))
             for value, norm in normed:
                 slot = norm.shards[1, shard.index]
                 calls.append(gradient_sums_call(gy, shard.values[value], slot))

@@ -65,7 +65,6 @@ class Shard:
         halos: layout and storage of those that a convolution reads in place.
         matrices: inputs and outputs of `mix` nodes as matrices.
         windows: what each convolution, by its place in the graph, reads.
-        masks: where the sums before a ReLU were positive.
         functions: the functions of `function` nodes, by their place in the graph.
         pools: max pooling, likewise.
         gradients: gradients of tensors, while they are needed.
@@ -79,7 +78,6 @@ class Shard:
     halos: dict[int, tuple[object, Halo]] = field(default_factory=dict)
     matrices: dict[int, Array] = field(default_factory=dict)
     windows: dict[int, list[Array]] = field(default_factory=dict)
-    masks: dict[int, Array] = field(default_factory=dict)
     functions: dict[int, Function] = field(default_factory=dict)
     pools: dict[int, MaxPool] = field(default_factory=dict)
     gradients: dict[int, Array] = field(default_factory=dict)

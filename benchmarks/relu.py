@@ -1,0 +1,17 @@
+"""ReLU against PyTorch. Limit: memory, one read and one write.
+
+pip install -e ".[bench]" && python benchmarks/relu.py
+"""
+
+import torch
+from operation import Case, images, run
+
+from igcnn import functional as F
+
+SHAPES = {"48 × 32×32, batch 64": (64, 48, 32, 32), "192 × 8×8, batch 64": (64, 192, 8, 8)}
+
+CASES = {name: Case([images(*shape)], F.relu, torch.relu) for name, shape in SHAPES.items()}
+
+
+if __name__ == "__main__":
+    run("relu", __doc__, CASES)
