@@ -42,20 +42,20 @@ ENGINES = ("tape", "plan", "eager", "channels-last", "compile")
 RECIPE = {"lr": 0.0, "momentum": 0.9, "weight_decay": 1e-4}
 
 
-def make(case):
+def make(case, dtype="float32"):
     """Return a network and a batch; the same at every call."""
     net, settings, side, batch = CASES[case]
     rng = np.random.default_rng(0)
-    x = np.empty((3, side, side, batch), np.float32).transpose(3, 0, 1, 2)
+    x = np.empty((3, side, side, batch), dtype).transpose(3, 0, 1, 2)
     x[...] = rng.standard_normal(x.shape)
     classes = 1000 if side == 224 else 10
     labels = rng.integers(0, classes, batch)
-    return igcnn.build_network(net, num_classes=classes, **settings), x, labels
+    return igcnn.build_network(net, num_classes=classes, dtype=dtype, **settings), x, labels
 
 
-def igcnn_engine(engine, case, cores):
+def igcnn_engine(engine, case, cores, dtype):
     """Return (training step, gradients, evaluation) of the tape or a plan."""
-    network, x, labels = make(case)
+    network, x, labels = make(case, dtype)
     optimizer = igcnn.optim.SGD(network.parameters(), **RECIPE)
     if engine == "plan":
         computed = Plan(network, x.shape[1:], len(x), cores)
@@ -84,9 +84,9 @@ def igcnn_engine(engine, case, cores):
     return train, grads, evaluate
 
 
-def torch_engine(engine, case):
+def torch_engine(engine, case, dtype):
     """Return (training step, gradients, evaluation) of PyTorch."""
-    network, x, labels = make(case)
+    network, x, labels = make(case, dtype)
     model, x, labels = TorchNetwork(network, x.shape[1:]), as_tensor(x), torch.from_numpy(labels)
     if engine == "channels-last":
         model, x = channels_last(model, x)
@@ -109,25 +109,40 @@ def torch_engine(engine, case):
     return train, lambda: gradients(model, network), evaluate
 
 
-def make_engine(engine, case, cores):
+def make_engine(engine, case, cores, dtype="float32"):
     """Return (training step, gradients, evaluation)."""
     if engine in ("tape", "plan"):
-        return igcnn_engine(engine, case, cores)
-    return torch_engine(engine, case)
+        return igcnn_engine(engine, case, cores, dtype)
+    return torch_engine(engine, case, dtype)
+
+
+def check_exactly(case, cores):
+    """Raise unless every gradient of tape, plan and PyTorch is the same in float64."""
+    engines = {n: make_engine(n, case, cores, "float64") for n in ("eager", "tape", "plan")}
+    losses = {name: train() for name, (train, _, _) in engines.items()}
+    expected = engines["eager"][1]()
+    for name in ("tape", "plan"):
+        assert abs(losses[name] - losses["eager"]) < 1e-10, (case, name, losses)
+        for array, other in zip(engines[name][1](), expected, strict=True):
+            error = np.linalg.norm(array - other) / np.linalg.norm(other)
+            assert error < 1e-8, (case, name, array.shape, error)
 
 
 def check(case, engines):
-    """Raise unless all engines agree on loss, gradients and logits."""
+    """Raise unless all engines agree on loss, gradients and logits, in float32.
+
+    Rounding is amplified by depth: what single tensors show is left to `check_exactly`.
+    """
     losses = {name: train() for name, (train, _, _) in engines.items()}
     reference = losses["tape"]
     for name, loss in losses.items():
         assert abs(loss - reference) < 2e-3 * max(1, abs(reference)), (case, name, loss, reference)
     gradients = {name: grads() for name, (_, grads, _) in engines.items()}
-    for name, arrays in gradients.items():
-        for array, expected in zip(arrays, gradients["tape"], strict=True):
-            # rounding in float32 is amplified by depth: 2e-3 between engines is common
-            error = np.linalg.norm(array - expected) / np.linalg.norm(expected)
-            assert error < 2e-2, (case, name, array.shape, error)
+    gradients = {n: np.concatenate([a.ravel() for a in g]) for n, g in gradients.items()}
+    for name, array in gradients.items():
+        expected = gradients["tape"]
+        error = np.linalg.norm(array - expected) / np.linalg.norm(expected)
+        assert error < 5e-2, (case, name, error)
     logits = {name: evaluate() for name, (_, _, evaluate) in engines.items()}
     scale = np.abs(logits["tape"]).max()
     for name, values in logits.items():
@@ -194,6 +209,7 @@ def main():
         names = arguments.engine or ENGINES
         engines = {name: make_engine(name, case, arguments.cores) for name in names}
         with np.errstate(over="ignore", invalid="ignore"):
+            check_exactly(case, arguments.cores)
             check(case, engines)
             entry = {}
             for what, part in (("train", 0), ("eval", 2)):

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import click
+
+from .dataset import open_dataset
 
 
 @click.command("eval")
 @click.argument("checkpoint", metavar="CHECKPOINT")
-@click.option("--dataset", help="digits, cifar10, cifar100 or svhn.  [default: as in training]")
+@click.option("--dataset", help="Name of a data set.  [default: as in training]")
 @click.option("--data-dir", help="Folder with the data set's files.")
 @click.option("--batch-size", type=int, help="Images at a time; changes the speed alone.")
 @click.option("--cores", type=int, help="Processes that share the work.  [default: all cores]")
-@click.option("--json", "as_json", is_flag=True, help="Print top1, top5, loss, images as JSON.")
+@click.option("--per-class", is_flag=True, help="Show each class, and what it is taken for.")
+@click.option("--confusion", is_flag=True, help="Show the confusion matrix.")
+@click.option("--workers", type=click.IntRange(0), help="Processes that decode images.")
+@click.option("--on-bad-image", type=click.Choice(["fail", "skip"]), default="fail")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def evaluate_command(
     checkpoint: str,
     dataset: str | None,
     data_dir: str | None,
     batch_size: int | None,
     cores: int | None,
+    per_class: bool,
+    confusion: bool,
+    workers: int | None,
+    on_bad_image: str,
     as_json: bool,
 ) -> None:
     """Evaluate a checkpoint on the test images of a data set.
@@ -32,7 +43,6 @@ def evaluate_command(
     igcnn eval best.h5 --dataset cifar10 --data-dir ~/data --json
     """
     from igcnn.backend import keep_memory
-    from igcnn.datasets import load_dataset
     from igcnn.errors import CheckpointError, ConfigError, DivergedError
     from igcnn.training import evaluate, load_checkpoint, make_engine
     from igcnn.training.evaluate import BATCH_SIZE
@@ -46,7 +56,10 @@ def evaluate_command(
     if name is None:
         raise ConfigError("the checkpoint names no data set; give one by --dataset")
     network = saved.build()
-    data = load_dataset(name, data_dir)
+    side = trained_on.side if trained_on else None
+    data = open_dataset(
+        name, data_dir, image_size=side, workers=workers, on_bad_image=on_bad_image
+    )
     if network.settings["num_classes"] != len(data.classes):
         raise CheckpointError(
             f"{checkpoint} is of a network with {network.settings['num_classes']} classes, but "
@@ -55,7 +68,7 @@ def evaluate_command(
     # the network knows images as they were in its training
     prepared = trained_on or data
     batch_size = min(batch_size or BATCH_SIZE, len(data.test))
-    image_shape = data.test.images.shape[1:]
+    image_shape = data.test.image_shape
     engine, _ = make_engine(network, image_shape, batch_size, cores=cores, training=False)
     try:
         result = evaluate(
@@ -68,14 +81,45 @@ def evaluate_command(
             f"the loss is {result.loss}: the weights in {checkpoint} are of a run that diverged; "
             "use an earlier checkpoint"
         )
+    own = result.class_top1()
     if as_json:
         keys = ("top1", "top5", "loss", "images")
-        click.echo(json.dumps({key: getattr(result, key) for key in keys}))
+        content = {key: getattr(result, key) for key in keys}
+        content["classes"] = [
+            {"class": name, "images": int(row.sum()), "top1": None if math.isnan(top1) else top1}
+            for name, row, top1 in zip(data.classes, result.confusion, own.tolist(), strict=True)
+        ]
+        content["confusion"] = result.confusion.tolist()
+        click.echo(json.dumps(content))
         return
     click.echo(f"top-1   {result.top1:.2f} %")
     click.echo(f"top-5   {result.top5:.2f} %")
     click.echo(f"loss    {result.loss:.4f}")
     click.echo(f"images  {result.images}")
+    if per_class:
+        width = max(map(len, data.classes))
+        click.echo(f"\n{'class':{width}}  images   top-1   most often taken for")
+        for k, name in enumerate(data.classes):
+            click.echo(f"{name:{width}}  {_class_line(result.confusion[k], k, data.classes)}")
+    if confusion:
+        click.echo("\nconfusion: rows are labels, columns what was said")
+        cell = max(len(str(result.confusion.max())), len(str(len(data.classes) - 1))) + 1
+        numbers = range(len(data.classes))
+        click.echo(" " * 5 + "".join(f"{k:{cell}}" for k in numbers))
+        for k in numbers:
+            click.echo(f"{k:4} " + "".join(f"{n:{cell}}" for n in result.confusion[k]))
+
+
+def _class_line(row: Any, label: int, classes: tuple[str, ...]) -> str:
+    """Return images, accuracy and the commonest mistake of a class."""
+    images, right = int(row.sum()), int(row[label])
+    if not images:
+        return f"{0:6}       –"
+    wrong = row.copy()
+    wrong[label] = 0
+    other = int(wrong.argmax())
+    mistake = f"{classes[other]} ({100 * wrong[other] / images:.1f} %)" if wrong[other] else ""
+    return f"{images:6}  {100 * right / images:6.2f}  {mistake}".rstrip()
 
 
 def _trained_on(preprocessing: object) -> str:

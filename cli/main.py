@@ -15,7 +15,10 @@ import click
 from igcnn.errors import IgcnnError
 from igcnn.version import __version__
 
+from .convert import convert_group
+from .data import data_group
 from .eval import evaluate_command
+from .predict import predict_command
 from .summary import summary_command
 from .train import train_command
 
@@ -27,12 +30,14 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE, as programs end that the signal kills
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99})
 @click.version_option(__version__, prog_name="igcnn")
 def cli() -> None:
-    """Interleaved Group Convolution networks: train, evaluate, inspect.
+    """Interleaved Group Convolution networks: train, evaluate, predict.
 
     \b
     igcnn train --net resnet_igc --L 24 --M 2 --dataset digits
     igcnn eval runs/digits/…/checkpoints/best.h5
+    igcnn predict runs/digits/…/checkpoints/best.h5 image.png
     igcnn summary --net resnet_igc --depth 20 --L 24 --M 2
+    igcnn data fetch cifar10
 
     Each command explains itself by --help. IGCNN_DEBUG=1 shows the traceback of an error.
     """
@@ -40,7 +45,10 @@ def cli() -> None:
 
 cli.add_command(train_command)
 cli.add_command(evaluate_command)
+cli.add_command(predict_command)
 cli.add_command(summary_command)
+cli.add_command(data_group)
+cli.add_command(convert_group)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import settings as layers
+from .dataset import open_dataset
 
 if TYPE_CHECKING:
     from igcnn.datasets import Dataset
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 # the spellings of the authors' code
 AUTHORS = {
     "network": "net",
-    "primary-partition": "L",
-    "secondary-partition": "M",
     "num-epochs": "epochs",
     "rand-seed": "seed",
     "log-dir": "out",
@@ -35,8 +34,13 @@ def authors_spelling(name: str) -> str:
 @click.option("--depth", metavar="N", help="Layers with weights.  [default: 20]")
 @click.option("--L", "L", metavar="N", help="Primary partitions.  [default: 24, regular: 16]")
 @click.option("--M", "M", metavar="N", help="Channels of each.  [default: 2, regular: 1]")
-@click.option("--dataset", help="digits, cifar10, cifar100 or svhn.  [default: digits]")
+@click.option(
+    "--dataset", help="digits, cifar10, cifar100, svhn, imagenet or folder.  [default: digits]"
+)
 @click.option("--data-dir", metavar="DIR", help="Folder with the data set's files.")
+@click.option("--image-size", metavar="N", help="Side, of --dataset folder.  [default: 32]")
+@click.option("--workers", metavar="N", help="Processes that decode images.  [default: all cores]")
+@click.option("--on-bad-image", metavar="fail|skip", help="End, or leave it out.  [default: fail]")
 @click.option("--preset", help="Recipe: paper or digits.  [default: the data set's]")
 @click.option("--epochs", metavar="N", help="Passes over the images.  [default: the preset's]")
 @click.option("--batch-size", metavar="N", help="Images of one update.  [default: 64]")
@@ -71,6 +75,8 @@ def authors_spelling(name: str) -> str:
 @click.option("--config", metavar="FILE", help="TOML file of settings, such as a config.toml.")
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting.")
 @click.option("--gpus", hidden=True)
+@click.option("--primary-partition", "authors_L", hidden=True)
+@click.option("--secondary-partition", "authors_M", hidden=True)
 def train_command(
     out: str | None,
     resume: str | None,
@@ -78,6 +84,8 @@ def train_command(
     config: str | None,
     assignments: tuple[str, ...],
     gpus: str | None,
+    authors_L: str | None,
+    authors_M: str | None,
     **flags: Any,
 ) -> None:
     """Train a network and keep everything in a run directory.
@@ -97,7 +105,30 @@ def train_command(
     """
     if gpus is not None:
         click.echo(f"igcnn: --gpus {gpus}: this version trains on the CPU", err=True)
+    flags |= _authors_partitions(flags, authors_L, authors_M)
     _train(flags, assignments, config, out, resume, overwrite)
+
+
+def _authors_partitions(flags: dict[str, Any], L: str | None, M: str | None) -> dict[str, Any]:
+    """Return L and M for the authors' options, which mean something else in one network."""
+    from igcnn.errors import ConfigError
+
+    given = {name: value for name, value in (("L", L), ("M", M)) if value is not None}
+    if not given or flags["net"] != "resnet_igc_imgnet_d18":
+        return given
+    # there the second is half of M, and 4 by default
+    half = layers.convert("M", M or "4", "--secondary-partition")
+    if half < 1:
+        raise ConfigError(f"--secondary-partition must be at least 1, not {half}")
+    partitions = given.get("L", "100")
+    if half != 1:
+        click.echo(
+            f"igcnn: --primary-partition {partitions} and --secondary-partition {half} are L "
+            f"{partitions}, M {2 * half} here, as in the authors' code; the published network is "
+            "--L 100 --M 2",
+            err=True,
+        )
+    return {"L": partitions, "M": str(2 * half), "growth": "L"}
 
 
 def _train(
@@ -109,7 +140,6 @@ def _train(
     overwrite: bool,
 ) -> None:
     from igcnn.backend import keep_memory, resolve_device
-    from igcnn.datasets import load_dataset
     from igcnn.training import Recipe, Trainer, load_checkpoint, make_engine
     from igcnn.training.progress import make_progress
 
@@ -123,7 +153,13 @@ def _train(
     progress = make_progress(settings["progress"])
     recipe = Recipe(**{k: settings[k] for k in layers.RECIPE if settings[k] is not None})
     checkpoint = load_checkpoint(source) if source else None
-    dataset = load_dataset(settings["dataset"], settings["data_dir"])
+    dataset = open_dataset(
+        settings["dataset"],
+        settings["data_dir"],
+        image_size=settings["image_size"],
+        workers=settings["workers"],
+        on_bad_image=settings["on_bad_image"],
+    )
     network = _build(settings, len(dataset.classes))
     keep_memory()
     trainer = Trainer(
@@ -146,7 +182,7 @@ def _train(
         _say(run, line)
     trainer.engine, how = make_engine(
         network,
-        dataset.train.images.shape[1:],
+        dataset.train.image_shape,
         recipe.batch_size,
         cores=settings["cores"],
         eager=settings["eager"],
@@ -224,7 +260,11 @@ def _write_run(
 
     effective = settings | {k: v for k, v in network.settings.items() if k in layers.SETTINGS}
     effective |= asdict(recipe)
-    for name in ("progress", "cores"):  # of the terminal and the machine, not of the run
+    for name in (
+        "progress",
+        "cores",
+        "workers",
+    ):  # of the terminal and the machine, not of the run
         del effective[name]
     if settings["data_dir"]:
         effective["data_dir"] = str(Path(settings["data_dir"]).absolute())
@@ -242,7 +282,7 @@ def _describe(
     """Write summary.txt and return what there is to say before the first step."""
     from igcnn.inspection import summarize
 
-    height, width = dataset.train.images.shape[2:]
+    _, height, width = dataset.train.image_shape
     summary = summarize(network, (3, height, width))
     run.write_summary(summary.to_text())
     s = network.settings

@@ -34,6 +34,10 @@ class DataError(IgcnnError):
     exit_code = 3
 
 
+class MissingDataError(DataError):
+    """Data files that are not there; `igcnn data fetch` may bring them."""
+
+
 class DeviceError(IgcnnError):
     """No such device, or not enough memory on it."""
 

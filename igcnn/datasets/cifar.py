@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, MissingDataError
 from .dataset import Augmentation, Dataset, Split
 
 Array = np.ndarray
@@ -146,7 +146,8 @@ def _load(
         else [
             (form, place)
             for form in forms
-            for place in (data_dir, data_dir / form.folder, data_dir / form.archive)
+            for folder in (data_dir, data_dir / name)
+            for place in (folder, folder / form.folder, folder / form.archive)
         ]
     )
     for form, place in places:
@@ -157,7 +158,7 @@ def _load(
             return train, test
     form = forms[0]
     where = "no --data-dir was given" if data_dir is None else f"none of its files in {data_dir}"
-    raise DataError(
+    raise MissingDataError(
         f"{name}: {where}; put {form.archive} ({form.size:,} bytes, from "
         f"https://www.cs.toronto.edu/~kriz/{form.archive}) into a folder, unpacked or not, and "
         f"name the folder with --data-dir; {forms[1].archive} will do as well"

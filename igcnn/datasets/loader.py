@@ -13,15 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..errors import ConfigError
-from ..kernels.augment import crop_and_mirror, normalise
-from ..kernels.philox import below, philox
-from .dataset import Augmentation, Split
+from ..kernels.augment import normalise
+from .dataset import ORDER_STREAM, Augmentation, Draw, Images
 
 Array = np.ndarray
-
-# what the third word of the counter stands for
-ORDER_STREAM = 0
-AUGMENT_STREAM = 1
 
 
 class Loader:
@@ -41,7 +36,7 @@ class Loader:
 
     def __init__(
         self,
-        split: Split,
+        split: Images,
         *,
         batch_size: int,
         mean: tuple[float, float, float],
@@ -69,7 +64,7 @@ class Loader:
 
     def order(self, epoch: int) -> Array:
         """Return the order of the samples in an epoch, a permutation of 0 … N − 1."""
-        a, b, _, _ = self._words(np.arange(len(self.split)), epoch, ORDER_STREAM)
+        a, b, _, _ = self._draw(epoch).words(np.arange(len(self.split)), ORDER_STREAM)
         return np.argsort(a << np.uint64(32) | b, kind="stable")
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Array, Array]]:
@@ -79,30 +74,21 @@ class Loader:
         last batch is completed with the first samples of the epoch, as in the authors' code.
         """
         order = self.order(epoch)
-        for batch in range(start, len(self)):
-            positions = np.arange(batch * self.batch_size, (batch + 1) * self.batch_size)
-            indices = order[positions % len(order)]
-            yield self.samples(indices, epoch), self.split.labels[indices]
+        positions = (
+            np.arange(batch * self.batch_size, (batch + 1) * self.batch_size)
+            for batch in range(start, len(self))
+        )
+        batches = (order[p % len(order)] for p in positions)
+        for indices, images in self.split.batches(batches, self._draw(epoch)):
+            yield normalise(images, self.mean, self.std), self.split.labels[indices]
 
-    def samples(self, indices: Array, epoch: int) -> Array:
-        """Return the samples of these indices as they look in `epoch`, (n, 3, H, W)."""
-        images = self.split.images[indices]
-        if self.augmentation is not None:
-            pad = self.augmentation.pad
-            a, b, c, _ = self._words(indices, epoch, AUGMENT_STREAM)
-            offsets = np.stack([below(a, 2 * pad + 1), below(b, 2 * pad + 1)], axis=1)
-            mirror = below(c, 2).astype(bool) & self.augmentation.mirror
-            fill = np.round(self.mean).astype(np.uint8)
-            images = crop_and_mirror(images, pad, fill, offsets, mirror)
-        return normalise(images, self.mean, self.std)
-
-    def _words(self, indices: Array, epoch: int, stream: int) -> tuple[Array, ...]:
-        low, high = self.seed & 0xFFFFFFFF, self.seed >> 32
-        return philox((indices, epoch, stream, 0), (low, high))
+    def _draw(self, epoch: int) -> Draw:
+        red, green, blue = np.round(self.mean).astype(int).tolist()
+        return Draw(self.seed, epoch, (red, green, blue), self.augmentation)
 
 
 def evaluation_batches(
-    split: Split,
+    split: Images,
     *,
     batch_size: int,
     mean: tuple[float, float, float],
@@ -116,6 +102,9 @@ def evaluation_batches(
     if batch_size < 1:
         raise ConfigError(f"batch size must be at least 1, not {batch_size}")
     means, deviations = np.array(mean, np.float32), np.array(std, np.float32)
-    for first in range(0, len(split), batch_size):
-        part = slice(first, first + batch_size)
-        yield normalise(split.images[part], means, deviations), split.labels[part]
+    batches = (
+        np.arange(first, min(first + batch_size, len(split)))
+        for first in range(0, len(split), batch_size)
+    )
+    for indices, images in split.batches(batches, None):
+        yield normalise(images, means, deviations), split.labels[indices]

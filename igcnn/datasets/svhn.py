@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, MissingDataError
 from .dataset import Dataset, Split
 from .matfile import MatArray, read_arrays
 
@@ -70,7 +70,7 @@ def _find(data_dir: Path | None) -> Path:
         parts = missing[folder]
         where = f"not in {folder}: {', '.join(map(_file, parts))}"
     files = ", ".join(f"{_file(part)} ({PARTS[part][1]:,} bytes)" for part in parts)
-    raise DataError(
+    raise MissingDataError(
         f"svhn: {where}; put {files} from {SOURCE} into a folder and name the folder with "
         "--data-dir"
     )

@@ -54,12 +54,17 @@ class Preprocessing:
         classes: name of each class.
         mean: for red, green, blue, in pixel values from 0 to 255.
         std: likewise; the network's input is (pixel − mean) / std.
+        side: of the images in pixels; 0 where it was not said.
+        view: how an image of any size becomes one of side × side: "square", the largest square
+            in its middle, or "center", the middle after its short side was made 256/224·side.
     """
 
     dataset: str
     classes: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    side: int = 0
+    view: str = "square"
 
 
 @dataclass(frozen=True)
@@ -280,4 +285,5 @@ def _read_array(group: h5py.Group, name: str, file_size: int) -> Array:
 
 def _preprocessing(values: dict[str, Any]) -> Preprocessing:
     classes, mean, std = (tuple(values[key]) for key in ("classes", "mean", "std"))
-    return Preprocessing(values["dataset"], classes, mean, std)
+    side, view = int(values.get("side", 0)), str(values.get("view", "square"))
+    return Preprocessing(values["dataset"], classes, mean, std, side, view)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..datasets import Split, evaluation_batches
+from ..datasets import Images, evaluation_batches
 from ..kernels.softmax_cross_entropy import softmax_cross_entropy_forward
 from .engine import Engine
 from .metrics import Evaluation, Sums, count_hits
@@ -16,7 +16,7 @@ BATCH_SIZE = 128
 
 def evaluate(
     engine: Engine,
-    split: Split,
+    split: Images,
     *,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
@@ -41,6 +41,7 @@ def evaluate(
     """
     sums = Sums()
     top5 = 0
+    confusion: np.ndarray | None = None
     engine.refresh()
     batches = evaluation_batches(split, batch_size=batch_size, mean=mean, std=std)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -51,4 +52,8 @@ def evaluate(
             loss, _ = softmax_cross_entropy_forward(logits, labels)
             sums.add(len(labels), float(loss), count_hits(logits, labels), 0.0)
             top5 += count_hits(logits, labels, 5)
-    return Evaluation(sums.top1, 100 * top5 / sums.images, sums.mean_loss, sums.images)
+            if confusion is None:
+                confusion = np.zeros((logits.shape[1],) * 2, np.int64)
+            np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
+    assert confusion is not None  # a split has images
+    return Evaluation(sums.top1, 100 * top5 / sums.images, sums.mean_loss, sums.images, confusion)

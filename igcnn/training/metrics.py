@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -57,12 +57,20 @@ class Evaluation:
         top5: share of those whose label is among the five largest, in percent.
         loss: mean cross-entropy.
         images: how many there were.
+        confusion: how many images of each class, (K, K): row the label, column what was said.
     """
 
     top1: float
     top5: float
     loss: float
     images: int
+    confusion: Array = field(repr=False, compare=False)
+
+    def class_top1(self) -> Array:
+        """Return the accuracy of each class in percent; NaN where it has no images."""
+        with np.errstate(invalid="ignore"):
+            share: Array = 100 * self.confusion.diagonal() / self.confusion.sum(axis=1)
+        return share
 
 
 def count_hits(logits: Array, labels: Array, k: int = 1) -> int:

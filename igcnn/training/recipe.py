@@ -71,8 +71,8 @@ PRESETS = ("paper", "digits")
 def preset_settings(preset: str | None, dataset: str) -> dict[str, Any]:
     """Return the constants of a preset: arguments of Recipe that differ from its defaults.
 
-    "paper" is the recipe of the authors' code (400 epochs for CIFAR, 40 for SVHN), "digits" a
-    short one for the small images of the data set of that name.
+    "paper" is the recipe of the authors' code (400 epochs for CIFAR, 40 for SVHN, 120 for
+    ImageNet), "digits" a short one for the small images of the data set of that name.
 
     Args:
         preset: one of PRESETS; None for the one that the data set has by default.
@@ -85,6 +85,8 @@ def preset_settings(preset: str | None, dataset: str) -> dict[str, Any]:
         preset = "digits" if dataset == "digits" else "paper"
     if preset == "digits":
         return {"epochs": 32, "lr": 0.05, "weight_decay": 1e-3}
+    if preset == "paper" and dataset == "imagenet":
+        return {"epochs": 120, "batch_size": 256, "lr_steps": (30, 60, 90)}
     if preset == "paper":
         return {"epochs": 40 if dataset == "svhn" else 400}
     raise ConfigError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")

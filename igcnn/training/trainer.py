@@ -318,7 +318,14 @@ class Trainer:
             self.run_directory.best if best else self.run_directory.last,
             self.network,
             self.optimizer,
-            preprocessing=Preprocessing(dataset.name, dataset.classes, dataset.mean, dataset.std),
+            preprocessing=Preprocessing(
+                dataset.name,
+                dataset.classes,
+                dataset.mean,
+                dataset.std,
+                dataset.train.image_shape[-1],
+                dataset.train.view,
+            ),
             training=self._training_settings(),
             progress=self.state.to_json(),
         )

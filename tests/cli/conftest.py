@@ -23,6 +23,8 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     for name in os.environ:
         if name.startswith("IGCNN_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("IGCNN_OFFLINE", "1")
 
 
 @pytest.fixture

@@ -174,12 +174,13 @@ def test_the_line_of_the_authors_readme(igcnn, small_cifar):
     assert config["weight_decay"] == 1e-4
 
 
-def test_missing_data_says_which_files_go_where(refused, tmp_path):
-    line = refused(3, "train", "--dataset", "svhn", "--data-dir", tmp_path)
+def test_missing_data_says_which_files_go_where(igcnn, tmp_path):
+    code, _, line = igcnn("train", "--dataset", "svhn", "--data-dir", tmp_path)
+    assert code == 3
     for name in ("train_32x32.mat", "test_32x32.mat", "extra_32x32.mat", str(tmp_path)):
         assert name in line
-    assert "cifar-10-binary.tar.gz" in refused(3, "train", "--dataset", "cifar10")
-    assert "cifar-100-binary.tar.gz" in refused(3, "train", "--dataset", "cifar100")
+    assert "cifar-10-binary.tar.gz" in igcnn("train", "--dataset", "cifar10")[2]
+    assert "cifar-100-binary.tar.gz" in igcnn("train", "--dataset", "cifar100")[2]
     assert not Path("runs").exists()
 
 

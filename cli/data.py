@@ -1,0 +1,110 @@
+"""`igcnn data`: what data sets there are, fetch, verify, where, pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .dataset import Progress, amount, folder_of, known_source, open_dataset
+
+
+@click.group("data")
+def data_group() -> None:
+    """Data sets: list, fetch, verify, where they are, pack ImageNet.
+
+    \b
+    igcnn data list
+    igcnn data fetch cifar10
+    igcnn data verify svhn --data-dir ~/data
+    igcnn data pack imagenet --data-dir ~/imagenet
+
+    Files are taken for whole only if size and sha256 agree. A download that was stopped goes on
+    where it was. IGCNN_DATA_SOURCES=FILE adds sources, IGCNN_OFFLINE=1 forbids the network.
+    """
+
+
+@data_group.command("list")
+@click.option("--data-dir", metavar="DIR", help="Folder of the data sets.")
+def list_command(data_dir: str | None) -> None:
+    """List the data sets: size, what is there, what they are."""
+    from igcnn.datasets.sources import load_sources
+
+    click.echo("digits     in the package    1,797 handwritten digits of 8×8 (UCI, CC BY 4.0)")
+    for name, source in load_sources().items():
+        folder = folder_of(name, data_dir)
+        there = sum((folder / file.name).is_file() for file in source.files)
+        state = f"{there} of {len(source.files)} files"
+        size = amount(sum(file.size for file in source.files))
+        click.echo(f"{name:10} {state:14} {size:>8}  {source.about}")
+    click.echo("folder     yours             train/ and test/, a folder of images for each class")
+
+
+@data_group.command("fetch")
+@click.argument("name")
+@click.option("--data-dir", metavar="DIR", help="Fetch into DIR/NAME.  [default: the cache]")
+def fetch_command(name: str, data_dir: str | None) -> None:
+    """Fetch a data set's official files and verify them."""
+    from igcnn.datasets.fetch import fetch
+
+    source = known_source(name)
+    folder = folder_of(name, data_dir)
+    for path in fetch(source, folder, Progress()):
+        click.echo(path)
+
+
+@data_group.command("verify")
+@click.argument("name")
+@click.option("--data-dir", metavar="DIR", help="Where DIR/NAME holds the files.")
+def verify_command(name: str, data_dir: str | None) -> None:
+    """Compare size and sha256 of a data set's files with the published ones."""
+    from igcnn.datasets.fetch import verify
+    from igcnn.errors import DataError
+
+    source = known_source(name)
+    folder = folder_of(name, data_dir)
+    states = verify(source, folder)
+    for file, state in states.items():
+        click.echo(f"{folder / file}: {state}")
+    wrong = [file for file, state in states.items() if state != "ok"]
+    if wrong:
+        raise DataError(
+            f"{name}: {', '.join(wrong)} not as published; delete what is damaged and run "
+            f"igcnn data fetch {name}"
+        )
+
+
+@data_group.command("where")
+@click.argument("name")
+@click.option("--data-dir", metavar="DIR", help="Folder of the data sets.")
+def where_command(name: str, data_dir: str | None) -> None:
+    """Print the folder of a data set's files."""
+    known_source(name)
+    click.echo(folder_of(name, data_dir))
+
+
+@data_group.command("pack")
+@click.argument("name", type=click.Choice(["imagenet"]))
+@click.option("--data-dir", metavar="DIR", help="Folder with ImageNet as it is.")
+@click.option("-o", "--output", metavar="FILE", help="[default: imagenet.h5 in that folder]")
+@click.option("--workers", type=click.IntRange(0), help="Processes.  [default: all cores]")
+@click.option("--on-bad-image", type=click.Choice(["fail", "skip"]), default="fail")
+def pack_command(
+    name: str, data_dir: str | None, output: str | None, workers: int | None, on_bad_image: str
+) -> None:
+    """Write all images, short side 480, into one HDF5 file that is read in sequence."""
+    from igcnn.datasets.pack import pack
+    from igcnn.errors import ConfigError
+    from igcnn.training.engine import available_cores
+
+    folder = Path(data_dir) if data_dir else folder_of(name, None)
+    path = Path(output) if output else folder / "imagenet.h5"
+    if path.exists():
+        raise ConfigError(f"{path} exists; move it away or choose another -o")
+    dataset = open_dataset(name, data_dir, workers=workers, on_bad_image=on_bad_image)
+    workers = available_cores() if workers is None else workers
+    left_out = pack(dataset, path, workers, Progress("images"))
+    for split, count in left_out.items():
+        if count:
+            click.echo(f"{split}: {count} broken images left out", err=True)
+    click.echo(f"{path}  {amount(path.stat().st_size)}")

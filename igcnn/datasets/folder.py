@@ -1,0 +1,86 @@
+"""People's own images: train/ and test/, each with a folder for each class."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError, MissingDataError
+from .dataset import Augmentation, Dataset, Decoding, Split
+from .encoded import decode, square
+from .stores import class_folders
+
+PADDING = 8  # of how many pixels one is added on each side, as 4 of 32 in the paper
+BATCH = 64
+
+
+def load_folder(data_dir: Path | None, side: int, decoding: Decoding) -> Dataset:
+    """Return the images, their middle squares resized to side × side, in memory.
+
+    Mean and deviation are those of the training images. Augmentation is that of CIFAR: padding
+    by an eighth, random crop, mirror.
+
+    Args:
+        data_dir: a folder with train/ and test/ (or val/).
+        side: in pixels.
+        decoding: processes, and what becomes of broken images.
+
+    Raises:
+        MissingDataError: the folders are not there.
+        DataError: an image cannot be read, or the classes of both differ.
+    """
+    test = "test" if data_dir and (data_dir / "test").is_dir() else "val"
+    if data_dir is None or not all((data_dir / name).is_dir() for name in ("train", test)):
+        where = "no --data-dir was given" if data_dir is None else f"not in {data_dir}"
+        raise MissingDataError(
+            f"folder: {where}: train/ and test/, each with a folder of images for each class; "
+            "name the folder that holds both with --data-dir"
+        )
+    train_split, classes = _read(data_dir / "train", side, decoding)
+    test_split, test_classes = _read(data_dir / test, side, decoding)
+    if classes != test_classes:
+        odd = sorted(set(classes) ^ set(test_classes))[:3]
+        raise DataError(
+            f"{data_dir}: train and {test} have other classes: {', '.join(odd)}; every class "
+            "needs a folder in both"
+        )
+    planes = train_split.images.transpose(1, 0, 2, 3).reshape(3, -1)
+    red, green, blue = (float(plane.mean(dtype=np.float64)) for plane in planes)
+    deviations = [max(1.0, float(plane.std(dtype=np.float64))) for plane in planes]
+    return Dataset(
+        name="folder",
+        classes=classes,
+        mean=(red, green, blue),
+        std=(deviations[0], deviations[1], deviations[2]),
+        augmentation=Augmentation(pad=side // PADDING, mirror=True),
+        train=train_split,
+        test=test_split,
+    )
+
+
+def _read(folder: Path, side: int, decoding: Decoding) -> tuple[Split, tuple[str, ...]]:
+    found = class_folders(folder)
+    store = found.store
+    batches = (
+        np.arange(first, min(first + BATCH, len(store))) for first in range(0, len(store), BATCH)
+    )
+    images = np.empty((len(store), 3, side, side), np.uint8)
+    kept = np.ones(len(store), bool)
+    view = functools.partial(square, side=side)
+    for indices, results in decode(store, batches, view, decoding.workers):
+        for index, result in zip(indices.tolist(), results, strict=True):
+            if not isinstance(result, str):
+                images[index] = result
+                continue
+            what = f"{store.name(index)} {result}"
+            if not decoding.skip:
+                raise DataError(
+                    f"{what}; replace it, or leave such images out: --on-bad-image skip"
+                )
+            kept[index] = False
+            decoding.say(f"left out: {what} ({np.count_nonzero(~kept)} so far)")
+    if not kept.any():
+        raise DataError(f"{folder}: no image can be read")
+    return Split(images[kept], found.labels[kept]), found.classes

@@ -1,0 +1,99 @@
+"""`igcnn data pack`: all images of a data set as JPEGs of one size in one HDF5 file.
+
+The file has a group for each split with `data` (uint8, all JPEGs one after the other), `offsets`
+(int64, N + 1) and `labels` (int64, N); its attribute `classes` is a JSON list of names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from .dataset import Dataset
+from .encoded import EncodedSplit, decode
+from .photographs import shrunk
+
+BATCH = 256
+
+
+def pack(
+    dataset: Dataset, path: Path, workers: int, report: Callable[[str, int, int], None]
+) -> dict[str, int]:
+    """Write the file; return how many broken images were left out of each split.
+
+    Args:
+        dataset: of encoded images.
+        path: of the file; what is there stays until the new one is whole.
+        workers: processes that decode.
+        report: called with the split, images so far and images in all.
+
+    Raises:
+        DataError: an image is broken and none may be left out, or the file cannot be written.
+    """
+    import h5py
+
+    part = path.with_name(path.name + ".part")
+    try:
+        with h5py.File(part, "w") as file:
+            file.attrs["classes"] = json.dumps(dataset.classes)
+            left_out = {
+                name: _pack_split(file.create_group(name), split, name, workers, report)
+                for name, split in (("train", dataset.train), ("test", dataset.test))
+                if isinstance(split, EncodedSplit)
+            }
+        os.replace(part, path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}; make room") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return left_out
+
+
+def _pack_split(
+    group: object,
+    split: EncodedSplit,
+    name: str,
+    workers: int,
+    report: Callable[[str, int, int], None],
+) -> int:
+    import h5py
+
+    assert isinstance(group, h5py.Group)
+    batches = (
+        np.arange(first, min(first + BATCH, len(split))) for first in range(0, len(split), BATCH)
+    )
+    # contiguous, so that images can be read without HDF5: first beside the file, then in it
+    offsets, labels, left_out = [0], [], 0
+    raw = Path(f"{group.file.filename}.{name}")
+    try:
+        with raw.open("wb") as stream:
+            for indices, results in decode(split.store, batches, _shrunk, workers):
+                for index, result in zip(indices.tolist(), results, strict=True):
+                    if isinstance(result, str):
+                        split.note(index, result)
+                        left_out += 1
+                        continue
+                    stream.write(result)
+                    offsets.append(offsets[-1] + len(result))
+                    labels.append(split.labels[index])
+                report(name, int(indices[-1]) + 1, len(split))
+        data = group.create_dataset("data", (offsets[-1],), np.uint8)
+        if offsets[-1]:
+            source = np.memmap(raw, np.uint8, "r")
+            for first in range(0, offsets[-1], 1 << 24):
+                data[first : first + (1 << 24)] = source[first : first + (1 << 24)]
+    finally:
+        raw.unlink(missing_ok=True)
+    group.create_dataset("offsets", data=np.array(offsets, np.int64))
+    group.create_dataset("labels", data=np.array(labels, np.int64))
+    return left_out
+
+
+def _shrunk(data: bytes, index: int) -> bytes:
+    del index
+    return shrunk(data)
