@@ -219,7 +219,7 @@ def _split(
     absent = [name for name in names if name not in contents]
     if absent:
         raise DataError(
-            f"{place}: {', '.join(absent)} is missing beside {next(iter(contents))}; unpack "
+            f"{place}: {', '.join(absent)} is missing beside the other files; unpack "
             f"{form.archive} again"
         )
     part = count // len(names)

@@ -1,15 +1,19 @@
 """`igcnn data pack`: all images of a data set as JPEGs of one size in one HDF5 file.
 
 The file has a group for each split with `data` (uint8, all JPEGs one after the other), `offsets`
-(int64, N + 1) and `labels` (int64, N); its attribute `classes` is a JSON list of names.
+(int64, N + 1) and `labels` (int64, N); its attribute `classes` is a JSON list of names. The user
+block in front says where the images are and gives the sha256 of all other bytes: they are
+verified before the HDF5 library sees them, which can run for ever on a file with flipped bits.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -19,6 +23,8 @@ from .encoded import EncodedSplit, decode
 from .photographs import shrunk
 
 BATCH = 256
+BLOCK = 512
+MAGIC = b"igcnn-packed-images\n"
 
 
 def pack(
@@ -39,19 +45,68 @@ def pack(
 
     part = path.with_name(path.name + ".part")
     try:
-        with h5py.File(part, "w") as file:
+        with h5py.File(part, "w", userblock_size=BLOCK) as file:
             file.attrs["classes"] = json.dumps(dataset.classes)
             left_out = {
                 name: _pack_split(file.create_group(name), split, name, workers, report)
                 for name, split in (("train", dataset.train), ("test", dataset.test))
                 if isinstance(split, EncodedSplit)
             }
+            extents = [[g["data"].id.get_offset(), len(g["data"])] for g in file.values()]
+        write_block(part, [(first, size) for first, size in extents if size])
         os.replace(part, path)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}; make room") from error
     finally:
         part.unlink(missing_ok=True)
     return left_out
+
+
+def write_block(path: Path, extents: list[tuple[int, int]]) -> None:
+    """Write the user block: where the images are, and the checksum of the rest."""
+    places = json.dumps(extents)
+    with path.open("r+b") as file:
+        digest = hashlib.sha256(places.encode())
+        for piece in _rest(file, path.stat().st_size, extents):
+            digest.update(piece)
+        file.seek(0)
+        text = f"{digest.hexdigest()}\n{places}\n".encode()
+        file.write((MAGIC + text).ljust(BLOCK, b"\0"))
+
+
+def check_block(path: Path) -> None:
+    """Verify the checksum of all bytes that are not images.
+
+    Raises:
+        DataError: it is not that of the user block.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        magic, *lines = file.read(BLOCK).split(b"\n")
+        try:
+            digest, places = lines[:2]
+            extents = [(int(first), int(length)) for first, length in json.loads(places)]
+            inside = all(a >= BLOCK and 0 <= n <= size - a for a, n in extents)
+            if magic + b"\n" != MAGIC or not inside or len(extents) > 2:
+                raise ValueError
+        except (ValueError, TypeError, RecursionError):
+            raise DataError(f"{path}: is no file of `igcnn data pack`; pack it again") from None
+        found = hashlib.sha256(places)
+        for piece in _rest(file, size, extents):
+            found.update(piece)
+    if found.hexdigest().encode() != digest:
+        raise DataError(f"{path}: is damaged: its checksum is another; pack it again")
+
+
+def _rest(file: BinaryIO, size: int, extents: list[tuple[int, int]]) -> Iterator[bytes]:
+    """Yield the bytes after the block that lie in no extent."""
+    place = BLOCK
+    for first, length in [*sorted(extents), (size, 0)]:
+        file.seek(place)
+        while place < first and (piece := file.read(min(1 << 20, first - place))):
+            place += len(piece)
+            yield piece
+        place = max(place, first + length)
 
 
 def _pack_split(

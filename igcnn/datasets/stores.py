@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..files import write_atomically
 from .sources import data_home
 
 Array = np.ndarray
@@ -235,6 +236,9 @@ def packed(path: Path, split: str) -> Labelled:
     """
     import h5py
 
+    from .pack import check_block
+
+    check_block(path)
     try:
         with h5py.File(path, "r") as file:
             group = file[split]
@@ -296,11 +300,9 @@ def _save(source: Path, key: list[Any], content: dict[str, Any]) -> None:
         {"version": INDEX_VERSION, "key": key, "sha256": digest, "content": content}
     )
     for path in _index_paths(source):
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(whole, encoding="utf-8")
-            os.replace(part, path)
+            write_atomically(path, whole.encode())
         except OSError:
             continue
         return

@@ -6,11 +6,14 @@ Training images are those of `train` and `extra` together, 604,388, as in the pa
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError, MissingDataError
+from ..files import write_atomically
 from .dataset import Dataset, Split
 from .matfile import MatArray, read_arrays
 
@@ -24,6 +27,7 @@ PARTS = {
 }
 SOURCE = "http://ufldl.stanford.edu/housenumbers/"
 SIDE = 32
+CACHE_VERSION = 1
 IMAGE_BYTES = 3 * SIDE * SIDE
 IMAGES_AT_ONCE = 256
 
@@ -39,8 +43,8 @@ def load_svhn(data_dir: Path | None) -> Dataset:
         DataError: files are missing or damaged.
     """
     folder = _find(data_dir)
-    train = _read(folder, ("train", "extra"))
-    test = _read(folder, ("test",))
+    train = _cached(folder, ("train", "extra"))
+    test = _cached(folder, ("test",))
     return Dataset(
         name="svhn",
         classes=tuple("0123456789"),
@@ -76,18 +80,82 @@ def _find(data_dir: Path | None) -> Path:
     )
 
 
-def _read(folder: Path, parts: tuple[str, ...]) -> Split:
-    """Return the images of several files, one after the other."""
+def _cached(folder: Path, parts: tuple[str, ...]) -> Split:
+    """Return the images of several files, from what an earlier start left beside them.
+
+    The cache is made of the same bytes as the arrays in memory, mapped instead of read, so that
+    a start takes no time and processes share it. It is made anew when a file has changed, and
+    done without where the folder cannot be written.
+    """
     counts = [PARTS[part][0] for part in parts]
-    images = np.empty((sum(counts), 3, SIDE, SIDE), np.uint8)
+    images_path = folder / f".{'-'.join(parts)}.igcnn-images.npy"
+    key_path = images_path.with_suffix(".json")
+    files = [(folder / _file(part)).stat() for part in parts]
+    key = [[CACHE_VERSION, file.st_size, file.st_mtime_ns] for file in files]
+    split = _read_cache(images_path, key_path, key, sum(counts))
+    if split is not None:
+        return split
     labels = np.empty(sum(counts), np.int64)
+    part_path = images_path.with_suffix(f".{os.getpid()}.part")
+    images: Array
+    try:
+        images = _mapped(part_path, (sum(counts), 3, SIDE, SIDE))
+    except OSError:
+        images = np.empty((sum(counts), 3, SIDE, SIDE), np.uint8)
+    try:
+        _read(folder, parts, images, labels)
+        if isinstance(images, np.memmap):
+            images.flush()
+            os.replace(part_path, images_path)
+            content = {"key": key, "labels": labels.astype(np.uint8).tobytes().hex()}
+            write_atomically(key_path, json.dumps(content).encode())
+    except OSError:  # the folder is full: what was read is whole, and goes on without a name
+        pass
+    finally:
+        part_path.unlink(missing_ok=True)
+    return Split(images, labels)
+
+
+def _read_cache(images: Path, key_path: Path, key: list[list[int]], count: int) -> Split | None:
+    """Return what is in the cache if it is of these files."""
+    try:
+        content = json.loads(key_path.read_text(encoding="ascii"))
+        labels = np.frombuffer(bytes.fromhex(content["labels"]), np.uint8).astype(np.int64)
+        array = np.load(images, mmap_mode="r", allow_pickle=False)
+        whole = array.shape == (count, 3, SIDE, SIDE) and array.dtype == np.uint8
+        if content["key"] == key and whole and labels.shape == (count,) and labels.max() < 10:
+            return Split(array, labels)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, EOFError):
+        pass
+    return None
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """Return an array that is a file; its room is taken now, not in the middle of writing.
+
+    Raises:
+        OSError: there is no room, or the folder cannot be written.
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return array
+
+
+def _read(folder: Path, parts: tuple[str, ...], images: Array, labels: Array) -> None:
+    """Fill images and labels from several files, one after the other."""
+    counts = [PARTS[part][0] for part in parts]
     first = 0
     for part, count in zip(parts, counts, strict=True):
         _read_part(
             folder / _file(part), images[first : first + count], labels[first : first + count]
         )
         first += count
-    return Split(images, labels)
 
 
 def _read_part(path: Path, images: Array, labels: Array) -> None:

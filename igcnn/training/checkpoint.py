@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CheckpointError, IgcnnError
+from ..files import write_atomically
 from ..layers import Layer
 from ..networks import Network, build_network
 from ..optim import SGD
 from ..version import __version__
-from .files import write_atomically
 
 if TYPE_CHECKING:
     import h5py

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, ConfigError
+from ..files import write_atomically
 from ..version import __version__
 from .curves import draw_curves
-from .files import write_atomically
 
 LOG_KEYS = ("step", "epoch", "loss", "top1", "lr", "images_per_second", "seconds")
 EPOCH_KEYS = (

@@ -181,7 +181,9 @@ def test_memory_stays_bounded(tmp_path, monkeypatch):
 
 
 def test_no_data_says_what_to_put_where(tmp_path):
-    with pytest.raises(DataError, match=r"not in .*: train.* extra_32x32.mat \(1,329,278,602 bytes"):
+    with pytest.raises(
+        DataError, match=r"not in .*: train.* extra_32x32.mat \(1,329,278,602 bytes"
+    ):
         load_dataset("svhn")
     write(tmp_path)
     (tmp_path / "extra_32x32.mat").unlink()
