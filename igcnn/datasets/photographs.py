@@ -167,29 +167,37 @@ def shift_colour(pixels: Array, hue: int, lightness: int, saturation: int) -> Ar
     Hue counts from 0 to 180 (half degrees), lightness and saturation from 0 to 255; each sum is
     cut off at these bounds.
     """
-    rgb = pixels.astype(np.float32) / 255
-    high, low = rgb.max(axis=-1), rgb.min(axis=-1)
-    span = high - low
-    L = (high + low) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        S = np.where(L < 0.5, span / (high + low), span / (2 - high - low))
-        red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-        H = np.where(
-            high == red,
-            (green - blue) / span,
-            np.where(high == green, 2 + (blue - red) / span, 4 + (red - green) / span),
-        )
-    grey = span == 0
-    H = np.where(grey, 0, H) % 6 * 30
-    S = np.where(grey, 0, S) * 255
-    H = np.clip(H + hue, 0, 180) / 30
-    L = np.clip(L * 255 + lightness, 0, 255) / 255
-    S = np.clip(S + saturation, 0, 255) / 255
+    planes = np.moveaxis(pixels, -1, 0).astype(np.float32, order="C")
+    planes /= 255
+    red, green, blue = planes
+    high, low = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    span, total = high - low, high + low
+    divisor = np.where(span == 0, 1, span)
+    H = np.where(
+        high == red,
+        (green - blue) / divisor,
+        np.where(high == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    )
+    H *= 30
+    H += np.where(H < 0, np.float32(180 + hue), np.float32(hue))
+    np.clip(H, 0, 180, out=H)
+    S = span / np.maximum(np.where(total < 1, total, 2 - total), np.float32(1e-9))
+    S += np.float32(saturation / 255)
+    np.clip(S, 0, 1, out=S)
+    L = total / 2
+    L += np.float32(lightness / 255)
+    np.clip(L, 0, 1, out=L)
     # channel k of (red, green, blue) = L − a·max(−1, min(t − 3, 9 − t, 1)), t = (k + 2H) mod 12
     a = S * np.minimum(L, 1 - L)
+    H /= 15
     result = np.empty(pixels.shape, np.uint8)
     for channel, k in enumerate((0, 8, 4)):
-        t = (k + 2 * H) % 12
-        value = L - a * np.maximum(-1, np.minimum(np.minimum(t - 3, 9 - t), 1))
-        result[..., channel] = np.round(value * 255)
+        t = H + np.float32(k)
+        t -= np.where(t >= 12, np.float32(12), np.float32(0))
+        value = np.minimum(t - 3, 9 - t)
+        np.clip(value, -1, 1, out=value)
+        value *= a
+        np.subtract(L, value, out=value)
+        value *= 255
+        result[..., channel] = np.rint(value, out=value)
     return result
