@@ -197,7 +197,31 @@ HOSTILE = {
     "unknown opcode": b"\x80\x02\xff.",
     "extension": b"\x80\x02\x82\x01.",
     "persistent id": b"\x80\x02U\x01aQ.",
+    "os.system": b"cos\nsystem\n(S'exit 1'\ntR.",
+    "posix.system": b"cposix\nsystem\n(S'exit 1'\ntR.",
+    "eval": b"c__builtin__\neval\n(S'1/0'\ntR.",
+    "exec, protocol 4": b"\x80\x04\x8c\x08builtins\x8c\x04exec\x93\x8c\x03x=1\x85R.",
+    "getattr": b"\x80\x04\x8c\x08builtins\x8c\x07getattr\x93.",
+    "an attribute of a name": b"\x80\x04\x8c\x05numpy\x8c\x0cndarray.sort\x93)R.",
+    "numpy.load": b"cnumpy\nload\n(S'/etc/passwd'\ntR.",
+    "numpy.fromfile": b"cnumpy\nfromfile\n(S'/etc/passwd'\ntR.",
+    "runstring of numpy": b"cnumpy.testing._private.utils\nrunstring\n(S'1'\n}tR.",
+    "subprocess": b"csubprocess\nPopen\n(S'true'\ntR.",
+    "instance": b"(S'true'\nios\nsystem\n.",
+    "object": b"(cos\nsystem\nS'true'\no.",
+    "import by name": b"c__builtin__\n__import__\n(S'os'\ntR.",
+    "codecs": b"c_codecs\nencode\n(S'a'\nS'rot13'\ntR.",
+    "a nested pickle": b"cpickle\nloads\n(S'N.'\ntR.",
+    "deep nesting": b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b".",
+    "a frame that is too long": b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7fN.",
+    "huge bytes": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    "no end": b"\x80\x02}",
+    "stack underflow": b"\x80\x020000.",
 }
+
+
+def test_the_list_of_hostile_pickles_is_long():
+    assert len(HOSTILE) >= 30
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
