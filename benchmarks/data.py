@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 from harness import measure, save
-
 from PIL import Image
 
 from igcnn.datasets import Augmentation, Decoding, Loader, Split

@@ -110,6 +110,7 @@ SETTINGS: dict[str, tuple[Callable[[object], Any], Any]] = {
     "max_steps": (integer, None),
     "log_interval": (integer, 20),
     "checkpoint_epochs": (integer, 1),
+    "checkpoint_steps": (integer, None),
     "progress": (text, "auto"),
 }
 

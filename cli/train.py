@@ -13,7 +13,7 @@ from .dataset import open_dataset
 if TYPE_CHECKING:
     from igcnn.datasets import Dataset
     from igcnn.networks import Network
-    from igcnn.training import Checkpoint, Recipe, Result, RunDirectory
+    from igcnn.training import Checkpoint, Recipe, Result, RunDirectory, Trainer
 
 # the spellings of the authors' code
 AUTHORS = {
@@ -71,6 +71,7 @@ def authors_spelling(name: str) -> str:
 @click.option("--max-steps", metavar="N", help="Stop after so many updates in total.")
 @click.option("--log-interval", metavar="N", help="Updates of a log step.  [default: 20]")
 @click.option("--checkpoint-epochs", metavar="N", help="Epochs between saves.  [default: 1]")
+@click.option("--checkpoint-steps", metavar="N", help="Updates between saves, beside these.")
 @click.option("--progress", help="auto, rich, plain or none.  [default: auto]")
 @click.option("--config", metavar="FILE", help="TOML file of settings, such as a config.toml.")
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting.")
@@ -140,7 +141,7 @@ def _train(
     overwrite: bool,
 ) -> None:
     from igcnn.backend import keep_memory, resolve_device
-    from igcnn.training import Recipe, Trainer, load_checkpoint, make_engine
+    from igcnn.training import Recipe, Trainer
     from igcnn.training.progress import make_progress
 
     settings = layers.collect(flags, assignments, config)
@@ -152,7 +153,7 @@ def _train(
     device = resolve_device(settings["device"])
     progress = make_progress(settings["progress"])
     recipe = Recipe(**{k: settings[k] for k in layers.RECIPE if settings[k] is not None})
-    checkpoint = load_checkpoint(source) if source else None
+    checkpoint = _load(run, source) if source else None
     dataset = open_dataset(
         settings["dataset"],
         settings["data_dir"],
@@ -170,33 +171,56 @@ def _train(
         seed=settings["seed"],
         log_interval=settings["log_interval"],
         checkpoint_epochs=settings["checkpoint_epochs"],
+        checkpoint_steps=settings["checkpoint_steps"],
         max_steps=settings["max_steps"],
         progress=progress,
     )
-    # a run that was killed before its first checkpoint has nothing to go on from
-    run.create(overwrite or (resume is not None and source is None))
-    if checkpoint:
-        trainer.resume(checkpoint)
-    _write_run(run, settings, network, recipe, device)
-    for line in _describe(network, dataset, recipe, run, checkpoint):
+    with run.held():
+        # a run that was killed before its first checkpoint has nothing to go on from
+        run.create(overwrite or (resume is not None and source is None))
+        if checkpoint:
+            trainer.resume(checkpoint)
+        _write_run(run, settings, network, recipe, device)
+        for line in _describe(network, dataset, recipe, run, checkpoint):
+            _say(run, line)
+        result = _run(trainer, settings)
+    for line in _report(result, run, settings):
         _say(run, line)
+
+
+def _run(trainer: Trainer, settings: dict[str, Any]) -> Result:
+    """Train by a plan, or by the tape where that is wanted or there is no plan."""
+    from igcnn.training import make_engine
+
+    run = trainer.run_directory
     trainer.engine, how = make_engine(
-        network,
-        dataset.train.image_shape,
-        recipe.batch_size,
+        trainer.network,
+        trainer.dataset.train.image_shape,
+        trainer.recipe.batch_size,
         cores=settings["cores"],
         eager=settings["eager"],
     )
     _say(run, f"computed by {how}")
     try:
-        result = trainer.run()
+        return trainer.run()
     except KeyboardInterrupt:
         click.echo(f"go on with: igcnn train --resume {run.path}", err=True)
         raise
     finally:
         trainer.engine.close()
-    for line in _report(result, run, settings):
-        _say(run, line)
+
+
+def _load(run: RunDirectory, source: Path) -> Checkpoint:
+    """Return the checkpoint to go on from: if the newest is damaged, the one before."""
+    from igcnn.training import load_checkpoint, load_newest
+
+    if source != run.last:
+        return load_checkpoint(source)
+    checkpoint, note = load_newest(run.last, run.previous)
+    if note:
+        click.echo(f"igcnn: {note}", err=True)
+        run.log(note)
+    return checkpoint
 
 
 def _choose_run(

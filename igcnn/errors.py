@@ -50,6 +50,12 @@ class DivergedError(IgcnnError):
     exit_code = 5
 
 
+class PreemptedError(IgcnnError):
+    """The machine is wanted back (SIGTERM, SIGUSR1): saved, may be queued again."""
+
+    exit_code = 75
+
+
 class CheckpointError(IgcnnError):
     """A checkpoint that cannot be read or does not match the network."""
 

@@ -8,6 +8,7 @@ comes by stdin.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 
@@ -23,6 +24,10 @@ from .program import TrainingProgram
 
 def main() -> None:
     """Compute until the process that trains ends."""
+    # a signal that is meant for the job: the process that trains decides, and ends this one
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     batch = int(sys.argv[1])
     training = sys.argv[2] == "1"
     shards = [int(number) for number in sys.argv[3].split(",")]

@@ -1,6 +1,6 @@
 """Training: recipe, loop, evaluation, checkpoints, run directory."""
 
-from .checkpoint import Checkpoint, Preprocessing, load_checkpoint, save_checkpoint
+from .checkpoint import Checkpoint, Preprocessing, load_checkpoint, load_newest, save_checkpoint
 from .engine import Engine, TapeEngine, make_engine
 from .evaluate import evaluate
 from .metrics import Evaluation
@@ -20,6 +20,7 @@ __all__ = [
     "Trainer",
     "evaluate",
     "load_checkpoint",
+    "load_newest",
     "make_engine",
     "preset_settings",
     "save_checkpoint",

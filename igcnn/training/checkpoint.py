@@ -214,6 +214,22 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"cannot read {path} ({reason}); use another checkpoint") from error
 
 
+def load_newest(last: Path, previous: Path) -> tuple[Checkpoint, str | None]:
+    """Return the newest checkpoint that is whole, and in words why it is not `last`.
+
+    Raises:
+        CheckpointError: neither is whole; the error is that of `last`.
+    """
+    try:
+        return load_checkpoint(last), None
+    except CheckpointError as error:
+        try:
+            checkpoint = load_checkpoint(previous)
+        except CheckpointError:
+            raise error from None
+        return checkpoint, f"{error}; going on from {previous.name}"
+
+
 def _encode(texts: dict[str, Any], arrays: dict[str, Array]) -> bytes:
     """Return the bytes of the file. It is made in memory, so that a full disk cannot spoil it."""
     import h5py

@@ -1,4 +1,7 @@
-"""Ctrl-C during training: the first one asks to stop after the step, the second stops at once."""
+"""Signals during training: the first asks to stop after the step, a second Ctrl-C stops at once.
+
+Ctrl-C comes from a person; SIGTERM and SIGUSR1 from a batch system that wants its machine back.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,33 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-NOTICE = b"\nstopping after this step and saving; Ctrl-C again stops at once\n"
+NOTICES = {
+    "SIGINT": b"\nstopping after this step and saving; Ctrl-C again stops at once\n",
+    "SIGTERM": b"\nSIGTERM: stopping after this step and saving\n",
+    "SIGUSR1": b"\nSIGUSR1: stopping after this step and saving\n",
+}
 
 
 class Interrupt:
-    """Context in which the first SIGINT only sets `requested`.
+    """Context in which the first of these signals only sets `requested`.
 
     In a thread other than the main one signals cannot be handled, and nothing changes there.
 
     Attributes:
-        requested: whether to stop.
+        requested: name of the signal that asks to stop, None for none.
     """
 
     def __init__(self) -> None:
-        self.requested = False
-        self._before: Any = None
+        self.requested: str | None = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        self.requested = False
+        self.requested = None
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
+            for name in NOTICES:
+                number = getattr(signal, name, None)  # SIGUSR1 is not everywhere
+                if number is not None:
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -36,12 +46,13 @@ class Interrupt:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+        while self._before:
+            signal.signal(*self._before.popitem())
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        name = signal.Signals(number).name
+        if self.requested == name == "SIGINT":
             raise KeyboardInterrupt
-        self.requested = True
-        os.write(2, NOTICE)  # print may be what the signal interrupted
+        # a batch system may repeat itself; a person after it may still want to stop at once
+        self.requested = "SIGINT" if name == "SIGINT" else self.requested or name
+        os.write(2, NOTICES[name])  # print may be what the signal interrupted

@@ -8,18 +8,21 @@ runs/<dataset>/<net>-L24M2-d20/<YYYYMMDD-HHMMSS>/
     metrics.csv     one row an epoch
     curves.svg      loss and accuracy
     summary.txt     the network, layer by layer
-    checkpoints/    last.h5 and best.h5
+    checkpoints/    last.h5, previous.h5 (the one before) and best.h5
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import platform
+import shutil
+import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -53,6 +56,8 @@ class RunDirectory:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._pending: dict[Path, str] = {}  # rows that a full disk did not take
+        self._lock: int | None = None
 
     @property
     def last(self) -> Path:
@@ -60,9 +65,81 @@ class RunDirectory:
         return self.path / "checkpoints" / "last.h5"
 
     @property
+    def previous(self) -> Path:
+        """Where the checkpoint before the newest is."""
+        return self.path / "checkpoints" / "previous.h5"
+
+    @property
     def best(self) -> Path:
         """Where the checkpoint with the best test accuracy is."""
         return self.path / "checkpoints" / "best.h5"
+
+    def keep_previous(self) -> None:
+        """Let previous.h5 be what last.h5 is now; last.h5 stays.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        if not self.last.is_file():
+            return
+        name = self.previous.with_name(".previous.h5.part")
+        name.unlink(missing_ok=True)
+        try:
+            os.link(self.last, name)
+        except OSError:  # file systems without links
+            shutil.copyfile(self.last, name)
+        os.replace(name, self.previous)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Context in which no other process trains in this folder, which is made.
+
+        Raises:
+            ConfigError: another process does already, or the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        if not self._try_lock():
+            raise ConfigError(
+                f"another process trains in {self.path}; wait for it, or choose another --out"
+            )
+        try:
+            yield
+        finally:
+            self._release()
+
+    def is_running(self) -> bool:
+        """Return whether a process trains in the folder."""
+        if self._lock is not None:
+            return True
+        free = self._try_lock()
+        self._release()
+        return not free
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _try_lock(self) -> bool:
+        """Return whether the lock is ours now; it goes with the process, however that ends."""
+        if sys.platform == "win32" or self._lock is not None:
+            return True
+        import fcntl
+
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        except OSError:  # a file system without locks
+            os.close(handle)
+            return True
+        self._lock = handle
+        return True
 
     def is_run(self) -> bool:
         """Return whether a run was begun in the folder."""
@@ -136,24 +213,43 @@ class RunDirectory:
         write_atomically(self.path / "summary.txt", f"{text}\n".encode())
 
     def log(self, line: str) -> None:
-        """Add a line to train.log."""
+        """Add a line to train.log; a full disk costs the line, not the run."""
         now = datetime.now().isoformat(sep=" ", timespec="seconds")
-        with open(self.path / "train.log", "a", encoding="utf-8") as file:
+        with (
+            contextlib.suppress(OSError),
+            open(self.path / "train.log", "a", encoding="utf-8") as file,
+        ):
             file.write(f"{now} {line}\n")
 
     def append_step(self, row: Mapping[str, float]) -> None:
         """Add a log step to metrics.jsonl."""
-        _append(
-            self.path / "metrics.jsonl", json.dumps({key: row[key] for key in LOG_KEYS}) + "\n"
-        )
+        text = json.dumps({key: row[key] for key in LOG_KEYS}) + "\n"
+        self._append(self.path / "metrics.jsonl", text)
 
     def append_epoch(self, row: Mapping[str, float]) -> None:
         """Add an epoch to metrics.csv and draw the curves again."""
         path = self.path / "metrics.csv"
-        head = "" if path.exists() else _csv_line(EPOCH_KEYS)
-        _append(path, head + _csv_line([row[key] for key in EPOCH_KEYS]))
+        head = "" if path.exists() or path in self._pending else _csv_line(EPOCH_KEYS)
+        self._append(path, head + _csv_line([row[key] for key in EPOCH_KEYS]))
         curves = draw_curves(self.read_steps(), self.read_epochs())
-        write_atomically(self.path / "curves.svg", curves.encode())
+        with contextlib.suppress(OSError):
+            write_atomically(self.path / "curves.svg", curves.encode())
+
+    def _append(self, path: Path, text: str) -> None:
+        """Add rows to a file now, or with the next ones if the disk takes none."""
+        self._pending[path] = self._pending.get(path, "") + text
+        with contextlib.suppress(OSError):
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring all rows to the disk.
+
+        Raises:
+            OSError: it takes none; the rows are kept for the next time.
+        """
+        for path, text in list(self._pending.items()):
+            _append(path, text)
+            del self._pending[path]
 
     def read_steps(self) -> list[dict[str, float]]:
         """Return the rows of metrics.jsonl; a last line that a kill cut short is left out."""
@@ -200,7 +296,7 @@ class RunDirectory:
             "curves.svg",
             "summary.txt",
         )
-        return [self.path / name for name in names] + [self.last, self.best]
+        return [self.path / name for name in names] + [self.last, self.previous, self.best]
 
 
 def default_folder(root: Path, dataset: str, network: Mapping[str, Any]) -> Path:
@@ -264,11 +360,21 @@ def _csv_line(values: Any) -> str:
 
 
 def _append(path: Path, text: str) -> None:
-    """Add text to a file and bring it to the disk: no checkpoint is newer than its rows."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    """Add text to a file and bring it to the disk, or leave the file as it was.
+
+    Raises:
+        OSError: the text could not be written.
+    """
+    with open(path, "ab") as file:
+        size = file.tell()
+        try:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(path, size)
+            raise
 
 
 def _complete_lines(path: Path) -> list[str]:

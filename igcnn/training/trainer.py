@@ -5,13 +5,21 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ..backend import single_threaded_blas
 from ..datasets import Dataset, Loader
-from ..errors import CheckpointError, ConfigError, DivergedError, WorkerError
+from ..errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DivergedError,
+    PreemptedError,
+    WorkerError,
+)
 from ..networks import Network
 from ..optim import SGD
 from .checkpoint import Checkpoint, Preprocessing, save_checkpoint
@@ -63,6 +71,7 @@ class Trainer:
         seed: of the order and augmentation of the images.
         log_interval: updates from one row of metrics.jsonl to the next.
         checkpoint_epochs: epochs from one last.h5 to the next; the end of the run counts too.
+        checkpoint_steps: updates from one last.h5 to the next, beside those; None for none.
         max_steps: updates after which to stop, earlier sessions included; None for no limit.
         progress: what to show; nothing by default.
         engine: what computes loss, gradients and logits; by default the tape.
@@ -81,6 +90,7 @@ class Trainer:
         seed: int = 0,
         log_interval: int = 20,
         checkpoint_epochs: int = 1,
+        checkpoint_steps: int | None = None,
         max_steps: int | None = None,
         progress: Progress | None = None,
         engine: Engine | None = None,
@@ -88,6 +98,7 @@ class Trainer:
         for name, value in (
             ("log_interval", log_interval),
             ("checkpoint_epochs", checkpoint_epochs),
+            ("checkpoint_steps", checkpoint_steps),
             ("max_steps", max_steps),
         ):
             if value is not None and value < 1:
@@ -104,6 +115,7 @@ class Trainer:
         self.seed = seed
         self.log_interval = log_interval
         self.checkpoint_epochs = checkpoint_epochs
+        self.checkpoint_steps = checkpoint_steps
         self.progress = progress or Progress()
         self.engine = engine or TapeEngine(network)
         self.state = TrainingState()
@@ -162,7 +174,9 @@ class Trainer:
             DivergedError: the loss became NaN or infinite; last.h5 is from before.
             KeyboardInterrupt: Ctrl-C; last.h5 is of the step that was under way.
             CheckpointError: a checkpoint cannot be written.
+            PreemptedError: SIGTERM or SIGUSR1; likewise.
             WorkerError: a worker process ended; last.h5 is of the last whole step.
+            DataError: an image cannot be read; likewise.
         """
         self._began = time.perf_counter() - self.state.seconds
         self.network.train()
@@ -171,16 +185,19 @@ class Trainer:
         try:
             with single_threaded_blas(), overflow, self._interrupt:
                 if self.state.step == 0:
-                    self._save_last()  # shows that there is room, and is there if step 2 diverges
+                    # shows that there is room, and is there if step 2 diverges
+                    self._save_last(needed=True)
                 return self._run()
-        except WorkerError as error:
-            self._save_last()
+        except (WorkerError, DataError) as error:
+            if self._interrupt.requested:  # the signal was for all processes of the job
+                self._stop(self._interrupt.requested)
+            self._save_last(needed=True)
             message = (
                 f"{error}; step {self.state.step} is saved, "
                 f"go on with: igcnn train --resume {self.run_directory.path}"
             )
             self._say(message)
-            raise WorkerError(message) from None
+            raise type(error)(message) from None
         finally:
             self.progress.close()
 
@@ -193,7 +210,7 @@ class Trainer:
                 break
             self._train_epoch()
         if state.step % self.updates_per_epoch:
-            self._save_last()
+            self._save_last(needed=True)
         if self._evaluation is None:
             self._evaluation = self._evaluate()
         return Result(
@@ -210,6 +227,8 @@ class Trainer:
         began = time.perf_counter()
         for x, labels in self.loader.epoch(epoch, start=position):
             self._update(x, labels, began)
+            if self.checkpoint_steps and self.state.step % self.checkpoint_steps == 0:
+                self._save_last()
             self._stop_if_asked()
             if self.state.step >= self.total:
                 break
@@ -277,9 +296,9 @@ class Trainer:
         )
         state.epoch = Sums()
         if improved:
-            self._save(best=True)
+            self._save(self.run_directory.best)
         if state.epochs % self.checkpoint_epochs == 0 or state.step >= self.total:
-            self._save_last()
+            self._save_last(needed=state.step >= self.total)
 
     def _evaluate(self) -> Evaluation:
         dataset = self.dataset
@@ -293,11 +312,19 @@ class Trainer:
         )
 
     def _stop_if_asked(self) -> None:
-        if not self._interrupt.requested:
-            return
-        self._save_last()
-        self._say(f"interrupted: step {self.state.step} is saved in {self.run_directory.last}")
-        raise KeyboardInterrupt
+        if self._interrupt.requested:
+            self._stop(self._interrupt.requested)
+
+    def _stop(self, name: str) -> NoReturn:
+        """Save and end because of a signal."""
+        self._save_last(needed=True)
+        self._say(f"{name}: step {self.state.step} is saved in {self.run_directory.last}")
+        if name == "SIGINT":
+            raise KeyboardInterrupt
+        raise PreemptedError(
+            f"{name}: step {self.state.step} is saved, go on with: igcnn train --resume "
+            f"{self.run_directory.path}"
+        )
 
     def _diverged(self, what: str, value: float) -> DivergedError:
         step = self.state.step
@@ -308,27 +335,43 @@ class Trainer:
         self.run_directory.log(f"diverged: {error}")
         return error
 
-    def _save_last(self) -> None:
-        self._save(best=False)
+    def _save_last(self, needed: bool = False) -> None:
+        """Write last.h5, and keep the one before as previous.h5.
 
-    def _save(self, best: bool) -> None:
+        Args:
+            needed: nothing comes after it; otherwise a full disk only costs this checkpoint.
+        """
+        self._save(self.run_directory.last, needed)
+
+    def _save(self, path: Path, needed: bool = False) -> None:
         dataset = self.dataset
         self.state.seconds = self._seconds()
-        save_checkpoint(
-            self.run_directory.best if best else self.run_directory.last,
-            self.network,
-            self.optimizer,
-            preprocessing=Preprocessing(
-                dataset.name,
-                dataset.classes,
-                dataset.mean,
-                dataset.std,
-                dataset.train.image_shape[-1],
-                dataset.train.view,
-            ),
-            training=self._training_settings(),
-            progress=self.state.to_json(),
-        )
+        try:
+            # no checkpoint is newer than its rows: they would be lost
+            self.run_directory.flush()
+            if path == self.run_directory.last:
+                self.run_directory.keep_previous()
+            save_checkpoint(
+                path,
+                self.network,
+                self.optimizer,
+                preprocessing=Preprocessing(
+                    dataset.name,
+                    dataset.classes,
+                    dataset.mean,
+                    dataset.std,
+                    dataset.train.image_shape[-1],
+                    dataset.train.view,
+                ),
+                training=self._training_settings(),
+                progress=self.state.to_json(),
+            )
+        except (CheckpointError, OSError) as error:
+            if needed:
+                if isinstance(error, OSError):
+                    raise _unsaved(path, error) from error
+                raise
+            self._say(f"step {self.state.step} could not be saved, the run goes on: {error}")
 
     def _training_settings(self) -> dict[str, Any]:
         return {
@@ -344,3 +387,10 @@ class Trainer:
     def _say(self, text: str) -> None:
         self.run_directory.log(text)
         self.progress.message(text)
+
+
+def _unsaved(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"cannot write the checkpoint {path}: {error.strerror or error}; what was there is "
+        "untouched; make room and go on with --resume"
+    )

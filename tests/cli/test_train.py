@@ -67,6 +67,7 @@ def test_what_a_run_leaves(whole):
         "curves.svg",
         "summary.txt",
         "last.h5",
+        "previous.h5",
         "best.h5",
     }
     keys = ["step", "epoch", "loss", "top1", "lr", "images_per_second", "seconds"]
@@ -238,12 +239,36 @@ def test_a_used_folder_is_spared(refused, igcnn, whole, tmp_path):
 
 def test_a_damaged_checkpoint_is_named_and_stays(refused, igcnn):
     assert igcnn(*WHOLE, "--max-steps", "2", "--out", "run")[0] == 0
-    last = Path("run/checkpoints/last.h5")
-    last.write_bytes(last.read_bytes()[:1000])
+    for name in ("last.h5", "previous.h5"):
+        path = Path("run/checkpoints", name)
+        path.write_bytes(path.read_bytes()[:1000])
     before = fingerprint("run")
     assert "last.h5" in refused(6, "train", "--resume", "run")
     assert fingerprint("run") == before
     refused(6, "train", "--resume", "nothing-here.h5")
+
+
+def test_after_a_damaged_checkpoint_comes_the_one_before(igcnn, whole):
+    arguments = (*WHOLE, "--checkpoint-steps", "10")
+    assert igcnn(*arguments, "--max-steps", "37", "--out", "run")[0] == 0
+    last = Path("run/checkpoints/last.h5")
+    last.write_bytes(last.read_bytes()[:-1])
+    code, out, err = igcnn("train", "--resume", "run")
+    assert code == 0, err
+    assert "damaged" in err
+    assert "going on from previous.h5" in err
+    assert "resumed     after step 30" in out
+    assert weights("run") == weights(whole)
+    assert rows("run") == rows(whole)
+
+
+def test_a_run_in_a_folder_that_another_process_trains_in(start, refused):
+    process = start(*TINY, "--epochs", "400", "--progress", "none", "--out", "run")
+    wait_for_rows("run", 1, process)
+    before = fingerprint("run/checkpoints")
+    assert "another process" in refused(2, *WHOLE, "--out", "run", "--overwrite")
+    assert "another process" in refused(2, "train", "--resume", "run")
+    assert before.keys() <= fingerprint("run/checkpoints").keys()
 
 
 def test_an_output_folder_that_cannot_be_written(refused):

@@ -29,4 +29,4 @@ def test_other_threads_leave_signals_alone():
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [(False, before)]
+    assert seen == [(None, before)]

@@ -166,7 +166,7 @@ def test_interrupted_and_resumed_is_never_interrupted(finished, make_trainer, mo
     def interrupt(original):
         def call(*arguments, **keywords):
             if trainer.state.step >= 4:
-                trainer._interrupt.requested = True
+                trainer._interrupt.requested = "SIGINT"
             return original(*arguments, **keywords)
 
         return call
