@@ -19,6 +19,7 @@ from .convert import convert_group
 from .data import data_group
 from .eval import evaluate_command
 from .predict import predict_command
+from .runs import plot_command, runs_command
 from .summary import summary_command
 from .train import train_command
 
@@ -47,6 +48,8 @@ cli.add_command(train_command)
 cli.add_command(evaluate_command)
 cli.add_command(predict_command)
 cli.add_command(summary_command)
+cli.add_command(runs_command)
+cli.add_command(plot_command)
 cli.add_command(data_group)
 cli.add_command(convert_group)
 

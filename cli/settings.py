@@ -111,6 +111,7 @@ SETTINGS: dict[str, tuple[Callable[[object], Any], Any]] = {
     "log_interval": (integer, 20),
     "checkpoint_epochs": (integer, 1),
     "checkpoint_steps": (integer, None),
+    "tensorboard": (boolean, False),
     "progress": (text, "auto"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,9 @@ def authors_spelling(name: str) -> str:
 @click.option("--checkpoint-epochs", metavar="N", help="Epochs between saves.  [default: 1]")
 @click.option("--checkpoint-steps", metavar="N", help="Updates between saves, beside these.")
 @click.option("--progress", help="auto, rich, plain or none.  [default: auto]")
+@click.option(
+    "--tensorboard", is_flag=True, default=None, help="Write events to RUN/tensorboard as well."
+)
 @click.option("--config", metavar="FILE", help="TOML file of settings, such as a config.toml.")
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting.")
 @click.option("--gpus", hidden=True)
@@ -191,6 +195,7 @@ def _train(
 def _run(trainer: Trainer, settings: dict[str, Any]) -> Result:
     """Train by a plan, or by the tape where that is wanted or there is no plan."""
     from igcnn.training import make_engine
+    from igcnn.training.tensorboard import TensorBoard
 
     run = trainer.run_directory
     trainer.engine, how = make_engine(
@@ -202,7 +207,12 @@ def _run(trainer: Trainer, settings: dict[str, Any]) -> Result:
     )
     _say(run, f"computed by {how}")
     try:
-        return trainer.run()
+        with contextlib.ExitStack() as stack:
+            if settings["tensorboard"]:
+                board = TensorBoard(run.path / "tensorboard", trainer.state.step)
+                stack.callback(board.close)
+                run.mirrors.append(board)
+            return trainer.run()
     except KeyboardInterrupt:
         click.echo(f"go on with: igcnn train --resume {run.path}", err=True)
         raise

@@ -48,10 +48,11 @@ class Plan:
         self.weights = traced.weights
         self.running = traced.running
         self.batch_size = batch_size
-        self.processes = min(processes, len(shard_sizes(batch_size)))
+        processes = min(processes, len(shard_sizes(batch_size)))
         if sys.platform == "win32":
-            self.processes = 1  # there a process cannot pass its files on
-        self.team = Team(self.graph, batch_size, self.processes, training)
+            processes = 1  # there a process cannot pass its files on
+        self.team = Team(self.graph, batch_size, processes, training)
+        self.processes = self.team.processes
         self.memory = self.team.memory
         self.gradients: list[Array] = []
         self.program: TrainingProgram | None = None

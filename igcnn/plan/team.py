@@ -18,6 +18,7 @@ import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -63,9 +64,9 @@ def _slots(graph: Graph) -> list[tuple[tuple[int, ...], bool]]:
 
 
 def map_memory(graph: Graph, batch: int, descriptor: int) -> Memory:
-    """Return the shared arrays that lie in the file of a descriptor."""
+    """Return the shared arrays that lie in the file of a descriptor, −1 for memory of our own."""
     layout = memory_layout(graph, batch)
-    buffer = mmap.mmap(descriptor, 0)
+    buffer = mmap.mmap(descriptor, memory_bytes(graph, batch))
     arrays: dict[str, list[Array]] = {}
     offset = 0
     for name, items in layout.items():
@@ -93,6 +94,28 @@ def memory_bytes(graph: Graph, batch: int) -> int:
     """Return the size of the shared memory."""
     items = [item for items in memory_layout(graph, batch).values() for item in items]
     return sum(_aligned(np.dtype(t).itemsize * int(np.prod(s))) for s, t in items)
+
+
+def shared_file(size: int) -> IO[bytes] | None:
+    """Return a file without a name that has room for so many bytes, None if no folder has it.
+
+    The room is taken now: a file that only claims its size kills the process that writes to it
+    when the disk is full, and /dev/shm is small in containers.
+    """
+    for folder in ("/dev/shm", tempfile.gettempdir()):
+        if not os.access(folder, os.W_OK):
+            continue
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 – the caller closes it
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        except OSError:
+            file.close()
+            continue
+        return file
+    return None
 
 
 def _aligned(size: int) -> int:
@@ -136,17 +159,22 @@ class Team:
 
     Attributes:
         memory: what all of them see.
+        processes: how many there are; one if there is no room for memory that others see.
         local: numbers of the shards that this process computes.
         meeting: where it waits for the others.
     """
 
     def __init__(self, graph: Graph, batch: int, processes: int, training: bool) -> None:
-        shares = share_out(len(shard_sizes(batch)), processes)
-        self.local = shares[0]
         self.workers: list[subprocess.Popen[bytes]] = []
-        folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.truncate(memory_bytes(graph, batch))
+        self.meeting = Meeting([])
+        file = shared_file(memory_bytes(graph, batch)) if processes > 1 else None
+        self.processes = 1 if file is None else processes
+        shares = share_out(len(shard_sizes(batch)), self.processes)
+        self.local = shares[0]
+        if file is None:
+            self.memory = map_memory(graph, batch, -1)
+            return
+        with file:
             self.memory = map_memory(graph, batch, file.fileno())
             pairs = {}
             for a in range(processes):

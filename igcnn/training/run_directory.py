@@ -22,7 +22,7 @@ import platform
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,12 +52,16 @@ class RunDirectory:
 
     Args:
         path: of the folder.
+
+    Attributes:
+        mirrors: called with every row of metrics as well.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._pending: dict[Path, str] = {}  # rows that a full disk did not take
         self._lock: int | None = None
+        self.mirrors: list[Callable[[Mapping[str, float]], None]] = []
 
     @property
     def last(self) -> Path:
@@ -225,6 +229,8 @@ class RunDirectory:
         """Add a log step to metrics.jsonl."""
         text = json.dumps({key: row[key] for key in LOG_KEYS}) + "\n"
         self._append(self.path / "metrics.jsonl", text)
+        for mirror in self.mirrors:
+            mirror(row)
 
     def append_epoch(self, row: Mapping[str, float]) -> None:
         """Add an epoch to metrics.csv and draw the curves again."""
@@ -234,6 +240,8 @@ class RunDirectory:
         curves = draw_curves(self.read_steps(), self.read_epochs())
         with contextlib.suppress(OSError):
             write_atomically(self.path / "curves.svg", curves.encode())
+        for mirror in self.mirrors:
+            mirror(row)
 
     def _append(self, path: Path, text: str) -> None:
         """Add rows to a file now, or with the next ones if the disk takes none."""

@@ -65,6 +65,17 @@ def test_any_number_of_processes_gives_the_same_bits():
     assert results[0] == results[1] == results[2]
 
 
+def test_without_room_for_shared_memory_one_process_computes(monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    x, labels = batch(8)
+    with Plan(small_network(), x.shape[1:], 8, 2) as plan:
+        assert str(plan) == "plan, 1 process"
+        plan.step(x, labels)
+
+
 def test_a_plan_leaves_the_network_whole():
     network = small_network()
     x, labels = batch(5)

@@ -1,0 +1,41 @@
+"""Metrics for TensorBoard, in the folder tensorboard of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import ConfigError
+
+
+class TensorBoard:
+    """Writes rows of metrics as scalars.
+
+    Args:
+        folder: of the events.
+        step: updates done so far; what an earlier session wrote of later ones is void.
+
+    Raises:
+        ConfigError: tensorboardX is not there.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ConfigError(
+                '--tensorboard needs tensorboardX: pip install "igcnn[tensorboard]"'
+            ) from error
+        self._writer = SummaryWriter(str(folder), purge_step=step)
+
+    def __call__(self, row: Mapping[str, float]) -> None:
+        """Write a row: of a log step, or of an epoch, whose names tell train and test."""
+        step = int(row["step"])
+        for name, value in row.items():
+            if name not in ("step", "epoch"):
+                self._writer.add_scalar(name.replace("_", "/", 1), value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Bring everything to the disk."""
+        self._writer.close()
