@@ -18,9 +18,11 @@ from igcnn.version import __version__
 from .convert import convert_group
 from .data import data_group
 from .eval import evaluate_command
+from .gradcheck import gradcheck_command
 from .predict import predict_command
 from .runs import plot_command, runs_command
 from .summary import summary_command
+from .trace import trace_command
 from .train import train_command
 
 OUT_OF_MEMORY = 4
@@ -48,6 +50,8 @@ cli.add_command(train_command)
 cli.add_command(evaluate_command)
 cli.add_command(predict_command)
 cli.add_command(summary_command)
+cli.add_command(trace_command)
+cli.add_command(gradcheck_command)
 cli.add_command(runs_command)
 cli.add_command(plot_command)
 cli.add_command(data_group)
