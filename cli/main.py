@@ -19,6 +19,7 @@ from .convert import convert_group
 from .data import data_group
 from .eval import evaluate_command
 from .gradcheck import gradcheck_command
+from .launch import launch_command
 from .predict import predict_command
 from .runs import plot_command, runs_command
 from .summary import summary_command
@@ -52,6 +53,7 @@ cli.add_command(predict_command)
 cli.add_command(summary_command)
 cli.add_command(trace_command)
 cli.add_command(gradcheck_command)
+cli.add_command(launch_command)
 cli.add_command(runs_command)
 cli.add_command(plot_command)
 cli.add_command(data_group)

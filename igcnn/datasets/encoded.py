@@ -94,7 +94,8 @@ class EncodedSplit:
                 for number, array in self._readable(index, result, view, draw is not None):
                     chosen.append(number)
                     pixels.append(array)
-            yield np.array(chosen, np.int64), np.stack(pixels)
+            if chosen:
+                yield np.array(chosen, np.int64), np.stack(pixels)
 
     def _readable(
         self, index: int, result: Array | str, view: Callable[[bytes, int], Array], stand_in: bool

@@ -144,6 +144,33 @@ def test_a_signal_to_all_processes_of_a_job(start):
     assert process.wait(10) == 75
 
 
+def test_a_killed_training_is_brought_back(start, whole):
+    process = start("launch", "--max-restarts", "2", "--", *LINE, "--out", "run")
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not path.exists():
+        pytest.skip("finds processes by /proc")
+    wait_for_rows("run", 6, process)
+    os.kill(int(path.read_text().split()[0]), signal.SIGKILL)
+    assert process.wait(60) == 0
+    assert "ended with code -9; restart 1 of 2" in process.stderr.read()
+    assert weights("run") == weights(whole)
+    assert rows("run") == rows(whole)
+
+
+def test_what_trying_again_cannot_mend(start, refused):
+    process = start("launch", "--", "train", "--lr", "-1", "--out", "run")
+    assert process.wait(30) == 2
+    assert process.stderr.read().count("\n") == 1
+    assert "starts train" in refused(2, "launch", "--", "eval")
+
+
+def test_a_signal_reaches_the_training(start):
+    process = start("launch", "--", *LINE, "--epochs", "200", "--out", "run")
+    wait_for_rows("run", 2, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 75
+
+
 def test_rows_wait_for_a_disk_that_takes_them(tmp_path, monkeypatch):
     """A write that fails half-way leaves whole lines, and the rows come later."""
     run = RunDirectory(tmp_path / "run")

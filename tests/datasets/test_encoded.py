@@ -158,6 +158,8 @@ def test_a_broken_image_is_named_or_left_out(tree, workers):
     dataset = load_dataset("imagenet", tree, skip_broken=True)
     batches = evaluation_batches(dataset.test, batch_size=4, mean=dataset.mean, std=dataset.std)
     assert [len(labels) for _, labels in batches] == [3, 4, 4, 3]
+    batches = evaluation_batches(dataset.test, batch_size=1, mean=dataset.mean, std=dataset.std)
+    assert [len(labels) for _, labels in batches] == [1] * 14
 
 
 def test_what_is_not_there_is_said(tmp_path):
