@@ -21,6 +21,7 @@ from .eval import evaluate_command
 from .gradcheck import gradcheck_command
 from .launch import launch_command
 from .predict import predict_command
+from .reproduce import reproduce_command
 from .runs import plot_command, runs_command
 from .summary import summary_command
 from .trace import trace_command
@@ -53,6 +54,7 @@ cli.add_command(predict_command)
 cli.add_command(summary_command)
 cli.add_command(trace_command)
 cli.add_command(gradcheck_command)
+cli.add_command(reproduce_command)
 cli.add_command(launch_command)
 cli.add_command(runs_command)
 cli.add_command(plot_command)
