@@ -53,6 +53,7 @@ class EncodedSplit:
         labels: int64, (N,).
         decoding: how to decode them.
         side: of what a network sees.
+        whole_square: see square_view instead of evaluation_view.
 
     Attributes:
         broken: numbers of images that were left out, and why.
@@ -60,7 +61,15 @@ class EncodedSplit:
 
     view: ClassVar[str] = "center"
 
-    def __init__(self, store: Store, labels: Array, decoding: Decoding, side: int = SIDE) -> None:
+    def __init__(
+        self,
+        store: Store,
+        labels: Array,
+        decoding: Decoding,
+        side: int = SIDE,
+        whole_square: bool = False,
+    ) -> None:
+        self.whole_square = whole_square
         self.store = store
         self.labels = labels
         self.decoding = decoding
@@ -86,7 +95,7 @@ class EncodedSplit:
         Raises:
             DataError: an image cannot be read; the message names it.
         """
-        view = functools.partial(_view, draw=draw, side=self.side)
+        view = functools.partial(_view, draw=draw, side=self.side, whole_square=self.whole_square)
         parts = decode(self.store, batches, view, self.decoding.workers)
         for indices, results in parts:
             chosen, pixels = [], []
@@ -127,16 +136,12 @@ class EncodedSplit:
             self.decoding.say(f"left out: {what} ({len(self.broken)} so far)")
 
 
-def _view(data: bytes, index: int, draw: Draw | None, side: int) -> Array:
+def _view(data: bytes, index: int, draw: Draw | None, side: int, whole_square: bool) -> Array:
+    if whole_square:
+        return square_view(data, side)
     if draw is None:
         return evaluation_view(data, side)
     return training_view(data, index, draw, side)
-
-
-def square(data: bytes, index: int, side: int) -> Array:
-    """Return the middle square of an image; see square_view."""
-    del index
-    return square_view(data, side)
 
 
 def decode(

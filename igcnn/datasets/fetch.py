@@ -6,13 +6,14 @@ right name is a whole one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import DataError
@@ -100,6 +101,42 @@ def _fetch_file(
             f"{what}"
         )
     part = path.with_name(path.name + ".part")
+    with _held(part):
+        _from_any_source(source, file, part, report)
+        os.replace(part, path)
+
+
+@contextlib.contextmanager
+def _held(part: Path) -> Iterator[None]:
+    """Context in which no other process writes to the part."""
+    try:
+        handle = os.open(part.parent, os.O_RDONLY)
+    except OSError:  # folders cannot be opened everywhere
+        yield
+        return
+    try:
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(
+                    f"another process fetches into {part.parent}; wait for it"
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def _from_any_source(source: Source, file: RemoteFile, part: Path, report: Report) -> None:
+    """Complete the part from the first source that gives the file.
+
+    Raises:
+        DataError: none does.
+    """
     reasons = []
     for index, url in enumerate(file.urls):
         try:
@@ -109,10 +146,9 @@ def _fetch_file(
             continue
         except OSError as error:  # of this disk, not of the network
             raise DataError(f"cannot write {part}: {error.strerror}; make room") from error
-        os.replace(part, path)
         return
     raise DataError(
-        f"{source.name}: {'; '.join(reasons)}; put {_list(source)} into {path.parent}, or name "
+        f"{source.name}: {'; '.join(reasons)}; put {_list(source)} into {part.parent}, or name "
         "another source (IGCNN_DATA_SOURCES)"
     )
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError, MissingDataError
 from .dataset import Augmentation, Dataset, Decoding, Split
-from .encoded import decode, square
+from .encoded import EncodedSplit
 from .stores import class_folders
 
 PADDING = 8  # of how many pixels one is added on each side, as 4 of 32 in the paper
@@ -62,25 +61,15 @@ def load_folder(data_dir: Path | None, side: int, decoding: Decoding) -> Dataset
 
 def _read(folder: Path, side: int, decoding: Decoding) -> tuple[Split, tuple[str, ...]]:
     found = class_folders(folder)
-    store = found.store
+    split = EncodedSplit(found.store, found.labels, decoding, side, whole_square=True)
     batches = (
-        np.arange(first, min(first + BATCH, len(store))) for first in range(0, len(store), BATCH)
+        np.arange(first, min(first + BATCH, len(split))) for first in range(0, len(split), BATCH)
     )
-    images = np.empty((len(store), 3, side, side), np.uint8)
-    kept = np.ones(len(store), bool)
-    view = functools.partial(square, side=side)
-    for indices, results in decode(store, batches, view, decoding.workers):
-        for index, result in zip(indices.tolist(), results, strict=True):
-            if not isinstance(result, str):
-                images[index] = result
-                continue
-            what = f"{store.name(index)} {result}"
-            if not decoding.skip:
-                raise DataError(
-                    f"{what}; replace it, or leave such images out: --on-bad-image skip"
-                )
-            kept[index] = False
-            decoding.say(f"left out: {what} ({np.count_nonzero(~kept)} so far)")
-    if not kept.any():
+    images = np.empty((len(split), *split.image_shape), np.uint8)
+    kept: list[int] = []
+    for indices, pixels in split.batches(batches, None):
+        images[len(kept) : len(kept) + len(indices)] = pixels
+        kept += indices.tolist()
+    if not kept:
         raise DataError(f"{folder}: no image can be read")
-    return Split(images[kept], found.labels[kept]), found.classes
+    return Split(images[: len(kept)], found.labels[kept]), found.classes

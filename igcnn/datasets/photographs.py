@@ -59,12 +59,7 @@ def evaluation_view(data: bytes, side: int = SIDE) -> Array:
         DataError: the bytes are no image that can be read.
     """
     image = _open(data, draft=False)
-    # a square of this many pixels of the image becomes the result
-    cut = min(image.size) * side / round(side * CANVAS_SIDE / SIDE)
-    left, top = (image.width - cut) / 2, (image.height - cut) / 2
-    box = (left, top, left + cut, top + cut)
-    resized = image.resize((side, side), _filter(side / cut, side / cut), box)
-    return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
+    return _middle(image, min(image.size) * side / round(side * CANVAS_SIDE / SIDE), side)
 
 
 def square_view(data: bytes, side: int) -> Array:
@@ -74,7 +69,11 @@ def square_view(data: bytes, side: int) -> Array:
         DataError: the bytes are no image that can be read.
     """
     image = _open(data, draft=False)
-    cut = min(image.size)
+    return _middle(image, min(image.size), side)
+
+
+def _middle(image: Image.Image, cut: float, side: int) -> Array:
+    """Return the square of `cut` pixels in the middle, resized, (3, side, side)."""
     left, top = (image.width - cut) / 2, (image.height - cut) / 2
     box = (left, top, left + cut, top + cut)
     resized = image.resize((side, side), _filter(side / cut, side / cut), box)

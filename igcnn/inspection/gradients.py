@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import GradcheckReport, Tensor, gradcheck, no_grad
 from ..functional import cross_entropy
-from ..layers import Layer, forward_hook
+from ..layers import Layer, forward_hook, undisturbed
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,7 @@ def check_gradients(
     def record(layer: Layer, name: str, x: Tensor, y: Tensor) -> None:
         seen.append((name, layer, x.data.copy()))
 
-    buffers = [(array, array.copy()) for _, array in network.named_buffers()]
-    gradients = [(tensor, tensor.grad) for tensor in network.parameters()]
-    training = network.training
-    network.train()
-    try:
+    with undisturbed(network, training=True):
         with no_grad(), forward_hook(record):
             logits = network(x)
         result = []
@@ -100,9 +96,3 @@ def check_gradients(
         names = tuple(name for name, _ in network.named_parameters())
         result.append(LayerGradients("network", type(network).__name__, names, report))
         return result
-    finally:
-        network.train(training)
-        for array, before in buffers:
-            array[...] = before
-        for tensor, gradient in gradients:
-            tensor.grad = gradient

@@ -12,7 +12,7 @@ import numpy as np
 from ..autograd import Function, Hook, Tensor
 from ..errors import PlanError
 from ..functional import cross_entropy
-from ..layers import Layer, forward_hook
+from ..layers import Layer, forward_hook, undisturbed
 from ..plan.graph import trace as plan_graph
 
 
@@ -115,17 +115,13 @@ def trace(network: Layer, image_shape: tuple[int, int, int], images: int = 8) ->
     dtype = network.parameters()[0].dtype
     x = np.empty((*image_shape, images), dtype).transpose(3, 0, 1, 2)
     x[...] = rng.standard_normal(x.shape)
-    buffers = [(array, array.copy()) for _, array in network.named_buffers()]
-    gradients = [(tensor, tensor.grad) for tensor in network.parameters()]
-    training = network.training
-    network.train()
 
     def step() -> None:
         logits = network(x)
         cross_entropy(logits, np.zeros(images, np.int64)).backward()
         network.zero_grad()
 
-    try:
+    with undisturbed(network, training=True):
         step()  # the first finds no memory that it could use again
         watch = _Watch()
         with watch, forward_hook(watch.name):
@@ -138,12 +134,6 @@ def trace(network: Layer, image_shape: tuple[int, int, int], images: int = 8) ->
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-    finally:
-        network.train(training)
-        for array, before in buffers:
-            array[...] = before
-        for tensor, gradient in gradients:
-            tensor.grad = gradient
     kinds: dict[str, int] = {}
     try:
         for node in plan_graph(network, image_shape).graph.nodes:

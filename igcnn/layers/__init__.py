@@ -3,7 +3,7 @@
 from .batch_norm import BatchNorm
 from .convolution import Convolution
 from .interleaved_group_convolution import InterleavedGroupConvolution
-from .layer import Chain, Layer, forward_hook
+from .layer import Chain, Layer, forward_hook, undisturbed
 from .linear import Linear
 from .pooling import GlobalAveragePool, MaxPool
 from .relu import ReLU
@@ -19,4 +19,5 @@ __all__ = [
     "MaxPool",
     "ReLU",
     "forward_hook",
+    "undisturbed",
 ]

@@ -162,6 +162,23 @@ class Layer:
         return ""
 
 
+@contextmanager
+def undisturbed(network: Layer, training: bool) -> Iterator[None]:
+    """Context in which a network is in a mode; then mode, buffers and gradients are as before."""
+    before = network.training
+    buffers = [(array, array.copy()) for _, array in network.named_buffers()]
+    gradients = [(tensor, tensor.grad) for tensor in network.parameters()]
+    network.train(training)
+    try:
+        yield
+    finally:
+        network.train(before)
+        for array, content in buffers:
+            array[...] = content
+        for tensor, gradient in gradients:
+            tensor.grad = gradient
+
+
 class Chain(Layer):
     """Layers executed one after another.
 

@@ -20,7 +20,7 @@ import numpy as np
 from ..autograd import Function, Tape, Tensor
 from ..errors import PlanError
 from ..kernels.convolution import pair
-from ..layers import Layer
+from ..layers import Layer, undisturbed
 from ..layers.add import AddFunction
 from ..layers.batch_norm import BatchNormTrainingFunction
 from ..layers.convolution import ConvolutionFunction
@@ -161,17 +161,10 @@ def trace(network: Layer, image_shape: tuple[int, int, int]) -> Traced:
 
 def _tape(network: Layer, image_shape: tuple[int, int, int]) -> Tape:
     """Return the tape of one pass in training mode that leaves the network as it was."""
-    buffers = [(array, array.copy()) for _, array in network.named_buffers()]
-    training = network.training
     dtype = network.parameters()[0].dtype
     x = Tensor(np.zeros((2, *image_shape), dtype), requires_grad=True, name="images")
-    network.train()
-    try:
+    with undisturbed(network, training=True):
         return Tape.of(network(x))
-    finally:
-        network.train(training)
-        for array, before in buffers:
-            array[...] = before
 
 
 class _Fusion:

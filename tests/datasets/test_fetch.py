@@ -229,6 +229,18 @@ def test_progress_is_reported(server, tmp_path):
     assert seen[-1] == ("f.bin", len(CONTENT), len(CONTENT))
 
 
+def test_two_processes_do_not_fetch_one_file(server, tmp_path):
+    import fcntl
+    import os
+
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(DataError, match="another process fetches"):
+        fetch(source(server, "good"), tmp_path, environment={})
+    os.close(handle)
+    get(server, tmp_path, "good")
+
+
 def test_offline_by_wish_asks_nobody(server, tmp_path):
     with pytest.raises(DataError, match=r"IGCNN_OFFLINE.*f.bin \(300,000 bytes\)"):
         fetch(source(server, "good"), tmp_path, environment={"IGCNN_OFFLINE": "1"})
