@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .dataset import open_dataset
+
+if TYPE_CHECKING:
+    from igcnn.training.metrics import Evaluation
 
 
 @click.command("eval")
@@ -81,33 +84,47 @@ def evaluate_command(
             f"the loss is {result.loss}: the weights in {checkpoint} are of a run that diverged; "
             "use an earlier checkpoint"
         )
-    own = result.class_top1()
     if as_json:
-        keys = ("top1", "top5", "loss", "images")
-        content = {key: getattr(result, key) for key in keys}
-        content["classes"] = [
-            {"class": name, "images": int(row.sum()), "top1": None if math.isnan(top1) else top1}
-            for name, row, top1 in zip(data.classes, result.confusion, own.tolist(), strict=True)
-        ]
-        content["confusion"] = result.confusion.tolist()
-        click.echo(json.dumps(content))
+        click.echo(json.dumps(_content(result, data.classes)))
         return
     click.echo(f"top-1   {result.top1:.2f} %")
     click.echo(f"top-5   {result.top5:.2f} %")
     click.echo(f"loss    {result.loss:.4f}")
     click.echo(f"images  {result.images}")
     if per_class:
-        width = max(map(len, data.classes))
-        click.echo(f"\n{'class':{width}}  images   top-1   most often taken for")
-        for k, name in enumerate(data.classes):
-            click.echo(f"{name:{width}}  {_class_line(result.confusion[k], k, data.classes)}")
+        _print_classes(result.confusion, data.classes)
     if confusion:
-        click.echo("\nconfusion: rows are labels, columns what was said")
-        cell = max(len(str(result.confusion.max())), len(str(len(data.classes) - 1))) + 1
-        numbers = range(len(data.classes))
-        click.echo(" " * 5 + "".join(f"{k:{cell}}" for k in numbers))
-        for k in numbers:
-            click.echo(f"{k:4} " + "".join(f"{n:{cell}}" for n in result.confusion[k]))
+        _print_confusion(result.confusion)
+
+
+def _content(result: Evaluation, classes: tuple[str, ...]) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        key: getattr(result, key) for key in ("top1", "top5", "loss", "images")
+    }
+    content["classes"] = [
+        {"class": name, "images": int(row.sum()), "top1": None if math.isnan(top1) else top1}
+        for name, row, top1 in zip(
+            classes, result.confusion, result.class_top1().tolist(), strict=True
+        )
+    ]
+    content["confusion"] = result.confusion.tolist()
+    return content
+
+
+def _print_classes(confusion: Any, classes: tuple[str, ...]) -> None:
+    width = max(map(len, classes))
+    click.echo(f"\n{'class':{width}}  images   top-1   most often taken for")
+    for k, name in enumerate(classes):
+        click.echo(f"{name:{width}}  {_class_line(confusion[k], k, classes)}")
+
+
+def _print_confusion(confusion: Any) -> None:
+    click.echo("\nconfusion: rows are labels, columns what was said")
+    cell = max(len(str(confusion.max())), len(str(len(confusion) - 1))) + 1
+    numbers = range(len(confusion))
+    click.echo(" " * 5 + "".join(f"{k:{cell}}" for k in numbers))
+    for k in numbers:
+        click.echo(f"{k:4} " + "".join(f"{n:{cell}}" for n in confusion[k]))
 
 
 def _class_line(row: Any, label: int, classes: tuple[str, ...]) -> str:

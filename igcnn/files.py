@@ -1,6 +1,7 @@
 """Files that are either written as a whole or not at all."""
 
 import os
+import sys
 from pathlib import Path
 
 
@@ -36,3 +37,44 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+class FolderLock:
+    """The right to write to a folder, which one process has at a time.
+
+    It goes with the process, however that ends. Where there are no locks (Windows, some network
+    file systems) it is always granted.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._handle: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether a lock is held through this object."""
+        return self._handle is not None
+
+    def acquire(self) -> bool:
+        """Return whether the folder is ours now; the folder must exist."""
+        if sys.platform == "win32" or self.held:
+            return True
+        import fcntl
+
+        handle = os.open(self._folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        except OSError:  # a file system without locks
+            os.close(handle)
+            return True
+        self._handle = handle
+        return True
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None

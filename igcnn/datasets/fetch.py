@@ -6,17 +6,17 @@ right name is a whole one.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import http.client
 import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ..errors import DataError
+from ..files import FolderLock
 from .sources import RemoteFile, Source
 
 OFFLINE = "IGCNN_OFFLINE"
@@ -101,34 +101,14 @@ def _fetch_file(
             f"{what}"
         )
     part = path.with_name(path.name + ".part")
-    with _held(part):
+    lock = FolderLock(path.parent)
+    if not lock.acquire():
+        raise DataError(f"another process fetches into {path.parent}; wait for it")
+    try:
         _from_any_source(source, file, part, report)
         os.replace(part, path)
-
-
-@contextlib.contextmanager
-def _held(part: Path) -> Iterator[None]:
-    """Context in which no other process writes to the part."""
-    try:
-        handle = os.open(part.parent, os.O_RDONLY)
-    except OSError:  # folders cannot be opened everywhere
-        yield
-        return
-    try:
-        with contextlib.suppress(ImportError):
-            import fcntl
-
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(
-                    f"another process fetches into {part.parent}; wait for it"
-                ) from None
-            except OSError:  # a file system without locks
-                pass
-        yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def _from_any_source(source: Source, file: RemoteFile, part: Path, report: Report) -> None:

@@ -6,6 +6,7 @@ Training images are those of `train` and `extra` together, 604,388, as in the pa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -105,12 +106,12 @@ def _cached(folder: Path, parts: tuple[str, ...]) -> Split:
     try:
         _read(folder, parts, images, labels)
         if isinstance(images, np.memmap):
-            images.flush()
-            os.replace(part_path, images_path)
             content = {"key": key, "labels": labels.astype(np.uint8).tobytes().hex()}
-            write_atomically(key_path, json.dumps(content).encode())
-    except OSError:  # the folder is full: what was read is whole, and goes on without a name
-        pass
+            # a full folder is no harm: what was read is whole, and goes on without a name
+            with contextlib.suppress(OSError):
+                images.flush()
+                os.replace(part_path, images_path)
+                write_atomically(key_path, json.dumps(content).encode())
     finally:
         part_path.unlink(missing_ok=True)
     return Split(images, labels)
@@ -160,6 +161,24 @@ def _read(folder: Path, parts: tuple[str, ...], images: Array, labels: Array) ->
 
 def _read_part(path: Path, images: Array, labels: Array) -> None:
     """Fill images, (N, 3, 32, 32), and labels, (N,), from one file."""
+    try:
+        found = _fill(path, images, labels)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; check the disk") from error
+    if found != {"X", "y"}:
+        absent = ", ".join(sorted({"X", "y"} - found))
+        raise DataError(f"{path}: has no array {absent}; fetch the file again from {SOURCE}")
+    wrong = np.flatnonzero((labels < 1) | (labels > 10))
+    if wrong.size:
+        raise DataError(
+            f"{path}: has label {labels[wrong[0]]} at image {wrong[0]}, where 1 to 10 are valid; "
+            f"fetch the file again from {SOURCE}"
+        )
+    labels %= 10
+
+
+def _fill(path: Path, images: Array, labels: Array) -> set[str]:
+    """Return the names of the arrays that were found in the file and read."""
     found = set()
     for array in read_arrays(path):
         if array.name == "X":
@@ -171,16 +190,7 @@ def _read_part(path: Path, images: Array, labels: Array) -> None:
         else:
             continue
         found.add(array.name)
-    if found != {"X", "y"}:
-        absent = ", ".join(sorted({"X", "y"} - found))
-        raise DataError(f"{path}: has no array {absent}; fetch the file again from {SOURCE}")
-    wrong = np.flatnonzero((labels < 1) | (labels > 10))
-    if wrong.size:
-        raise DataError(
-            f"{path}: has label {labels[wrong[0]]} at image {wrong[0]}, where 1 to 10 are valid; "
-            f"fetch the file again from {SOURCE}"
-        )
-    labels %= 10
+    return found
 
 
 def _check(path: Path, array: MatArray, shape: tuple[int, ...]) -> None:

@@ -20,7 +20,6 @@ import json
 import os
 import platform
 import shutil
-import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, ConfigError
-from ..files import write_atomically
+from ..files import FolderLock, write_atomically
 from ..version import __version__
 from .curves import draw_curves
 
@@ -60,7 +59,7 @@ class RunDirectory:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._pending: dict[Path, str] = {}  # rows that a full disk did not take
-        self._lock: int | None = None
+        self._lock = FolderLock(self.path)
         self.mirrors: list[Callable[[Mapping[str, float]], None]] = []
 
     @property
@@ -105,45 +104,22 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        if not self._try_lock():
+        if not self._lock.acquire():
             raise ConfigError(
                 f"another process trains in {self.path}; wait for it, or choose another --out"
             )
         try:
             yield
         finally:
-            self._release()
+            self._lock.release()
 
     def is_running(self) -> bool:
         """Return whether a process trains in the folder."""
-        if self._lock is not None:
+        if self._lock.held:
             return True
-        free = self._try_lock()
-        self._release()
+        free = self._lock.acquire()
+        self._lock.release()
         return not free
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    def _try_lock(self) -> bool:
-        """Return whether the lock is ours now; it goes with the process, however that ends."""
-        if sys.platform == "win32" or self._lock is not None:
-            return True
-        import fcntl
-
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return False
-        except OSError:  # a file system without locks
-            os.close(handle)
-            return True
-        self._lock = handle
-        return True
 
     def is_run(self) -> bool:
         """Return whether a run was begun in the folder."""

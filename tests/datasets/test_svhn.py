@@ -191,3 +191,16 @@ def test_no_data_says_what_to_put_where(tmp_path):
         load_dataset("svhn", tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "train_32x32" not in str(caught.value)
+
+
+def test_a_disk_that_fails_while_the_file_is_read_is_no_half_filled_array(tmp_path, monkeypatch):
+    write(tmp_path)
+
+    def broken(array, images):
+        images[:1] = 7
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(svhn, "_read_images", broken)
+    with pytest.raises(DataError, match=r"cannot read .*train_32x32\.mat: Input/output error"):
+        load_dataset("svhn", tmp_path)
+    assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*"))
