@@ -1,30 +1,151 @@
 """Where an array lives. The only module that asks which devices there are.
 
-Device names: `cpu`; `auto` is the fastest device at hand. The names `cuda[:i]` and `emu` are
-reserved for the CUDA kernels and are refused with a DeviceError until those exist.
+Device names: `cpu`; `cuda` or `cuda:1`, a GPU; `emu`, the GPU's kernels executed on this CPU;
+`auto`, the fastest device at hand. An array tells its device by its type: np.ndarray,
+cupy.ndarray, EmulatedArray.
 """
 
+from __future__ import annotations
+
 import ctypes
+import re
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from .errors import ConfigError, DeviceError
+
+Array = np.ndarray
+
+UNWRITTEN = 0xFF  # what fills an empty array of the emulator
+
+
+class EmulatedArray(np.ndarray):
+    """An array of the device `emu`: of this computer's memory, for the GPU's kernels."""
 
 
 def resolve_device(name: str) -> str:
-    """Return the device that `name` stands for.
+    """Return the device that `name` stands for: "cpu", "emu" or "cuda:i".
 
     Raises:
         DeviceError: the device is known but not available.
         ConfigError: no device has this name.
     """
-    if name in ("auto", "cpu"):
+    if name == "auto":
+        return "cuda:0" if gpu_count() else "cpu"
+    if name in ("cpu", "emu"):
+        return name
+    if not re.fullmatch(r"cuda(:\d+)?", name):
+        raise ConfigError(f"unknown device {name!r}; choose auto, cpu, cuda, cuda:1, … or emu")
+    index = int(name.partition(":")[2] or 0)
+    if index >= gpu_count():
+        raise DeviceError(f"device {name} is not available: {_no_gpu()}; use --device cpu")
+    return f"cuda:{index}"
+
+
+@cache
+def gpu_count() -> int:
+    """Return how many GPUs can be used."""
+    try:
+        import cupy
+    except ImportError:
+        return 0
+    try:
+        return int(cupy.cuda.runtime.getDeviceCount())
+    except cupy.cuda.runtime.CUDARuntimeError:
+        return 0
+
+
+def device_of(array: Array) -> str:
+    """Return the device that an array lives on: "cpu", "emu" or "cuda:i"."""
+    if isinstance(array, EmulatedArray):
+        return "emu"
+    if isinstance(array, np.ndarray):
         return "cpu"
-    if name == "emu" or name.split(":")[0] == "cuda":
-        raise DeviceError(f"device {name} is not available in this version; use --device cpu")
-    raise ConfigError(f"unknown device {name!r}; choose auto or cpu")
+    return f"cuda:{array.device.id}"
+
+
+def is_on_cpu(array: Array) -> bool:
+    """Return whether NumPy computes on an array, rather than the GPU's kernels."""
+    return type(array) is np.ndarray
+
+
+def is_array(value: Any) -> bool:
+    """Return whether a value is an array of any device."""
+    return isinstance(value, np.ndarray) or hasattr(value, "__cuda_array_interface__")
+
+
+def to_device(array: Array, device: str) -> Array:
+    """Return a C-contiguous array with the content of a host array, on a device.
+
+    Raises:
+        DeviceError: the device has no room for it.
+    """
+    if device == "cpu":
+        return array
+    if device == "emu":
+        return np.array(array, order="C").view(EmulatedArray)
+    import cupy
+
+    try:
+        with cupy.cuda.Device(int(device.partition(":")[2])):
+            return cupy.asarray(np.ascontiguousarray(array))
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        raise DeviceError(
+            f"{device} has no room for {array.nbytes:,} bytes more; choose a smaller --batch-size"
+        ) from error
+
+
+def to_host(array: Array) -> Array:
+    """Return an array of any device as np.ndarray, without a copy where it is in host memory."""
+    if isinstance(array, np.ndarray):
+        return array.view(np.ndarray)
+    return array.get()
+
+
+def copy_to(target: Array, source: Array) -> None:
+    """Copy a host array into an array of any device, of the same shape."""
+    if isinstance(target, np.ndarray):
+        target[...] = source
+    else:
+        target.set(np.ascontiguousarray(source, dtype=target.dtype))
+
+
+def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+    """Return an uninitialised C-contiguous array on the device of `like`.
+
+    On `emu` every byte is 255, which is NaN: a kernel that leaves an element out shows.
+    """
+    if isinstance(like, EmulatedArray):
+        array = np.empty(shape, dtype)
+        array.reshape(-1).view(np.uint8)[...] = UNWRITTEN
+        return array.view(EmulatedArray)
+    if isinstance(like, np.ndarray):
+        return np.empty(shape, dtype)
+    import cupy
+
+    return cupy.empty(shape, dtype)
+
+
+def contiguous(array: Array) -> Array:
+    """Return an array in C order on its device; itself if it is."""
+    return array if array.flags.c_contiguous else array.copy(order="C")
+
+
+@contextmanager
+def on_device(device: str) -> Iterator[None]:
+    """Context in which a GPU is the current one; nothing for other devices."""
+    scope: AbstractContextManager[object] = nullcontext()
+    if device.startswith("cuda"):
+        import cupy
+
+        scope = cupy.cuda.Device(int(device.partition(":")[2]))
+    with scope:
+        yield
 
 
 def single_threaded_blas() -> AbstractContextManager[object]:
@@ -61,3 +182,16 @@ def keep_memory() -> None:
     mallopt(m_trim_threshold, 2**31 - 1)
     mallopt(m_top_pad, 1 << 26)
     mallopt(m_mmap_max, 0)
+
+
+def _no_gpu() -> str:
+    """Return why a GPU cannot be used."""
+    try:
+        import cupy
+    except ImportError:
+        return "CuPy is not installed (pip install 'igcnn[cuda12]')"
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"CUDA says {error}"
+    return f"this computer has {count}"

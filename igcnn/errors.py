@@ -44,6 +44,10 @@ class DeviceError(IgcnnError):
     exit_code = 4
 
 
+class KernelError(IgcnnError, RuntimeError):
+    """A kernel was launched with what its signature does not take, or did what CUDA forbids."""
+
+
 class DivergedError(IgcnnError):
     """The loss became NaN or infinite."""
 

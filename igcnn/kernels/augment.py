@@ -8,6 +8,8 @@ nearly 0 afterwards), at (i + top[n], j + left[n]), columns reversed where mirro
 
 import numpy as np
 
+from .launch import THREADS, launch
+
 Array = np.ndarray
 
 
@@ -44,3 +46,37 @@ def normalise(images: Array, mean: Array, std: Array) -> Array:
     x = np.subtract(planes, mean[:, None, None, None], dtype=np.float32)
     x /= std[:, None, None, None]
     return x.transpose(3, 0, 1, 2)
+
+
+def launch_augment(
+    images: Array,
+    all_labels: Array,
+    order: Array,
+    state: Array,
+    mean: Array,
+    std: Array,
+    x: Array,
+    labels: Array,
+    pad: int,
+    mirror: bool,
+    stream: int,
+) -> None:
+    """Write a batch, augmented and normalised, and its labels, on the device.
+
+    Args:
+        images: the whole data set, uint8, (count, 3, H, W).
+        all_labels: int32, (count,).
+        order: of the samples in the epoch, int32, (count,).
+        state: uint32: position of the batch in the order, low and high word of the seed, epoch.
+        mean: as in normalise.
+        std: likewise.
+        x: receives the batch, (N, 3, H, W).
+        labels: receives its labels, int32, (N,).
+        pad: as in crop_and_mirror, filled with the rounded mean.
+        mirror: whether half of the images are mirrored.
+        stream: third word of Philox' counter.
+    """
+    count, _, H, W = images.shape
+    arrays = images, all_labels, order, state, mean, std, x, labels
+    numbers = x.shape[0], count, H, W, pad, mirror, stream
+    launch("augment", "augment", x.shape[0], THREADS, *arrays, *numbers)

@@ -13,10 +13,14 @@ In evaluation they are constants and gx = γ/√(σ²+ε) · gy. For backward th
 
 import numpy as np
 
+from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
 from .checks import check_dtypes
+from .launch import THREADS, launch, launch_each
 
 Array = np.ndarray
+
+SUMS_AT_ONCE = 1024  # blocks that fill the largest GPUs; fixed, for the bits' sake
 
 
 def batch_norm_forward_training(
@@ -31,6 +35,13 @@ def batch_norm_forward_training(
         DtypeError: x, gamma and beta differ in element type.
     """
     check_batch_norm(x, gamma, beta)
+    if not is_on_cpu(x):
+        x = contiguous(x)
+        y, centred = empty(x.shape, x.dtype, x), empty(x.shape, x.dtype, x)
+        mean, variance = empty(gamma.shape, x.dtype, x), empty(gamma.shape, x.dtype, x)
+        launch_moments(x, mean, variance, _partial(x))
+        launch_apply(x, mean, variance, gamma, beta, eps, y, centred)
+        return y, centred, mean, variance
     m = x.size // x.shape[1]
     mean = _sum(x) / m
     centred = x - _column(mean)
@@ -44,6 +55,8 @@ def batch_norm_backward_training(
     gy: Array, centred: Array, variance: Array, gamma: Array, eps: float
 ) -> tuple[Array, Array, Array]:
     """Return (gx, ggamma, gbeta)."""
+    if not is_on_cpu(gy):
+        return _device_backward(gy, centred, variance, gamma, eps, training=True)
     m = gy.size // gy.shape[1]
     inverse = 1 / np.sqrt(variance + eps)
     gbeta = _sum(gy)
@@ -60,6 +73,11 @@ def batch_norm_forward_evaluation(
 ) -> Array:
     """Return y, normalised by the running statistics, each of shape (C,)."""
     check_batch_norm(x, gamma, beta)
+    if not is_on_cpu(x):
+        x = contiguous(x)
+        y = empty(x.shape, x.dtype, x)
+        launch_apply(x, running_mean, running_var, gamma, beta, eps, y)
+        return y
     y = x - _column(running_mean)
     y *= _column(gamma / np.sqrt(running_var + eps))
     y += _column(beta)
@@ -70,10 +88,86 @@ def batch_norm_backward_evaluation(
     gy: Array, x: Array, gamma: Array, running_mean: Array, running_var: Array, eps: float
 ) -> tuple[Array, Array, Array]:
     """Return (gx, ggamma, gbeta); the statistics are constants."""
+    if not is_on_cpu(gy):
+        centred = x - _column(running_mean)
+        return _device_backward(gy, centred, running_var, gamma, eps, training=False)
     inverse = 1 / np.sqrt(running_var + eps)
     gbeta = _sum(gy)
     ggamma = _sum(gy, x - _column(running_mean)) * inverse
     return gy * _column(gamma * inverse), ggamma, gbeta
+
+
+def launch_moments(x: Array, mean: Array, variance: Array, partial: Array) -> None:
+    """Write mean and biased variance of each channel of x, (C,), on the device.
+
+    partial, (C, S, 2), receives the sums over S slices of the images.
+    """
+    N, C, H, W = x.shape
+    S = partial.shape[1]
+    launch("batch_norm", "batch_norm_statistics", (C, S), THREADS, x, partial, N, C, H * W)
+    sizes = N, C, H * W, S
+    launch_each("batch_norm", "batch_norm_moments", C, x, partial, mean, variance, *sizes)
+
+
+def launch_apply(
+    x: Array,
+    mean: Array,
+    variance: Array,
+    gamma: Array,
+    beta: Array,
+    eps: float,
+    y: Array,
+    centred: Array | None = None,
+) -> None:
+    """Write the normalised x into y and, if wanted, x − mean into centred, on the device."""
+    N, C, H, W = x.shape
+    arrays = x, mean, variance, gamma, beta, y if centred is None else centred, y
+    numbers = N, C, H * W, eps, centred is not None
+    launch_each("batch_norm", "batch_norm_apply", x.size, *arrays, *numbers)
+
+
+def launch_backward(
+    gy: Array,
+    centred: Array,
+    variance: Array,
+    gamma: Array,
+    eps: float,
+    gx: Array,
+    ggamma: Array,
+    gbeta: Array,
+    partial: Array,
+    training: bool = True,
+) -> None:
+    """Write the three gradients, on the device; partial as in launch_moments."""
+    N, C, H, W = gy.shape
+    S = partial.shape[1]
+    sizes = N, C, H * W
+    launch("batch_norm", "batch_norm_backward_sums", (C, S), THREADS, gy, centred, partial, *sizes)
+    arrays = partial, variance, ggamma, gbeta
+    launch_each("batch_norm", "batch_norm_backward_parameters", C, *arrays, C, S, eps)
+    gradients = gy, centred, variance, gamma, ggamma, gbeta, gx
+    numbers = *sizes, eps, training
+    launch_each("batch_norm", "batch_norm_backward_input", gy.size, *gradients, *numbers)
+
+
+def slices(N: int, C: int) -> int:
+    """Return into how many slices of images a sum over (N, H, W) of C channels is cut."""
+    return max(1, min(N, SUMS_AT_ONCE // C))
+
+
+def _partial(x: Array) -> Array:
+    N, C = x.shape[:2]
+    return empty((C, slices(N, C), 2), x.dtype, x)
+
+
+def _device_backward(
+    gy: Array, centred: Array, variance: Array, gamma: Array, eps: float, training: bool
+) -> tuple[Array, Array, Array]:
+    gx = empty(gy.shape, gy.dtype, gy)
+    ggamma, gbeta = empty(gamma.shape, gy.dtype, gy), empty(gamma.shape, gy.dtype, gy)
+    kept = contiguous(centred), variance, gamma, eps
+    launch_backward(contiguous(gy), *kept, gx, ggamma, gbeta, _partial(gy), training)
+    return gx, ggamma, gbeta
 
 
 def check_batch_norm(x: Array, gamma: Array, beta: Array) -> None:

@@ -26,12 +26,17 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
 from .checks import check_dtypes
+from .launch import launch, launch_each
 
 Array = np.ndarray
 Pair = tuple[int, int]
 
+DEVICE_THREADS = 128  # of a block
+SHARED_WEIGHTS = 3072  # numbers, as in convolution.cu
+WARPS_AT_ONCE = 8192  # fill the largest GPUs; fixed, for the bits' sake
 BLOCK_BYTES = 1 << 21  # of one intermediate product; larger ones fall out of the L2 cache
 
 
@@ -55,6 +60,10 @@ def convolution_forward(
     stride, padding = pair(stride), pair(padding)
     OH, OW = output_size(x.shape, w.shape, stride, padding, groups)
     check_dtypes("convolution", x, w)
+    if not is_on_cpu(x):
+        y = empty((x.shape[0], w.shape[0], OH, OW), x.dtype, x)
+        launch_convolution_forward(contiguous(x), w, y, stride, padding, groups)
+        return y
     x_planes = x.transpose(1, 2, 3, 0)  # (C, H, W, N)
     y_planes = np.empty((w.shape[0], OH, OW, x.shape[0]), x.dtype)
     first = True
@@ -82,6 +91,10 @@ def convolution_backward_input(
     stride, padding = pair(stride), pair(padding)
     N, C, H, W = x_shape
     C_out, _, KH, KW = w.shape
+    if not is_on_cpu(gy):
+        gx = empty(x_shape, gy.dtype, gy)
+        launch_convolution_backward_input(contiguous(gy), w, gx, stride, padding, groups)
+        return gx
     # (G, C_out/G, Cg, KH, KW) → (G, Cg, C_out/G, KH, KW): input and output channels exchanged
     w_exchanged = w.reshape(groups, C_out // groups, C // groups, KH, KW).transpose(0, 2, 1, 3, 4)
     w_exchanged = w_exchanged.reshape(C, C_out // groups, KH, KW)
@@ -107,6 +120,12 @@ def convolution_backward_weight(
 ) -> Array:
     """Return gw of shape `w_shape`, the gradient of the weight."""
     stride, padding = pair(stride), pair(padding)
+    if not is_on_cpu(gy):
+        gw = empty(w_shape, gy.dtype, gy)
+        partial = empty((weight_slices(x.shape[0], w_shape), *w_shape), gy.dtype, gy)
+        arrays = contiguous(gy), contiguous(x), gw, partial
+        launch_convolution_backward_weight(*arrays, stride, padding, groups)
+        return gw
     gy_planes = gy.transpose(1, 2, 3, 0)
     x_planes = x.transpose(1, 2, 3, 0)
     gw = np.empty(w_shape, gy.dtype)
@@ -115,6 +134,117 @@ def convolution_backward_weight(
         x_phase = x_planes[:, u :: stride[0], v :: stride[1]]
         _correlate_weight(x_phase, gy_planes, offset, groups, gw_phase)
     return gw
+
+
+def launch_convolution_forward(
+    x: Array,
+    w: Array,
+    y: Array,
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    branches: Pair = (1, 1),
+) -> None:
+    """Write convolution_forward into y, on the device.
+
+    branches: channel c of the operation is channel Reorder(branches[0])(c) of x, and likewise
+    branches[1] for y; 1 is no permutation.
+    """
+    N, _, OH, OW = y.shape
+    tile = _tile(w.shape[0] // groups, w.shape)
+    blocks = -(-N * OH * OW // DEVICE_THREADS), groups, -(-w.shape[0] // groups // tile)
+    sizes = _sizes(x, w, y, stride, padding, groups, branches)
+    kernel = "convolution_forward_v2"
+    defines = {"TILE": tile, "KW": w.shape[3]}
+    launch("convolution", kernel, blocks, DEVICE_THREADS, x, w, y, *sizes, **defines)
+
+
+def launch_convolution_formula(
+    x: Array, w: Array, y: Array, stride: Pair, padding: Pair, groups: int
+) -> None:
+    """Write convolution_forward into y by the kernel that can be read, on the device."""
+    sizes = _sizes(x, w, y, stride, padding, groups, (1, 1))
+    kernel = "convolution_forward_v1"
+    launch_each("convolution", kernel, y.size, x, w, y, *sizes, TILE=1, KW=w.shape[3])
+
+
+def launch_convolution_backward_input(
+    gy: Array,
+    w: Array,
+    gx: Array,
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    branches: Pair = (1, 1),
+) -> None:
+    """Write convolution_backward_input into gx, on the device; branches as in forward."""
+    N, _, H, W = gx.shape
+    tile = _tile(w.shape[1], w.shape)
+    blocks = -(-N * H * W // DEVICE_THREADS), groups, -(-w.shape[1] // tile)
+    sizes = _sizes(gx, w, gy, stride, padding, groups, branches)
+    kernel = "convolution_backward_input"
+    defines = {"TILE": tile, "KW": w.shape[3]}
+    launch("convolution", kernel, blocks, DEVICE_THREADS, gy, w, gx, *sizes, **defines)
+
+
+def launch_convolution_backward_weight(
+    gy: Array,
+    x: Array,
+    gw: Array,
+    partial: Array,
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    branches: Pair = (1, 1),
+) -> None:
+    """Write convolution_backward_weight into gw, on the device; branches as in forward.
+
+    partial, (S, *gw.shape), receives the sums over S slices of the images.
+    """
+    C_out, Cg, KH, KW = gw.shape
+    S = partial.shape[0]
+    tile = _tile(C_out // groups, gw.shape)
+    warps = groups * -(-C_out // groups // tile) * Cg * KH
+    blocks = -(-warps * 32 // DEVICE_THREADS), S
+    sizes = _sizes(x, gw, gy, stride, padding, groups, branches)
+    kernel = "convolution_backward_weight"
+    defines = {"TILE": tile, "KW": KW}
+    launch("convolution", kernel, blocks, DEVICE_THREADS, gy, x, partial, *sizes, **defines)
+    launch_each("convolution", "sum_partials", gw.size, partial, gw, gw.size, S, **defines)
+
+
+def weight_slices(N: int, w_shape: tuple[int, ...]) -> int:
+    """Return into how many slices of images the gradient of a weight is cut."""
+    warps = w_shape[0] * w_shape[1] * w_shape[2]
+    return max(1, min(N, WARPS_AT_ONCE // warps))
+
+
+def _tile(channels: int, w_shape: tuple[int, ...]) -> int:
+    """Return how many of the channels of a group one thread computes.
+
+    Raises:
+        ShapeError: the kernel is too large for a block's memory.
+    """
+    taps = w_shape[2] * w_shape[3]
+    if taps > SHARED_WEIGHTS:
+        raise ShapeError(
+            f"convolution: a kernel of {w_shape[2]}×{w_shape[3]} is beyond the GPU's "
+            f"{SHARED_WEIGHTS} weights a channel; use --device cpu"
+        )
+    return next(t for t in (8, 4, 2, 1) if (t < 2 * channels and t * taps <= SHARED_WEIGHTS))
+
+
+def _sizes(
+    x: Array,
+    w: Array,
+    y: Array,
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    branches: Pair,
+) -> tuple[int, ...]:
+    """Return the numbers that every kernel of convolution.cu takes."""
+    return (*x.shape, *y.shape[1:], w.shape[2], *stride, *padding, groups, *branches)
 
 
 def output_size(

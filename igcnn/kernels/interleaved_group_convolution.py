@@ -16,8 +16,16 @@ For backward p and W^d are kept.
 
 import numpy as np
 
+from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
 from .checks import check_dtypes
+from .convolution import (
+    Pair,
+    launch_convolution_backward_input,
+    launch_convolution_backward_weight,
+    launch_convolution_forward,
+    weight_slices,
+)
 
 Array = np.ndarray
 
@@ -38,6 +46,10 @@ def mix_forward(p: Array, w2: Array, L: int, secondary_groups: int) -> Array:
     check_mix(p.shape[1], w2.shape, L, secondary_groups)
     check_dtypes("interleaved_group_convolution", p, w2)
     N, C, H, W = p.shape
+    if not is_on_cpu(p):
+        y = empty(p.shape, p.dtype, p)
+        launch_convolution_forward(contiguous(p), w2, y, *device_mix(C, L, secondary_groups))
+        return y
     y = np.empty((C, H, W, N), p.dtype)
     matrices = w2.reshape(secondary_groups, C // secondary_groups, C // secondary_groups)
     np.matmul(matrices, _gather(p, L, secondary_groups), out=_scattered(y, secondary_groups))
@@ -47,6 +59,11 @@ def mix_forward(p: Array, w2: Array, L: int, secondary_groups: int) -> Array:
 def mix_backward_input(gy: Array, w2: Array, L: int, secondary_groups: int) -> Array:
     """Return gp, (N, C, H, W): Reorder(C/L) · W^dT · Reorder(C/S) · gy."""
     N, C, H, W = gy.shape
+    if not is_on_cpu(gy):
+        gp = empty(gy.shape, gy.dtype, gy)
+        mix = device_mix(C, L, secondary_groups)
+        launch_convolution_backward_input(contiguous(gy), w2, gp, *mix)
+        return gp
     K = C // secondary_groups
     matrices = w2.reshape(secondary_groups, K, K).transpose(0, 2, 1)
     gp = np.empty((C, H, W, N), gy.dtype)
@@ -64,9 +81,20 @@ def mix_backward_weight(
     gy: Array, p: Array, w2_shape: tuple[int, ...], L: int, secondary_groups: int
 ) -> Array:
     """Return gw2 of shape `w2_shape`: one product of matrices a secondary group."""
+    if not is_on_cpu(gy):
+        gw2 = empty(w2_shape, gy.dtype, gy)
+        partial = empty((weight_slices(gy.shape[0], w2_shape), *w2_shape), gy.dtype, gy)
+        mix = device_mix(gy.shape[1], L, secondary_groups)
+        launch_convolution_backward_weight(contiguous(gy), contiguous(p), gw2, partial, *mix)
+        return gw2
     planes = _scattered(_planes(gy), secondary_groups)
     gw2 = np.matmul(planes, _gather(p, L, secondary_groups).transpose(0, 2, 1))
     return gw2.reshape(w2_shape)
+
+
+def device_mix(C: int, L: int, secondary_groups: int) -> tuple[Pair, Pair, int, Pair]:
+    """Return stride, padding, groups and branches that make a convolution on a GPU the mix."""
+    return (1, 1), (0, 0), secondary_groups, (L, C // secondary_groups)
 
 
 def check_mix(C: int, w2_shape: tuple[int, ...], L: int, secondary_groups: int) -> None:

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
 from .checks import check_dtypes
+from .launch import launch_each, launch_warps
 
 Array = np.ndarray
 
@@ -20,6 +22,10 @@ def linear_forward(x: Array, w: Array, b: Array | None = None) -> Array:
     if b is not None and b.shape != (w.shape[0],):
         raise ShapeError(f"linear: bias must be ({w.shape[0]},) for w {w.shape}, not {b.shape}")
     check_dtypes("linear", x, w, *([] if b is None else [b]))
+    if not is_on_cpu(x):
+        y = empty((x.shape[0], w.shape[0]), x.dtype, x)
+        launch_linear_forward(contiguous(x), w, b, y)
+        return y
     y = x @ w.T
     if b is not None:
         y += b
@@ -28,14 +34,50 @@ def linear_forward(x: Array, w: Array, b: Array | None = None) -> Array:
 
 def linear_backward_input(gy: Array, w: Array) -> Array:
     """Return gx = gy · w, (N, I)."""
+    if not is_on_cpu(gy):
+        gx = empty((gy.shape[0], w.shape[1]), gy.dtype, gy)
+        launch_linear_backward_input(contiguous(gy), w, gx)
+        return gx
     return gy @ w
 
 
 def linear_backward_weight(gy: Array, x: Array) -> Array:
     """Return gw = gyᵀ · x, (O, I)."""
+    if not is_on_cpu(gy):
+        gw = empty((gy.shape[1], x.shape[1]), gy.dtype, gy)
+        launch_linear_backward_weight(contiguous(gy), contiguous(x), gw)
+        return gw
     return gy.T @ x
 
 
 def linear_backward_bias(gy: Array) -> Array:
     """Return gb = Σ_n gy, (O,)."""
+    if not is_on_cpu(gy):
+        gb = empty(gy.shape[1:], gy.dtype, gy)
+        launch_linear_backward_bias(contiguous(gy), gb)
+        return gb
     return gy.sum(axis=0)
+
+
+def launch_linear_forward(x: Array, w: Array, b: Array | None, y: Array) -> None:
+    """Write linear_forward(x, w, b) into y, on their device."""
+    sizes = *x.shape, w.shape[0]  # N, I, O
+    bias = w if b is None else b  # not read without a bias
+    launch_warps("linear", "linear_forward", y.size, x, w, bias, y, *sizes, b is not None)
+
+
+def launch_linear_backward_input(gy: Array, w: Array, gx: Array) -> None:
+    """Write linear_backward_input(gy, w) into gx, on their device."""
+    sizes = gx.shape[0], *w.shape[::-1]  # N, I, O
+    launch_each("linear", "linear_backward_input", gx.size, gy, w, gx, *sizes)
+
+
+def launch_linear_backward_weight(gy: Array, x: Array, gw: Array) -> None:
+    """Write linear_backward_weight(gy, x) into gw, on their device."""
+    sizes = *x.shape, gy.shape[1]  # N, I, O
+    launch_each("linear", "linear_backward_weight", gw.size, gy, x, gw, *sizes)
+
+
+def launch_linear_backward_bias(gy: Array, gb: Array) -> None:
+    """Write linear_backward_bias(gy) into gb, on their device."""
+    launch_warps("linear", "linear_backward_bias", gb.size, gy, gb, *gy.shape)

@@ -9,7 +9,9 @@ Its inverse, and so its gradient, is Reorder(C/b). Nothing is kept for backward.
 
 import numpy as np
 
+from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
+from .launch import launch_each
 
 Array = np.ndarray
 
@@ -22,6 +24,10 @@ def permutation_forward(x: Array, branches: int) -> Array:
     """
     check_branches(x.shape[1], branches)
     N, C, H, W = x.shape
+    if not is_on_cpu(x):
+        y = empty(x.shape, x.dtype, x)
+        launch_permutation(contiguous(x), y, branches)
+        return y
     planes = x.transpose(1, 2, 3, 0).reshape(branches, C // branches, H, W, N)
     # (b, C/b, H, W, N) → (C/b, b, H, W, N) → (C, H, W, N)
     planes = np.ascontiguousarray(planes.transpose(1, 0, 2, 3, 4)).reshape(C, H, W, N)
@@ -32,6 +38,12 @@ def permutation_backward(gy: Array, branches: int) -> Array:
     """Return the gradient of x: Reorder(C/branches) of gy."""
     check_branches(gy.shape[1], branches)
     return permutation_forward(gy, gy.shape[1] // branches)
+
+
+def launch_permutation(x: Array, y: Array, branches: int) -> None:
+    """Write Reorder(branches) of x into y, on their device."""
+    N, C, H, W = x.shape
+    launch_each("permutation", "permutation_forward", x.size, x, y, N, C, H * W, branches)
 
 
 def permutation_index(channels: int, branches: int) -> Array:

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
+from .launch import launch_each, launch_warps
 
 Array = np.ndarray
 
@@ -27,8 +29,20 @@ def max_pool_forward(
     Raises:
         ShapeError: x is not (N, C, H, W), the window does not fit, or padding > K/2.
     """
-    padded = _pad(x, -np.inf, kernel_size, stride, padding)
     OH, OW = pooled_size(x.shape, kernel_size, stride, padding)
+    window = kernel_size, stride, padding
+    if not is_on_cpu(x):
+        shape = (*x.shape[:2], OH, OW)
+        y, argmax = empty(shape, x.dtype, x), empty(shape, np.int32, x)
+        launch_max_pool_forward(contiguous(x), y, argmax, *window)
+        return y, argmax
+    padded = _pad(x, -np.inf, *window)
+    return _max_of_windows(padded, kernel_size, stride, OH, OW)
+
+
+def _max_of_windows(
+    padded: Array, kernel_size: int, stride: int, OH: int, OW: int
+) -> tuple[Array, Array]:
     y: Array | None = None
     argmax: Array | None = None
     for index, window in _windows(padded, kernel_size, stride, OH, OW):
@@ -54,6 +68,10 @@ def max_pool_backward(
     padding: int = 0,
 ) -> Array:
     """Return gx of shape `x_shape`: gy at the winners, zeros elsewhere."""
+    if not is_on_cpu(gy):
+        gx = empty(x_shape, gy.dtype, gy)
+        launch_max_pool_backward(contiguous(gy), argmax, gx, kernel_size, stride, padding)
+        return gx
     gx_padded = _zeros_padded(x_shape, gy.dtype, padding)
     OH, OW = gy.shape[2:]
     for index, window in _windows(gx_padded, kernel_size, stride, OH, OW):
@@ -67,8 +85,12 @@ def average_pool_forward(x: Array, kernel_size: int, stride: int, padding: int =
     Raises:
         ShapeError: x is not (N, C, H, W), the window does not fit, or padding > K/2.
     """
-    padded = _pad(x, 0, kernel_size, stride, padding)
     OH, OW = pooled_size(x.shape, kernel_size, stride, padding)
+    if not is_on_cpu(x):
+        y = empty((*x.shape[:2], OH, OW), x.dtype, x)
+        launch_average_pool_forward(contiguous(x), y, kernel_size, stride, padding)
+        return y
+    padded = _pad(x, 0, kernel_size, stride, padding)
     planes = np.zeros((x.shape[1], OH, OW, x.shape[0]), x.dtype)
     y = planes.transpose(3, 0, 1, 2)
     for _, window in _windows(padded, kernel_size, stride, OH, OW):
@@ -81,6 +103,10 @@ def average_pool_backward(
     gy: Array, x_shape: tuple[int, ...], kernel_size: int, stride: int, padding: int = 0
 ) -> Array:
     """Return gx of shape `x_shape`: each pixel gets gy/K² from every window it is in."""
+    if not is_on_cpu(gy):
+        gx = empty(x_shape, gy.dtype, gy)
+        launch_average_pool_backward(contiguous(gy), gx, kernel_size, stride, padding)
+        return gx
     gx_padded = _zeros_padded(x_shape, gy.dtype, padding)
     share = gy / kernel_size**2
     for _, window in _windows(gx_padded, kernel_size, stride, *gy.shape[2:]):
@@ -96,15 +122,79 @@ def global_average_pool_forward(x: Array) -> Array:
     """
     if x.ndim != 4 or 0 in x.shape[2:]:
         raise ShapeError(f"global_average_pool: x must be (N, C, H, W) with pixels, not {x.shape}")
+    if not is_on_cpu(x):
+        y = empty(x.shape[:2], x.dtype, x)
+        launch_global_average_pool_forward(contiguous(x), y)
+        return y
     return x.mean(axis=(2, 3))
 
 
 def global_average_pool_backward(gy: Array, x_shape: tuple[int, ...]) -> Array:
     """Return gx of shape `x_shape`: gy/(H·W) at every pixel."""
     N, C, H, W = x_shape
+    if not is_on_cpu(gy):
+        gx = empty(x_shape, gy.dtype, gy)
+        launch_global_average_pool_backward(contiguous(gy), gx)
+        return gx
     gx = np.empty((C, H, W, N), gy.dtype).transpose(3, 0, 1, 2)
     gx[...] = (gy / (H * W))[:, :, None, None]
     return gx
+
+
+def launch_max_pool_forward(
+    x: Array, y: Array, argmax: Array, kernel_size: int, stride: int, padding: int
+) -> None:
+    """Write max_pool_forward into y and argmax (int32), on the device."""
+    sizes = _sizes(x.shape, y.shape, kernel_size, stride, padding)
+    launch_each("pooling", "max_pool_forward", y.size, x, y, argmax, *sizes)
+
+
+def launch_max_pool_backward(
+    gy: Array, argmax: Array, gx: Array, kernel_size: int, stride: int, padding: int
+) -> None:
+    """Write max_pool_backward into gx, on the device."""
+    sizes = _sizes(gx.shape, gy.shape, kernel_size, stride, padding)
+    launch_each("pooling", "max_pool_backward", gx.size, gy, argmax, gx, *sizes)
+
+
+def launch_average_pool_forward(
+    x: Array, y: Array, kernel_size: int, stride: int, padding: int
+) -> None:
+    """Write average_pool_forward into y, on the device."""
+    sizes = _sizes(x.shape, y.shape, kernel_size, stride, padding)
+    launch_each("pooling", "average_pool_forward", y.size, x, y, *sizes)
+
+
+def launch_average_pool_backward(
+    gy: Array, gx: Array, kernel_size: int, stride: int, padding: int
+) -> None:
+    """Write average_pool_backward into gx, on the device."""
+    sizes = _sizes(gx.shape, gy.shape, kernel_size, stride, padding)
+    launch_each("pooling", "average_pool_backward", gx.size, gy, gx, *sizes)
+
+
+def launch_global_average_pool_forward(x: Array, y: Array) -> None:
+    """Write global_average_pool_forward into y, on the device."""
+    N, C, H, W = x.shape
+    launch_warps("pooling", "global_average_pool_forward", N * C, x, y, N * C, H * W)
+
+
+def launch_global_average_pool_backward(gy: Array, gx: Array) -> None:
+    """Write global_average_pool_backward into gx, on the device."""
+    N, C, H, W = gx.shape
+    launch_each("pooling", "global_average_pool_backward", gx.size, gy, gx, N * C, H * W)
+
+
+def _sizes(
+    x_shape: tuple[int, ...],
+    y_shape: tuple[int, ...],
+    kernel_size: int,
+    stride: int,
+    padding: int,
+) -> tuple[int, ...]:
+    """Return the numbers that the kernels of max and average pooling take."""
+    N, C = x_shape[:2]
+    return (N * C, *x_shape[2:], *y_shape[2:], kernel_size, stride, padding)
 
 
 def pooled_size(

@@ -10,7 +10,9 @@ v begins at 0, and the new v is used. There is no dampening.
 
 import numpy as np
 
+from ..backend import contiguous, device_of, is_on_cpu, to_device
 from ..errors import DtypeError, ShapeError
+from .launch import launch_each
 
 Array = np.ndarray
 
@@ -40,6 +42,10 @@ def sgd_update(
             f"sgd_update: w, g and v have types {w.dtype}, {g.dtype} and {v.dtype}; "
             "they must be equal"
         )
+    if not is_on_cpu(w):
+        values = np.array([lr, momentum, weight_decay], w.dtype)
+        launch_sgd_update(w, contiguous(g), v, to_device(values, device_of(w)), nesterov)
+        return
     step = np.multiply(w, weight_decay, out=np.empty_like(w))
     step += g
     v *= momentum
@@ -50,3 +56,8 @@ def sgd_update(
     else:
         np.multiply(v, lr, out=step)
     w -= step
+
+
+def launch_sgd_update(w: Array, g: Array, v: Array, constants: Array, nesterov: bool) -> None:
+    """Do sgd_update on the device; constants: learning rate, momentum, weight decay."""
+    launch_each("sgd_update", "sgd_update", w.size, w, g, v, constants, w.size, nesterov)

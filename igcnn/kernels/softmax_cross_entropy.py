@@ -8,7 +8,9 @@ softmax is kept.
 
 import numpy as np
 
+from ..backend import contiguous, empty, is_on_cpu
 from ..errors import DtypeError, ShapeError
+from .launch import THREADS, launch, launch_each, launch_warps
 
 Array = np.ndarray
 
@@ -32,11 +34,20 @@ def softmax_cross_entropy_forward(logits: Array, labels: Array) -> tuple[Array, 
     if labels.dtype.kind not in "iu":
         raise DtypeError(f"cross_entropy: labels must be integers, not {labels.dtype}")
     N, K = logits.shape
-    if labels.min() < 0 or labels.max() >= K:
+    smallest, largest = int(labels.min()), int(labels.max())
+    if smallest < 0 or largest >= K:
         raise ShapeError(
-            f"cross_entropy: labels run from {labels.min()} to {labels.max()}, but logits have "
-            f"{K} classes; build the network with num_classes = {labels.max() + 1}"
+            f"cross_entropy: labels run from {smallest} to {largest}, but logits have "
+            f"{K} classes; build the network with num_classes = {largest + 1}"
         )
+    if not is_on_cpu(logits):
+        probabilities = empty((N, K), logits.dtype, logits)
+        losses = empty((N,), logits.dtype, logits)
+        loss = empty((), logits.dtype, logits)
+        launch_softmax_cross_entropy_forward(
+            contiguous(logits), labels.astype(np.int32), probabilities, losses, loss
+        )
+        return loss, probabilities
     shifted = logits - logits.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     sums = exponentials.sum(axis=1, keepdims=True)
@@ -47,7 +58,44 @@ def softmax_cross_entropy_forward(logits: Array, labels: Array) -> tuple[Array, 
 def softmax_cross_entropy_backward(gloss: Array, probabilities: Array, labels: Array) -> Array:
     """Return the gradient of the logits, (N, K)."""
     N = len(labels)
+    if not is_on_cpu(probabilities):
+        glogits = empty(probabilities.shape, probabilities.dtype, probabilities)
+        launch_softmax_cross_entropy_backward(
+            gloss, probabilities, labels.astype(np.int32), glogits
+        )
+        return glogits
     glogits = probabilities.copy()
     glogits[np.arange(N), labels] -= 1
     glogits *= gloss / N
     return glogits
+
+
+def launch_softmax_cross_entropy_forward(
+    logits: Array, labels: Array, probabilities: Array, losses: Array, loss: Array
+) -> None:
+    """Write probabilities, (N, K), the loss of each image, (N,), and their mean, on the device.
+
+    labels are int32 and not checked.
+    """
+    stem = "softmax_cross_entropy"
+    N, K = logits.shape
+    launch_warps(stem, "softmax_forward", N, logits, labels, probabilities, losses, N, K)
+    launch(stem, "mean_loss", 1, THREADS, losses, loss, N)
+
+
+def launch_softmax_cross_entropy_backward(
+    gloss: Array, probabilities: Array, labels: Array, glogits: Array
+) -> None:
+    """Write softmax_cross_entropy_backward into glogits, on the device."""
+    N, K = probabilities.shape
+    launch_each(
+        "softmax_cross_entropy",
+        "softmax_cross_entropy_backward",
+        N * K,
+        gloss,
+        probabilities,
+        labels,
+        glogits,
+        N,
+        K,
+    )

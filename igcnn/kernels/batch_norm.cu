@@ -1,0 +1,122 @@
+// Batch normalisation; formulas and shapes: batch_norm.py. A reduction over (N, H, W) is shared
+// by several blocks a channel, each with a slice of the images; their partial sums are added in
+// order by whoever needs the result, so there is no float atomic and the bits never change.
+#include "common.cuh"
+
+// Images of slice s of S, from first to end.
+__device__ __forceinline__ void slice_of(int s, int S, int N, int &first, int &end) {
+    first = int((long long)N * s / S);
+    end = int((long long)N * (s + 1) / S);
+}
+
+// partial[c, s] = Σ (x − pivot), Σ (x − pivot)² over the slice, with pivot[c] = x[0, c, 0, 0]:
+// near a value of the channel, the squares lose no digits to a large mean.
+extern "C" __global__ void __launch_bounds__(256, 1)
+batch_norm_statistics(const stored *__restrict__ x, real *__restrict__ partial, int N, int C,
+                      int pixels) {
+    __shared__ real scratch[256 / WARP];
+    int c = blockIdx.x, s = blockIdx.y, S = gridDim.y, first, end;
+    slice_of(s, S, N, first, end);
+    real pivot = get(x + c * pixels), sum = 0, squares = 0;
+    for (int n = first; n < end; n++) {
+        const stored *plane = x + (n * C + c) * pixels;
+        for (int i = threadIdx.x; i < pixels; i += blockDim.x) {
+            real d = get(plane + i) - pivot;
+            sum += d;
+            squares += d * d;
+        }
+    }
+    sum = block_sum(sum, scratch);
+    squares = block_sum(squares, scratch);
+    if (threadIdx.x == 0) {
+        partial[(c * S + s) * 2] = sum;
+        partial[(c * S + s) * 2 + 1] = squares;
+    }
+}
+
+// mean and biased variance of every channel from the partial sums.
+extern "C" __global__ void __launch_bounds__(256, 1)
+batch_norm_moments(const stored *__restrict__ x, const real *__restrict__ partial,
+                   real *__restrict__ mean, real *__restrict__ variance, int N, int C, int pixels,
+                   int S) {
+    int c = first_index();
+    if (c >= C) return;
+    real sum = 0, squares = 0, m = real(N) * pixels;
+    for (int s = 0; s < S; s++) {
+        sum += partial[(c * S + s) * 2];
+        squares += partial[(c * S + s) * 2 + 1];
+    }
+    real offset = sum / m, spread = squares / m - offset * offset;
+    mean[c] = get(x + c * pixels) + offset;
+    variance[c] = spread < 0 ? real(0) : spread;
+}
+
+// centred = x − mean and y = γ/√(variance + ε) · centred + β.
+extern "C" __global__ void __launch_bounds__(256, 1)
+batch_norm_apply(const stored *__restrict__ x, const real *__restrict__ mean,
+                 const real *__restrict__ variance, const real *__restrict__ gamma,
+                 const real *__restrict__ beta, stored *__restrict__ centred,
+                 stored *__restrict__ y, int N, int C, int pixels, real eps, int keep) {
+    for (int i = first_index(); i < N * C * pixels; i += index_step()) {
+        int c = i / pixels % C;
+        real d = get(x + i) - mean[c];
+        if (keep) put(centred + i, d);
+        put(y + i, d * (gamma[c] / sqrt(variance[c] + eps)) + beta[c]);
+    }
+}
+
+// partial[c, s] = Σ gy, Σ gy·centred over the slice.
+extern "C" __global__ void __launch_bounds__(256, 1)
+batch_norm_backward_sums(const stored *__restrict__ gy, const stored *__restrict__ centred,
+                         real *__restrict__ partial, int N, int C, int pixels) {
+    __shared__ real scratch[256 / WARP];
+    int c = blockIdx.x, s = blockIdx.y, S = gridDim.y, first, end;
+    slice_of(s, S, N, first, end);
+    real sum = 0, products = 0;
+    for (int n = first; n < end; n++) {
+        int start = (n * C + c) * pixels;
+        for (int i = threadIdx.x; i < pixels; i += blockDim.x) {
+            real g = get(gy + start + i);
+            sum += g;
+            products += g * get(centred + start + i);
+        }
+    }
+    sum = block_sum(sum, scratch);
+    products = block_sum(products, scratch);
+    if (threadIdx.x == 0) {
+        partial[(c * S + s) * 2] = sum;
+        partial[(c * S + s) * 2 + 1] = products;
+    }
+}
+
+// gβ and gγ of every channel from the partial sums.
+extern "C" __global__ void __launch_bounds__(256, 1)
+batch_norm_backward_parameters(const real *__restrict__ partial, const real *__restrict__ variance,
+                               real *__restrict__ ggamma, real *__restrict__ gbeta, int C, int S,
+                               real eps) {
+    int c = first_index();
+    if (c >= C) return;
+    real sum = 0, products = 0;
+    for (int s = 0; s < S; s++) {
+        sum += partial[(c * S + s) * 2];
+        products += partial[(c * S + s) * 2 + 1];
+    }
+    gbeta[c] = sum;
+    ggamma[c] = products / sqrt(variance[c] + eps);
+}
+
+// gx; in evaluation the statistics are constants, and so the two sums take no part.
+extern "C" __global__ void __launch_bounds__(256, 1)
+batch_norm_backward_input(const stored *__restrict__ gy, const stored *__restrict__ centred,
+                          const real *__restrict__ variance, const real *__restrict__ gamma,
+                          const real *__restrict__ ggamma, const real *__restrict__ gbeta,
+                          stored *__restrict__ gx, int N, int C, int pixels, real eps,
+                          int training) {
+    real m = real(N) * pixels;
+    for (int i = first_index(); i < N * C * pixels; i += index_step()) {
+        int c = i / pixels % C;
+        real inverse = 1 / sqrt(variance[c] + eps), g = get(gy + i);
+        if (training) g -= (gbeta[c] + get(centred + i) * inverse * ggamma[c]) / m;
+        put(gx + i, gamma[c] * inverse * g);
+    }
+}

@@ -1,0 +1,63 @@
+// What the kernels share. REAL is the type of the arithmetic (float or double), STORED that of
+// activations in memory (the same, or bfloat16); launch.py sets both from the arrays.
+
+typedef REAL real;
+
+#ifndef DYNAMIC_SHARED
+#define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#endif
+
+const int WARP = 32;
+const unsigned ALL_LANES = 0xffffffffu;
+
+// The upper half of a float.
+struct bfloat16 {
+    unsigned short bits;
+};
+
+typedef STORED stored;
+
+__device__ __forceinline__ real get(const real *p) { return *p; }
+__device__ __forceinline__ real get(const bfloat16 *p) {
+    return __uint_as_float(unsigned(p->bits) << 16);
+}
+__device__ __forceinline__ void put(real *p, real value) { *p = value; }
+// Rounds to the nearest, ties to even; NaN stays NaN.
+__device__ __forceinline__ void put(bfloat16 *p, real value) {
+    unsigned bits = __float_as_uint(float(value));
+    bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+    unsigned rounded = bits + 0x7fffu + (bits >> 16 & 1u);
+    p->bits = (unsigned short)(is_nan ? 0x7fc0u : rounded >> 16);
+}
+
+// max(x, 0) that keeps NaN.
+__device__ __forceinline__ real rectified(real x) { return x < real(0) ? real(0) : x; }
+
+// Reorder(b): the place in x of channel c of the permuted x, for C channels.
+__device__ __forceinline__ int reorder(int c, int C, int branches) {
+    return c % branches * (C / branches) + c / branches;
+}
+
+// The first index of this thread in a loop over all elements, and its step.
+__device__ __forceinline__ int first_index() { return int(blockIdx.x * blockDim.x + threadIdx.x); }
+__device__ __forceinline__ int index_step() { return int(gridDim.x * blockDim.x); }
+
+// The sum over a warp, the same in every lane: a fixed tree.
+__device__ __forceinline__ real warp_sum(real value) {
+    for (int distance = WARP / 2; distance > 0; distance /= 2)
+        value += __shfl_xor_sync(ALL_LANES, value, distance);
+    return value;
+}
+
+// The sum over a block of whole warps, the same in every thread, in a fixed order. `scratch`
+// holds one number a warp; the block passes a barrier before and after it is used.
+__device__ __forceinline__ real block_sum(real value, real *scratch) {
+    int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
+    value = warp_sum(value);
+    __syncthreads();
+    if (lane == 0) scratch[warp] = value;
+    __syncthreads();
+    real sum = 0;
+    for (int w = 0; w < warps; w++) sum += scratch[w];
+    return sum;
+}

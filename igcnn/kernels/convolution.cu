@@ -1,0 +1,220 @@
+// Convolution, dense or grouped; formula and shapes: convolution.py. A permutation before or
+// after it is folded in: channel c of the operation is channel Reorder(x_branches)(c) of the
+// array x, and likewise for y (1: no permutation).
+//
+// variants: TILE=1,2,4,8 KW=1,3,7
+// TILE: channels of a group that one thread computes. KW: columns of the kernel.
+//
+// | kernel                      | a thread computes          | what it reads for one product     |
+// |-----------------------------|----------------------------|-----------------------------------|
+// | convolution_forward_v1      | one output                 | x and w from global memory        |
+// | convolution_forward_v2      | TILE channels of one pixel | x once for TILE, w from shared    |
+// | convolution_backward_input  | TILE channels of one pixel | gy once for TILE, w from shared   |
+// | convolution_backward_weight | a warp: TILE × KW weights  | TILE gy and KW x for TILE·KW      |
+// Shipped: v2; v1 is kept as the formula that can be read.
+#include "common.cuh"
+
+const int SHARED_WEIGHTS = 3072;  // numbers: 12 KB, or 24 KB as double
+
+// Sizes, and how an index of the operation becomes one of memory.
+struct Geometry {
+    int N, C, H, W, O, OH, OW, KH, stride_y, stride_x, pad_y, pad_x, groups, x_branches,
+        y_branches;
+    __device__ __forceinline__ int inputs() const { return C / groups; }
+    __device__ __forceinline__ int outputs() const { return O / groups; }
+    __device__ __forceinline__ int x_plane(int n, int c) const {
+        return (n * C + reorder(c, C, x_branches)) * H * W;
+    }
+    __device__ __forceinline__ int y_plane(int n, int o) const {
+        return (n * O + reorder(o, O, y_branches)) * OH * OW;
+    }
+};
+
+#define GEOMETRY                                                                                 \
+    Geometry{N,        C,        H,     W,     O,      OH,         OW,       KH,                 \
+             stride_y, stride_x, pad_y, pad_x, groups, x_branches, y_branches}
+
+extern "C" __global__ void __launch_bounds__(256, 1)
+convolution_forward_v1(const stored *__restrict__ x, const real *__restrict__ w,
+                       stored *__restrict__ y, int N, int C, int H, int W, int O, int OH, int OW,
+                       int KH, int stride_y, int stride_x, int pad_y, int pad_x, int groups,
+                       int x_branches, int y_branches) {
+    const Geometry g = GEOMETRY;
+    for (int k = first_index(); k < N * O * OH * OW; k += index_step()) {
+        int n = k / (O * OH * OW), o = k / (OH * OW) % O, i = k / OW % OH, j = k % OW;
+        real sum = 0;
+        for (int c = 0; c < g.inputs(); c++) {
+            const stored *plane = x + g.x_plane(n, o / g.outputs() * g.inputs() + c);
+            for (int a = 0; a < KH; a++)
+                for (int b = 0; b < KW; b++) {
+                    int row = i * stride_y + a - pad_y, column = j * stride_x + b - pad_x;
+                    if (row >= 0 && row < H && column >= 0 && column < W)
+                        sum += w[((o * g.inputs() + c) * KH + a) * KW + b] *
+                               get(plane + row * W + column);
+                }
+        }
+        put(y + g.y_plane(n, o) + i * OW + j, sum);
+    }
+}
+
+// grid: tiles of pixels × groups × chunks of TILE output channels of a group.
+extern "C" __global__ void __launch_bounds__(128, 1)
+convolution_forward_v2(const stored *__restrict__ x, const real *__restrict__ w,
+                       stored *__restrict__ y, int N, int C, int H, int W, int O, int OH, int OW,
+                       int KH, int stride_y, int stride_x, int pad_y, int pad_x, int groups,
+                       int x_branches, int y_branches) {
+    __shared__ real weights[SHARED_WEIGHTS];  // (input channel, a, b, output channel)
+    const Geometry g = GEOMETRY;
+    const int taps = KH * KW, at_once = SHARED_WEIGHTS / (taps * TILE);
+    const int group = blockIdx.y, first_output = blockIdx.z * TILE;
+    const int pixel = first_index();
+    const bool inside = pixel < N * OH * OW;
+    const int n = pixel / (OH * OW), i = pixel / OW % OH, j = pixel % OW;
+    const int top = i * stride_y - pad_y, left = j * stride_x - pad_x;
+    real sums[TILE] = {};
+    for (int first = 0; first < g.inputs(); first += at_once) {
+        const int count = min(at_once, g.inputs() - first);
+        __syncthreads();
+        for (int k = threadIdx.x; k < count * taps * TILE; k += blockDim.x) {
+            int t = k % TILE, tap = k / TILE % taps, c = first + k / (TILE * taps);
+            int o = first_output + t;
+            weights[k] = o < g.outputs()
+                             ? w[((group * g.outputs() + o) * g.inputs() + c) * taps + tap]
+                             : real(0);
+        }
+        __syncthreads();
+        if (!inside) continue;
+        for (int c = 0; c < count; c++) {
+            const stored *plane = x + g.x_plane(n, group * g.inputs() + first + c);
+            for (int a = 0; a < KH; a++) {
+                int row = top + a;
+                if (row < 0 || row >= H) continue;
+#pragma unroll
+                for (int b = 0; b < KW; b++) {
+                    int column = left + b;
+                    bool valid = column >= 0 && column < W;
+                    real value = valid ? get(plane + row * W + column) : real(0);
+                    const real *tap = weights + ((c * KH + a) * KW + b) * TILE;
+#pragma unroll
+                    for (int t = 0; t < TILE; t++) sums[t] += value * tap[t];
+                }
+            }
+        }
+    }
+    if (!inside) return;
+#pragma unroll
+    for (int t = 0; t < TILE; t++)
+        if (first_output + t < g.outputs())
+            put(y + g.y_plane(n, group * g.outputs() + first_output + t) + i * OW + j, sums[t]);
+}
+
+// gx[c, i, j] = Σ_{o, a, b} w[o, c, a, b] · gy[o, (i + p − a)/s, (j + q − b)/s], whole steps only.
+// grid: tiles of pixels × groups × chunks of TILE input channels of a group.
+extern "C" __global__ void __launch_bounds__(128, 1)
+convolution_backward_input(const stored *__restrict__ gy, const real *__restrict__ w,
+                           stored *__restrict__ gx, int N, int C, int H, int W, int O, int OH,
+                           int OW, int KH, int stride_y, int stride_x, int pad_y, int pad_x,
+                           int groups, int x_branches, int y_branches) {
+    __shared__ real weights[SHARED_WEIGHTS];  // (output channel, a, b, input channel)
+    const Geometry g = GEOMETRY;
+    const int taps = KH * KW, at_once = SHARED_WEIGHTS / (taps * TILE);
+    const int group = blockIdx.y, first_input = blockIdx.z * TILE;
+    const int pixel = first_index();
+    const bool inside = pixel < N * H * W;
+    const int n = pixel / (H * W), i = pixel / W % H, j = pixel % W;
+    real sums[TILE] = {};
+    for (int first = 0; first < g.outputs(); first += at_once) {
+        const int count = min(at_once, g.outputs() - first);
+        __syncthreads();
+        for (int k = threadIdx.x; k < count * taps * TILE; k += blockDim.x) {
+            int t = k % TILE, tap = k / TILE % taps, o = first + k / (TILE * taps);
+            int c = first_input + t;
+            weights[k] = c < g.inputs()
+                             ? w[((group * g.outputs() + o) * g.inputs() + c) * taps + tap]
+                             : real(0);
+        }
+        __syncthreads();
+        if (!inside) continue;
+        for (int o = 0; o < count; o++) {
+            const stored *plane = gy + g.y_plane(n, group * g.outputs() + first + o);
+            for (int a = 0; a < KH; a++) {
+                int down = i + pad_y - a, row = down / stride_y;
+                if (down < 0 || down % stride_y || row >= OH) continue;
+#pragma unroll
+                for (int b = 0; b < KW; b++) {
+                    int right = j + pad_x - b, column = right / stride_x;
+                    bool valid = right >= 0 && right % stride_x == 0 && column < OW;
+                    real value = valid ? get(plane + row * OW + column) : real(0);
+                    const real *tap = weights + ((o * KH + a) * KW + b) * TILE;
+#pragma unroll
+                    for (int t = 0; t < TILE; t++) sums[t] += value * tap[t];
+                }
+            }
+        }
+    }
+    if (!inside) return;
+#pragma unroll
+    for (int t = 0; t < TILE; t++)
+        if (first_input + t < g.inputs())
+            put(gx + g.x_plane(n, group * g.inputs() + first_input + t) + i * W + j, sums[t]);
+}
+
+// partial[s] = gw over the images of slice s. One warp: TILE output channels × one input channel
+// × one row of the kernel; its lanes share the pixels. grid: warps × slices.
+extern "C" __global__ void __launch_bounds__(128, 1)
+convolution_backward_weight(const stored *__restrict__ gy, const stored *__restrict__ x,
+                            real *__restrict__ partial, int N, int C, int H, int W, int O, int OH,
+                            int OW, int KH, int stride_y, int stride_x, int pad_y, int pad_x,
+                            int groups, int x_branches, int y_branches) {
+    const Geometry g = GEOMETRY;
+    const int chunks = (g.outputs() + TILE - 1) / TILE;
+    int unit = first_index() / WARP;
+    if (unit >= groups * chunks * g.inputs() * KH) return;
+    const int a = unit % KH, c = unit / KH % g.inputs(), chunk = unit / KH / g.inputs() % chunks;
+    const int group = unit / KH / g.inputs() / chunks, lane = threadIdx.x % WARP;
+    const int first = int((long long)N * blockIdx.y / gridDim.y) * OH * OW;
+    const int end = int((long long)N * (blockIdx.y + 1) / gridDim.y) * OH * OW;
+    real sums[TILE][KW] = {};
+    for (int pixel = first + lane; pixel < end; pixel += WARP) {
+        int n = pixel / (OH * OW), i = pixel / OW % OH, j = pixel % OW;
+        int row = i * stride_y + a - pad_y, left = j * stride_x - pad_x;
+        if (row < 0 || row >= H) continue;
+        const stored *line = x + g.x_plane(n, group * g.inputs() + c) + row * W;
+        real values[KW];
+#pragma unroll
+        for (int b = 0; b < KW; b++) {
+            int column = left + b;
+            values[b] = column >= 0 && column < W ? get(line + column) : real(0);
+        }
+#pragma unroll
+        for (int t = 0; t < TILE; t++) {
+            int o = chunk * TILE + t;
+            if (o >= g.outputs()) break;
+            real gradient = get(gy + g.y_plane(n, group * g.outputs() + o) + i * OW + j);
+#pragma unroll
+            for (int b = 0; b < KW; b++) sums[t][b] += gradient * values[b];
+        }
+    }
+#pragma unroll
+    for (int t = 0; t < TILE; t++)
+#pragma unroll
+        for (int b = 0; b < KW; b++) {
+            real sum = warp_sum(sums[t][b]);
+            int o = chunk * TILE + t;
+            if (lane == 0 && o < g.outputs()) {
+                int output = group * g.outputs() + o;
+                int entry = ((output * g.inputs() + c) * KH + a) * KW + b;
+                partial[blockIdx.y * (O * g.inputs() * KH * KW) + entry] = sum;
+            }
+        }
+}
+
+// sum[k] = Σ_s partial[s, k], in the order of s.
+extern "C" __global__ void __launch_bounds__(256, 1)
+sum_partials(const real *__restrict__ partial, real *__restrict__ sum, int count, int S) {
+    for (int k = first_index(); k < count; k += index_step()) {
+        real total = 0;
+        for (int s = 0; s < S; s++) total += partial[s * count + k];
+        sum[k] = total;
+    }
+}

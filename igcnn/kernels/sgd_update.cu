@@ -1,0 +1,16 @@
+// One step of stochastic gradient descent; formula: sgd_update.py. The constants that change in
+// a run lie in device memory, so that a captured graph can be replayed with others:
+// constants = (learning rate, momentum, weight decay).
+#include "common.cuh"
+
+extern "C" __global__ void __launch_bounds__(256, 1)
+sgd_update(real *__restrict__ w, const real *__restrict__ g, real *__restrict__ v,
+           const real *__restrict__ constants, int n, int nesterov) {
+    const real lr = constants[0], momentum = constants[1], weight_decay = constants[2];
+    for (int i = first_index(); i < n; i += index_step()) {
+        real d = g[i] + weight_decay * w[i];
+        real velocity = momentum * v[i] + d;
+        v[i] = velocity;
+        w[i] -= lr * (nesterov ? d + momentum * velocity : velocity);
+    }
+}

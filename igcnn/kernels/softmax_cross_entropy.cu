@@ -1,0 +1,50 @@
+// Mean cross-entropy of the softmax; formula and shapes: softmax_cross_entropy.py.
+#include "common.cuh"
+
+// One warp an image; the lanes share the classes.
+extern "C" __global__ void __launch_bounds__(256, 1)
+softmax_forward(const stored *__restrict__ logits, const int *__restrict__ labels,
+                real *__restrict__ probabilities, real *__restrict__ losses, int N, int K) {
+    int n = first_index() / WARP, lane = threadIdx.x % WARP;
+    if (n >= N) return;
+    const stored *row = logits + n * K;
+    real largest = get(row);
+    for (int k = lane; k < K; k += WARP) {
+        real z = get(row + k);
+        largest = z > largest || isnan(z) ? z : largest;
+    }
+    for (int distance = WARP / 2; distance > 0; distance /= 2) {
+        real other = __shfl_xor_sync(ALL_LANES, largest, distance);
+        largest = other > largest || isnan(other) ? other : largest;
+    }
+    real sum = 0;
+    for (int k = lane; k < K; k += WARP) {
+        real e = exp(get(row + k) - largest);
+        probabilities[n * K + k] = e;
+        sum += e;
+    }
+    sum = warp_sum(sum);
+    for (int k = lane; k < K; k += WARP) probabilities[n * K + k] /= sum;
+    if (lane == 0) losses[n] = log(sum) - (get(row + labels[n]) - largest);
+}
+
+// The mean of the losses, by one block.
+extern "C" __global__ void __launch_bounds__(256, 1)
+mean_loss(const real *__restrict__ losses, real *__restrict__ loss, int N) {
+    __shared__ real scratch[256 / WARP];
+    real sum = 0;
+    for (int n = threadIdx.x; n < N; n += blockDim.x) sum += losses[n];
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) *loss = sum / N;
+}
+
+extern "C" __global__ void __launch_bounds__(256, 1)
+softmax_cross_entropy_backward(const real *__restrict__ gloss,
+                               const real *__restrict__ probabilities,
+                               const int *__restrict__ labels, stored *__restrict__ glogits,
+                               int N, int K) {
+    for (int i = first_index(); i < N * K; i += index_step()) {
+        real target = i % K == labels[i / K] ? real(1) : real(0);
+        put(glogits + i, (probabilities[i] - target) * (*gloss / N));
+    }
+}

@@ -1,0 +1,281 @@
+"""One case for each operation with a CUDA kernel, written once for every device.
+
+A case is a function of `put`, which moves an array to the device, and of an element type; it
+returns arrays. On the CPU it runs the NumPy kernels, which other tests hold to plain loops.
+"""
+
+from functools import partial
+
+import numpy as np
+
+from igcnn.backend import device_of, to_device, to_host
+from igcnn.datasets.dataset import AUGMENT_STREAM, Augmentation, Split
+from igcnn.datasets.loader import Loader
+from igcnn.kernels.add import add_forward
+from igcnn.kernels.augment import launch_augment
+from igcnn.kernels.batch_norm import (
+    batch_norm_backward_evaluation,
+    batch_norm_backward_training,
+    batch_norm_forward_evaluation,
+    batch_norm_forward_training,
+)
+from igcnn.kernels.convolution import (
+    convolution_backward_input,
+    convolution_backward_weight,
+    convolution_forward,
+    launch_convolution_formula,
+)
+from igcnn.kernels.interleaved_group_convolution import (
+    mix_backward_input,
+    mix_backward_weight,
+    mix_forward,
+)
+from igcnn.kernels.linear import (
+    linear_backward_bias,
+    linear_backward_input,
+    linear_backward_weight,
+    linear_forward,
+)
+from igcnn.kernels.permutation import permutation_backward, permutation_forward
+from igcnn.kernels.pooling import (
+    average_pool_backward,
+    average_pool_forward,
+    global_average_pool_backward,
+    global_average_pool_forward,
+    max_pool_backward,
+    max_pool_forward,
+)
+from igcnn.kernels.relu import relu_backward, relu_forward
+from igcnn.kernels.sgd_update import sgd_update
+from igcnn.kernels.softmax_cross_entropy import (
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_forward,
+)
+
+
+class Source:
+    """Random arrays of one type on one device, the same on every device."""
+
+    def __init__(self, put, dtype):
+        self.put = put
+        self.dtype = dtype
+        self.rng = np.random.default_rng(0)
+
+    def normal(self, *shape, mean=0.0):
+        values = self.rng.standard_normal(shape) + mean
+        return self.put(np.asarray(values).astype(np.float32).astype(self.dtype))
+
+    def positive(self, *shape):
+        values = self.rng.uniform(0.5, 2, shape)
+        return self.put(values.astype(np.float32).astype(self.dtype))
+
+
+def relu(source):
+    y = relu_forward(source.normal(3, 5, 7, 2))
+    return y, relu_backward(source.normal(3, 5, 7, 2), y)
+
+
+def add(source):
+    return (add_forward(source.normal(3, 5, 7, 2), source.normal(3, 5, 7, 2)),)
+
+
+def permutation(source, channels=15, branches=3):
+    x = source.normal(2, channels, 3, 5)
+    return permutation_forward(x, branches), permutation_backward(x, branches)
+
+
+def batch_norm(source, shape=(5, 3, 7, 9), mean=0.0):
+    C = shape[1]
+    x, gamma, beta = source.normal(*shape, mean=mean), source.normal(C), source.normal(C)
+    y, centred, mean, variance = batch_norm_forward_training(x, gamma, beta, 2e-5)
+    gy = source.normal(*shape)
+    return (
+        y,
+        centred,
+        mean,
+        variance,
+        *batch_norm_backward_training(gy, centred, variance, gamma, 2e-5),
+    )
+
+
+def batch_norm_evaluation(source):
+    x, gy = source.normal(5, 3, 7, 9), source.normal(5, 3, 7, 9)
+    gamma, beta, mean, var = (
+        source.normal(3),
+        source.normal(3),
+        source.normal(3),
+        source.positive(3),
+    )
+    y = batch_norm_forward_evaluation(x, gamma, beta, mean, var, 2e-5)
+    return (y, *batch_norm_backward_evaluation(gy, x, gamma, mean, var, 2e-5))
+
+
+def convolution(source, x_shape, w_shape, stride, padding, groups):
+    x, w = source.normal(*x_shape), source.normal(*w_shape)
+    geometry = stride, padding, groups
+    y = convolution_forward(x, w, *geometry)
+    gy = source.normal(*y.shape)
+    return (
+        y,
+        convolution_backward_input(gy, w, x.shape, *geometry),
+        convolution_backward_weight(gy, x, w.shape, *geometry),
+    )
+
+
+def convolution_formula(source):
+    x, w = source.normal(2, 4, 6, 5), source.normal(6, 2, 3, 3)
+    if device_of(x) == "cpu":
+        return (convolution_forward(x, w, 2, 1, 2),)
+    y = source.put(np.zeros((2, 6, 3, 3), source.dtype))
+    launch_convolution_formula(x, w, y, (2, 2), (1, 1), 2)
+    return (y,)
+
+
+def mix(source, C, L, secondary_groups):
+    p, gy = source.normal(2, C, 5, 3), source.normal(2, C, 5, 3)
+    w2 = source.normal(C, C // secondary_groups, 1, 1)
+    return (
+        mix_forward(p, w2, L, secondary_groups),
+        mix_backward_input(gy, w2, L, secondary_groups),
+        mix_backward_weight(gy, p, w2.shape, L, secondary_groups),
+    )
+
+
+def linear(source):
+    x, w, b, gy = (
+        source.normal(5, 37),
+        source.normal(11, 37),
+        source.normal(11),
+        source.normal(5, 11),
+    )
+    return (
+        linear_forward(x, w, b),
+        linear_forward(x, w),
+        linear_backward_input(gy, w),
+        linear_backward_weight(gy, x),
+        linear_backward_bias(gy),
+    )
+
+
+def softmax_cross_entropy(source, classes=41):
+    logits = source.normal(7, classes)
+    labels = np.arange(7) % classes
+    if device_of(logits) != "cpu":
+        labels = to_device(labels, device_of(logits))
+    loss, probabilities = softmax_cross_entropy_forward(logits, labels)
+    gloss = source.normal()
+    return loss, probabilities, softmax_cross_entropy_backward(gloss, probabilities, labels)
+
+
+def pooling(source, size, stride, padding):
+    x = source.normal(2, 3, 9, 8)
+    window = size, stride, padding
+    y, argmax = max_pool_forward(x, *window)
+    mean = average_pool_forward(x, *window)
+    gy = source.normal(*y.shape)
+    return (
+        y,
+        argmax,
+        max_pool_backward(gy, argmax, x.shape, *window),
+        mean,
+        average_pool_backward(gy, x.shape, *window),
+    )
+
+
+def global_average_pool(source):
+    x = source.normal(3, 5, 9, 7)
+    y = global_average_pool_forward(x)
+    return y, global_average_pool_backward(source.normal(3, 5), x.shape)
+
+
+def update(source, nesterov):
+    w, g, v = source.normal(3, 301), source.normal(3, 301), source.normal(3, 301)
+    sgd_update(w, g, v, 0.1, 0.9, 1e-4, nesterov)
+    return w, v
+
+
+def augment(source, pad, mirror):
+    rng = np.random.default_rng(1)
+    split = Split(rng.integers(0, 256, (11, 3, 6, 5), np.uint8), rng.integers(0, 10, 11))
+    mean, std = (120.4, 99.6, 3.0), (60.0, 50.0, 40.0)
+    seed, epoch, B = 2**40 + 3, 5, 4
+    augmentation = Augmentation(pad, mirror) if pad or mirror else None
+    loader = Loader(split, batch_size=B, mean=mean, std=std, augmentation=augmentation, seed=seed)
+    if device_of(source.normal(1)) == "cpu":
+        batches = list(loader.epoch(epoch))
+        return tuple(array for batch in batches for array in batch)
+    put, results = source.put, []
+    constants = [put(np.array(values, np.float32)) for values in (mean, std)]
+    resident = put(split.images), put(split.labels.astype(np.int32))
+    order = put(loader.order(epoch).astype(np.int32))
+    for batch in range(len(loader)):
+        state = put(np.array([batch * B, seed & 0xFFFFFFFF, seed >> 32, epoch], np.uint32))
+        x = put(np.zeros((B, 3, 6, 5), source.dtype))
+        labels = put(np.zeros(B, np.int32))
+        launch_augment(*resident, order, state, *constants, x, labels, pad, mirror, AUGMENT_STREAM)
+        results += [x, labels]
+    return tuple(results)
+
+
+CASES = {
+    "relu": relu,
+    "add": add,
+    "permutation": permutation,
+    "permutation of 48 by 24": partial(permutation, channels=48, branches=24),
+    "batch norm": batch_norm,
+    "batch norm, one image": partial(batch_norm, shape=(1, 2, 3, 1)),
+    "batch norm far from zero": partial(batch_norm, shape=(3, 2, 17, 19), mean=30.0),
+    "batch norm in evaluation": batch_norm_evaluation,
+    "convolution": partial(
+        convolution, x_shape=(3, 5, 7, 6), w_shape=(9, 5, 3, 3), stride=1, padding=1, groups=1
+    ),
+    "convolution with stride": partial(
+        convolution, x_shape=(2, 6, 9, 7), w_shape=(4, 3, 3, 3), stride=2, padding=1, groups=2
+    ),
+    "convolution by 24 groups of 2": partial(
+        convolution, x_shape=(1, 48, 6, 5), w_shape=(48, 2, 3, 3), stride=1, padding=1, groups=24
+    ),
+    "convolution 7×7": partial(
+        convolution, x_shape=(2, 3, 11, 13), w_shape=(5, 3, 7, 7), stride=2, padding=3, groups=1
+    ),
+    "convolution 1×1 with stride": partial(
+        convolution, x_shape=(2, 8, 5, 7), w_shape=(12, 8, 1, 1), stride=2, padding=0, groups=1
+    ),
+    "convolution 1×1 over more channels than fit": partial(
+        convolution, x_shape=(1, 401, 3, 3), w_shape=(8, 401, 1, 1), stride=1, padding=0, groups=1
+    ),
+    "convolution 1×1 to more channels than fit": partial(
+        convolution, x_shape=(1, 8, 3, 3), w_shape=(401, 8, 1, 1), stride=1, padding=0, groups=1
+    ),
+    "depthwise convolution": partial(
+        convolution, x_shape=(2, 6, 5, 5), w_shape=(6, 1, 3, 3), stride=1, padding=1, groups=6
+    ),
+    "convolution that is not square": partial(
+        convolution,
+        x_shape=(2, 4, 8, 7),
+        w_shape=(6, 2, 2, 3),
+        stride=(2, 1),
+        padding=(0, 2),
+        groups=2,
+    ),
+    "convolution by its formula": convolution_formula,
+    "mix": partial(mix, C=12, L=6, secondary_groups=2),
+    "mix of the down-sampling unit": partial(mix, C=24, L=6, secondary_groups=2),
+    "mix of one group": partial(mix, C=6, L=3, secondary_groups=1),
+    "linear": linear,
+    "softmax cross-entropy": softmax_cross_entropy,
+    "softmax cross-entropy of 10": partial(softmax_cross_entropy, classes=10),
+    "pooling 3×3": partial(pooling, size=3, stride=2, padding=1),
+    "pooling 2×2": partial(pooling, size=2, stride=2, padding=0),
+    "global average pool": global_average_pool,
+    "Nesterov": partial(update, nesterov=True),
+    "momentum": partial(update, nesterov=False),
+    "augmentation": partial(augment, pad=2, mirror=True),
+    "images as they are": partial(augment, pad=0, mirror=False),
+}
+
+
+def results(name, device, dtype):
+    """Return the arrays of a case as host arrays."""
+    arrays = CASES[name](Source(lambda array: to_device(array, device), dtype))
+    return [to_host(array) for array in arrays]
