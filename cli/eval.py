@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.option("--dataset", help="Name of a data set.  [default: as in training]")
 @click.option("--data-dir", help="Folder with the data set's files.")
 @click.option("--batch-size", type=int, help="Images at a time; changes the speed alone.")
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, … or emu.")
 @click.option("--cores", type=int, help="Processes that share the work.  [default: all cores]")
 @click.option("--per-class", is_flag=True, help="Show each class, and what it is taken for.")
 @click.option("--confusion", is_flag=True, help="Show the confusion matrix.")
@@ -30,6 +31,7 @@ def evaluate_command(
     dataset: str | None,
     data_dir: str | None,
     batch_size: int | None,
+    device: str,
     cores: int | None,
     per_class: bool,
     confusion: bool,
@@ -45,13 +47,14 @@ def evaluate_command(
     igcnn eval runs/digits/resnet_igc-L24M2-d20/20260101-120000/checkpoints/best.h5
     igcnn eval best.h5 --dataset cifar10 --data-dir ~/data --json
     """
-    from igcnn.backend import keep_memory
+    from igcnn.backend import keep_memory, resolve_device
     from igcnn.errors import CheckpointError, ConfigError, DivergedError
     from igcnn.training import evaluate, load_checkpoint, make_engine
     from igcnn.training.evaluate import BATCH_SIZE
 
     if batch_size is not None and batch_size < 1:
         raise ConfigError(f"--batch-size must be at least 1, not {batch_size}")
+    device = resolve_device(device)
     keep_memory()
     saved = load_checkpoint(checkpoint)
     trained_on = saved.preprocessing
@@ -72,7 +75,9 @@ def evaluate_command(
     prepared = trained_on or data
     batch_size = min(batch_size or BATCH_SIZE, len(data.test))
     image_shape = data.test.image_shape
-    engine, _ = make_engine(network, image_shape, batch_size, cores=cores, training=False)
+    engine, _ = make_engine(
+        network, image_shape, batch_size, device=device, cores=cores, training=False
+    )
     try:
         result = evaluate(
             engine, data.test, mean=prepared.mean, std=prepared.std, batch_size=batch_size

@@ -105,6 +105,7 @@ SETTINGS: dict[str, tuple[Callable[[object], Any], Any]] = {
     "weight_decay": (number, None),
     "seed": (natural, 0),
     "device": (text, "auto"),
+    "precision": (text, "fp32"),
     "cores": (positive, None),
     "eager": (boolean, False),
     "max_steps": (integer, None),

@@ -55,7 +55,8 @@ def authors_spelling(name: str) -> str:
 @click.option("--momentum", metavar="X", help="Of SGD.  [default: 0.9]")
 @click.option("--weight-decay", metavar="X", help="On every parameter.  [default: 0.0001]")
 @click.option("--seed", metavar="N", help="Of weights, order, augmentation.  [default: 0]")
-@click.option("--device", help="auto or cpu.  [default: auto]")
+@click.option("--device", help="auto, cpu, cuda, cuda:1, … or emu.  [default: auto]")
+@click.option("--precision", help="Activations on a GPU: fp32 or bf16.  [default: fp32]")
 @click.option("--cores", metavar="N", help="Processes that share the work.  [default: all cores]")
 @click.option(
     "--eager", is_flag=True, default=None, help="Compute on the plain tape instead of by a plan."
@@ -187,12 +188,12 @@ def _train(
         _write_run(run, settings, network, recipe, device)
         for line in _describe(network, dataset, recipe, run, checkpoint):
             _say(run, line)
-        result = _run(trainer, settings)
+        result = _run(trainer, settings, device)
     for line in _report(result, run, settings):
         _say(run, line)
 
 
-def _run(trainer: Trainer, settings: dict[str, Any]) -> Result:
+def _run(trainer: Trainer, settings: dict[str, Any], device: str) -> Result:
     """Train by a plan, or by the tape where that is wanted or there is no plan."""
     from igcnn.training import make_engine
     from igcnn.training.tensorboard import TensorBoard
@@ -202,8 +203,10 @@ def _run(trainer: Trainer, settings: dict[str, Any]) -> Result:
         trainer.network,
         trainer.dataset.train.image_shape,
         trainer.recipe.batch_size,
+        device=device,
         cores=settings["cores"],
         eager=settings["eager"],
+        precision=settings["precision"],
     )
     _say(run, f"computed by {how}")
     try:

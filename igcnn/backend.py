@@ -102,9 +102,9 @@ def to_device(array: Array, device: str) -> Array:
 
 def to_host(array: Array) -> Array:
     """Return an array of any device as np.ndarray, without a copy where it is in host memory."""
-    if isinstance(array, np.ndarray):
-        return array.view(np.ndarray)
-    return array.get()
+    if is_on_cpu(array):
+        return array
+    return array.view(np.ndarray) if isinstance(array, np.ndarray) else array.get()
 
 
 def copy_to(target: Array, source: Array) -> None:

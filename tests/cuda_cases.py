@@ -19,6 +19,14 @@ from igcnn.kernels.batch_norm import (
     batch_norm_forward_evaluation,
     batch_norm_forward_training,
 )
+from igcnn.kernels.combine import (
+    DeviceNorm,
+    launch_combine_backward,
+    launch_combine_forward,
+    launch_combine_sums,
+    launch_norm,
+    launch_skip_backward,
+)
 from igcnn.kernels.convolution import (
     convolution_backward_input,
     convolution_backward_weight,
@@ -48,9 +56,11 @@ from igcnn.kernels.pooling import (
 from igcnn.kernels.relu import relu_backward, relu_forward
 from igcnn.kernels.sgd_update import sgd_update
 from igcnn.kernels.softmax_cross_entropy import (
+    launch_record_result,
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
+from igcnn.training.metrics import count_hits
 
 
 class Source:
@@ -217,6 +227,98 @@ def augment(source, pad, mirror):
     return tuple(results)
 
 
+def combine(source, normed, relu, accumulate):
+    """One or two terms, some normalised, and the gradient of each."""
+    N, C, H, W = 5, 3, 4, 7
+    xs = [source.normal(N, C, H, W, mean=2.0) for _ in normed]
+    parameters = [(source.positive(C), source.normal(C)) for _ in normed]
+    running = [(source.normal(C), source.positive(C)) for _ in normed]
+    gy, before = source.normal(N, C, H, W), source.normal(N, C, H, W)
+    if device_of(gy) == "cpu":
+        return combine_on_the_cpu(xs, parameters, running, gy, before, normed, relu, accumulate)
+    put = source.put
+
+    def new(*shape):
+        return put(np.full(shape, np.nan, source.dtype))
+
+    partial_sums, norms, results = new(C, 4, 2), [], []  # 4 slices
+    for (gamma, beta), (mean, var), is_normed in zip(parameters, running, normed, strict=True):
+        own = [new(C) for _ in range(6)]
+        norms.append(
+            DeviceNorm(gamma, beta, mean, var, *own, new(C, 3), 0.9, 2e-5) if is_normed else None
+        )
+    for training in (True, False):
+        for x, norm in zip(xs, norms, strict=True):
+            if norm:
+                launch_norm(x, norm, partial_sums, training)
+        y = new(N, C, H, W)
+        launch_combine_forward(list(zip(xs, norms, strict=True)), y, relu, new(1))
+        results.append(y)
+        if not training:
+            break
+        for x, norm in zip(xs, norms, strict=True):
+            gx = before.copy() if accumulate else new(N, C, H, W)
+            if norm:
+                launch_combine_sums(gy, y, x, norm, partial_sums, relu)
+                launch_combine_backward(gy, y, x, norm, gx, relu, accumulate)
+                results += [norm.ggamma, norm.gbeta, norm.running_mean, norm.running_var]
+            else:
+                launch_skip_backward(gy, y, gx, relu, accumulate)
+            results.append(gx)
+    return tuple(results)
+
+
+def combine_on_the_cpu(xs, parameters, running, gy, before, normed, relu, accumulate):
+    results = []
+    terms, kept = [], []
+    for x, (gamma, beta), is_normed in zip(xs, parameters, normed, strict=True):
+        if is_normed:
+            y, *rest = batch_norm_forward_training(x, gamma, beta, 2e-5)
+            terms.append(y)
+            kept.append(rest)
+        else:
+            terms.append(x)
+            kept.append(None)
+    y = sum(terms)
+    y = relu_forward(y) if relu else y
+    g = relu_backward(gy, y) if relu else gy
+    results.append(y)
+    after = []
+    for x, (gamma, beta), (mean, var), rest in zip(xs, parameters, running, kept, strict=True):
+        gx = g
+        if rest:
+            centred, batch_mean, batch_var = rest
+            gx, ggamma, gbeta = batch_norm_backward_training(g, centred, batch_var, gamma, 2e-5)
+            mean = 0.9 * mean + 0.1 * batch_mean
+            var = 0.9 * var + 0.1 * batch_var
+            results += [ggamma, gbeta, mean, var]
+            x = batch_norm_forward_evaluation(x, gamma, beta, mean, var, 2e-5)
+        results.append(before + gx if accumulate else gx)
+        after.append(x)
+    y = sum(after)
+    return (*results, relu_forward(y) if relu else y)
+
+
+def record(source):
+    """Two batches written down: their losses and right answers, and where the next one begins."""
+    logits, losses = source.normal(7, 5), source.positive(7)
+    labels = np.arange(7) % 5
+    if device_of(logits) == "cpu":
+        logits[1] = logits[1, 0]  # all alike: the label 1 is not the smallest
+        logits[2, 3] = np.nan
+        row = [losses.mean(), count_hits(logits, labels)]
+        return np.array([row, row, [-1, -1]]), np.array([14, 1, 2, 3, 5])
+    host = to_host(logits).copy()
+    host[1] = host[1, 0]
+    host[2, 3] = np.nan
+    logits, labels = source.put(host), source.put(labels.astype(np.int32))
+    results = source.put(np.full((3, 2), -1, source.dtype))
+    state = source.put(np.array([0, 1, 2, 3, 3], np.uint32))
+    for _ in range(2):
+        launch_record_result(losses, logits, labels, results, state)
+    return results, state
+
+
 CASES = {
     "relu": relu,
     "add": add,
@@ -224,10 +326,13 @@ CASES = {
     "permutation of 48 by 24": partial(permutation, channels=48, branches=24),
     "batch norm": batch_norm,
     "batch norm, one image": partial(batch_norm, shape=(1, 2, 3, 1)),
-    "batch norm far from zero": partial(batch_norm, shape=(3, 2, 17, 19), mean=30.0),
+    "batch norm far from zero": partial(batch_norm, shape=(5, 2, 23, 29), mean=3.0),
     "batch norm in evaluation": batch_norm_evaluation,
     "convolution": partial(
         convolution, x_shape=(3, 5, 7, 6), w_shape=(9, 5, 3, 3), stride=1, padding=1, groups=1
+    ),
+    "convolution of many pixels": partial(
+        convolution, x_shape=(5, 2, 11, 13), w_shape=(6, 1, 3, 3), stride=1, padding=1, groups=2
     ),
     "convolution with stride": partial(
         convolution, x_shape=(2, 6, 9, 7), w_shape=(4, 3, 3, 3), stride=2, padding=1, groups=2
@@ -270,6 +375,13 @@ CASES = {
     "global average pool": global_average_pool,
     "Nesterov": partial(update, nesterov=True),
     "momentum": partial(update, nesterov=False),
+    "one term": partial(combine, normed=[True], relu=False, accumulate=False),
+    "one term and ReLU": partial(combine, normed=[True], relu=True, accumulate=True),
+    "a term and a skip": partial(combine, normed=[True, False], relu=True, accumulate=False),
+    "a skip and a term": partial(combine, normed=[False, True], relu=True, accumulate=True),
+    "two terms": partial(combine, normed=[True, True], relu=True, accumulate=False),
+    "a sum": partial(combine, normed=[False, False], relu=False, accumulate=True),
+    "what a batch came to": record,
     "augmentation": partial(augment, pad=2, mirror=True),
     "images as they are": partial(augment, pad=0, mirror=False),
 }

@@ -88,7 +88,7 @@ class Sum(Function):
     def forward(self, x: Array) -> Array:
         """Return a 0-d array."""
         self.shape = x.shape
-        return np.asarray(x.sum())
+        return x.sum(keepdims=True).reshape(())
 
     def backward(self, gy: Array) -> tuple[Array]:
         """gy at every element."""

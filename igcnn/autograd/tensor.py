@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..backend import device_of, is_array, to_device, to_host
 from ..errors import AutogradError, DtypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ class Tensor:
     """An array on the tape.
 
     Args:
-        data: an array, kept as it is, not copied; numbers and lists become float32.
+        data: an array of any device, kept as it is, not copied; numbers and lists become float32.
         requires_grad: whether backward computes a gradient for it.
         name: what errors and listings call it.
 
@@ -36,8 +37,10 @@ class Tensor:
     __slots__ = ("__weakref__", "data", "grad", "name", "record", "requires_grad")
 
     def __init__(self, data: Any, requires_grad: bool = False, name: str | None = None) -> None:
-        is_array = isinstance(data, np.ndarray | np.generic)
-        self.data: Array = np.asarray(data) if is_array else np.asarray(data, np.float32)
+        if not is_array(data):
+            scalar = isinstance(data, np.generic)
+            data = np.asarray(data) if scalar else np.asarray(data, np.float32)
+        self.data: Array = data
         if requires_grad and self.data.dtype not in (np.float32, np.float64):
             raise DtypeError(
                 f"a gradient needs float32 or float64 data, not {self.data.dtype}; "
@@ -72,9 +75,14 @@ class Tensor:
         """Return the only element as a number."""
         return self.data.item()
 
+    @property
+    def device(self) -> str:
+        """Device of the data: "cpu", "emu" or "cuda:i"."""
+        return device_of(self.data)
+
     def numpy(self) -> Array:
-        """Return the array itself."""
-        return self.data
+        """Return the array in host memory; itself if it is there."""
+        return to_host(self.data)
 
     def detach(self) -> Tensor:
         """Return a tensor of the same array that the tape knows nothing of."""
@@ -117,7 +125,8 @@ class Tensor:
                 )
             return np.ones_like(self.data)
         array = gradient.data if isinstance(gradient, Tensor) else gradient
-        array = np.asarray(array, self.dtype)
+        if device_of(self.data) == "cpu" or not is_array(array):
+            array = to_device(np.asarray(array, self.dtype), self.device)
         if array.shape != self.shape:
             raise ShapeError(
                 f"backward: gradient has shape {array.shape}, but the tensor {self.shape}; "

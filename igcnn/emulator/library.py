@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ class Library:
         """
         arrays = {i: a for i, a in enumerate(arguments) if isinstance(a, np.ndarray)}
         inside = {i: _guarded(a) if self.checked else a for i, a in arrays.items()}
-        pointers = []
+        pointers: list[Any] = []
         for i, argument in enumerate(arguments):
             if i in inside:
                 pointers.append(ctypes.c_void_p(inside[i].ctypes.data))
@@ -117,7 +118,8 @@ class Library:
             raise KernelError(self._failure(kernel))
         if self.checked:
             for i, array in arrays.items():
-                array[...] = inside[i]
+                if not (constant and constant[i]):
+                    array[...] = inside[i]
 
     def _failure(self, kernel: str) -> str:
         """Return what went wrong in the last launch, and where."""

@@ -3,12 +3,6 @@
 // order by whoever needs the result, so there is no float atomic and the bits never change.
 #include "common.cuh"
 
-// Images of slice s of S, from first to end.
-__device__ __forceinline__ void slice_of(int s, int S, int N, int &first, int &end) {
-    first = int((long long)N * s / S);
-    end = int((long long)N * (s + 1) / S);
-}
-
 // partial[c, s] = Σ (x − pivot), Σ (x − pivot)² over the slice, with pivot[c] = x[0, c, 0, 0]:
 // near a value of the channel, the squares lose no digits to a large mean.
 extern "C" __global__ void __launch_bounds__(256, 1)

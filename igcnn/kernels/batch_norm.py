@@ -21,6 +21,7 @@ from .launch import THREADS, launch, launch_each
 Array = np.ndarray
 
 SUMS_AT_ONCE = 1024  # blocks that fill the largest GPUs; fixed, for the bits' sake
+TERMS_OF_A_SUM = 1024  # at least, for one block
 
 
 def batch_norm_forward_training(
@@ -150,14 +151,14 @@ def launch_backward(
     launch_each("batch_norm", "batch_norm_backward_input", gy.size, *gradients, *numbers)
 
 
-def slices(N: int, C: int) -> int:
+def slices(N: int, C: int, pixels: int) -> int:
     """Return into how many slices of images a sum over (N, H, W) of C channels is cut."""
-    return max(1, min(N, SUMS_AT_ONCE // C))
+    return max(1, min(N, SUMS_AT_ONCE // C, N * pixels // TERMS_OF_A_SUM))
 
 
 def _partial(x: Array) -> Array:
-    N, C = x.shape[:2]
-    return empty((C, slices(N, C), 2), x.dtype, x)
+    N, C, H, W = x.shape
+    return empty((C, slices(N, C, H * W), 2), x.dtype, x)
 
 
 def _device_backward(

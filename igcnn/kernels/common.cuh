@@ -61,3 +61,9 @@ __device__ __forceinline__ real block_sum(real value, real *scratch) {
     for (int w = 0; w < warps; w++) sum += scratch[w];
     return sum;
 }
+
+// The images of slice s of S, from first to end.
+__device__ __forceinline__ void slice_of(int s, int S, int N, int &first, int &end) {
+    first = int((long long)N * s / S);
+    end = int((long long)N * (s + 1) / S);
+}

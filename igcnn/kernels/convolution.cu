@@ -109,12 +109,13 @@ convolution_forward_v2(const stored *__restrict__ x, const real *__restrict__ w,
 }
 
 // gx[c, i, j] = Σ_{o, a, b} w[o, c, a, b] · gy[o, (i + p − a)/s, (j + q − b)/s], whole steps only.
-// grid: tiles of pixels × groups × chunks of TILE input channels of a group.
+// grid: tiles of pixels × groups × chunks of TILE input channels of a group. accumulate: add to
+// what is in gx.
 extern "C" __global__ void __launch_bounds__(128, 1)
 convolution_backward_input(const stored *__restrict__ gy, const real *__restrict__ w,
                            stored *__restrict__ gx, int N, int C, int H, int W, int O, int OH,
                            int OW, int KH, int stride_y, int stride_x, int pad_y, int pad_x,
-                           int groups, int x_branches, int y_branches) {
+                           int groups, int x_branches, int y_branches, int accumulate) {
     __shared__ real weights[SHARED_WEIGHTS];  // (output channel, a, b, input channel)
     const Geometry g = GEOMETRY;
     const int taps = KH * KW, at_once = SHARED_WEIGHTS / (taps * TILE);
@@ -154,9 +155,11 @@ convolution_backward_input(const stored *__restrict__ gy, const real *__restrict
     }
     if (!inside) return;
 #pragma unroll
-    for (int t = 0; t < TILE; t++)
-        if (first_input + t < g.inputs())
-            put(gx + g.x_plane(n, group * g.inputs() + first_input + t) + i * W + j, sums[t]);
+    for (int t = 0; t < TILE; t++) {
+        if (first_input + t >= g.inputs()) break;
+        stored *p = gx + g.x_plane(n, group * g.inputs() + first_input + t) + i * W + j;
+        put(p, accumulate ? get(p) + sums[t] : sums[t]);
+    }
 }
 
 // partial[s] = gw over the images of slice s. One warp: TILE output channels × one input channel

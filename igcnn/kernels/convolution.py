@@ -37,6 +37,7 @@ Pair = tuple[int, int]
 DEVICE_THREADS = 128  # of a block
 SHARED_WEIGHTS = 3072  # numbers, as in convolution.cu
 WARPS_AT_ONCE = 8192  # fill the largest GPUs; fixed, for the bits' sake
+TERMS_OF_A_SUM = 256  # at least, for one warp
 BLOCK_BYTES = 1 << 21  # of one intermediate product; larger ones fall out of the L2 cache
 
 
@@ -122,7 +123,8 @@ def convolution_backward_weight(
     stride, padding = pair(stride), pair(padding)
     if not is_on_cpu(gy):
         gw = empty(w_shape, gy.dtype, gy)
-        partial = empty((weight_slices(x.shape[0], w_shape), *w_shape), gy.dtype, gy)
+        N, _, OH, OW = gy.shape
+        partial = empty((weight_slices(N, OH * OW, w_shape), *w_shape), gy.dtype, gy)
         arrays = contiguous(gy), contiguous(x), gw, partial
         launch_convolution_backward_weight(*arrays, stride, padding, groups)
         return gw
@@ -176,15 +178,17 @@ def launch_convolution_backward_input(
     padding: Pair,
     groups: int,
     branches: Pair = (1, 1),
+    accumulate: bool = False,
 ) -> None:
-    """Write convolution_backward_input into gx, on the device; branches as in forward."""
+    """Write, or add, convolution_backward_input into gx, on the device; branches as in forward."""
     N, _, H, W = gx.shape
     tile = _tile(w.shape[1], w.shape)
     blocks = -(-N * H * W // DEVICE_THREADS), groups, -(-w.shape[1] // tile)
     sizes = _sizes(gx, w, gy, stride, padding, groups, branches)
     kernel = "convolution_backward_input"
     defines = {"TILE": tile, "KW": w.shape[3]}
-    launch("convolution", kernel, blocks, DEVICE_THREADS, gy, w, gx, *sizes, **defines)
+    numbers = *sizes, accumulate
+    launch("convolution", kernel, blocks, DEVICE_THREADS, gy, w, gx, *numbers, **defines)
 
 
 def launch_convolution_backward_weight(
@@ -213,10 +217,10 @@ def launch_convolution_backward_weight(
     launch_each("convolution", "sum_partials", gw.size, partial, gw, gw.size, S, **defines)
 
 
-def weight_slices(N: int, w_shape: tuple[int, ...]) -> int:
+def weight_slices(N: int, pixels: int, w_shape: tuple[int, ...]) -> int:
     """Return into how many slices of images the gradient of a weight is cut."""
     warps = w_shape[0] * w_shape[1] * w_shape[2]
-    return max(1, min(N, WARPS_AT_ONCE // warps))
+    return max(1, min(N, WARPS_AT_ONCE // warps, N * pixels // TERMS_OF_A_SUM))
 
 
 def _tile(channels: int, w_shape: tuple[int, ...]) -> int:

@@ -83,8 +83,9 @@ def mix_backward_weight(
     """Return gw2 of shape `w2_shape`: one product of matrices a secondary group."""
     if not is_on_cpu(gy):
         gw2 = empty(w2_shape, gy.dtype, gy)
-        partial = empty((weight_slices(gy.shape[0], w2_shape), *w2_shape), gy.dtype, gy)
-        mix = device_mix(gy.shape[1], L, secondary_groups)
+        N, C, H, W = gy.shape
+        partial = empty((weight_slices(N, H * W, w2_shape), *w2_shape), gy.dtype, gy)
+        mix = device_mix(C, L, secondary_groups)
         launch_convolution_backward_weight(contiguous(gy), contiguous(p), gw2, partial, *mix)
         return gw2
     planes = _scattered(_planes(gy), secondary_groups)

@@ -48,3 +48,35 @@ softmax_cross_entropy_backward(const real *__restrict__ gloss,
         put(glogits + i, (probabilities[i] - target) * (*gloss / N));
     }
 }
+
+// results[slot] = mean loss and right answers of a batch; then state goes on to the next batch.
+// state = (position in the epoch's order, seed low, seed high, epoch, updates): slot is the last
+// modulo `slots`. By one block.
+extern "C" __global__ void __launch_bounds__(256, 1)
+record_result(const real *__restrict__ losses, const stored *__restrict__ logits,
+              const int *__restrict__ labels, real *__restrict__ results,
+              unsigned *__restrict__ state, int N, int K, int slots) {
+    __shared__ real scratch[256 / WARP];
+    real sum = 0, right = 0;
+    for (int n = threadIdx.x; n < N; n += blockDim.x) {
+        sum += losses[n];
+        const int label = labels[n];
+        const real own = get(logits + n * K + label);
+        // of equal logits the one of the smaller class counts as larger, and NaN as largest
+        bool best = true;
+        for (int k = 0; k < K; k++) {
+            real z = get(logits + n * K + k);
+            if (!(z <= own) || (z == own && k < label)) best = false;
+        }
+        right += best ? real(1) : real(0);
+    }
+    sum = block_sum(sum, scratch);
+    right = block_sum(right, scratch);
+    if (threadIdx.x == 0) {
+        unsigned slot = state[4] % unsigned(slots);
+        results[2 * slot] = sum / N;
+        results[2 * slot + 1] = right;
+        state[0] += unsigned(N);
+        state[4] += 1;
+    }
+}

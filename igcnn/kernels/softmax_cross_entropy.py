@@ -99,3 +99,15 @@ def launch_softmax_cross_entropy_backward(
         N,
         K,
     )
+
+
+def launch_record_result(
+    losses: Array, logits: Array, labels: Array, results: Array, state: Array
+) -> None:
+    """Write mean loss and right answers of a batch into the next row of results, (slots, 2).
+
+    state: uint32 on the device, as in augment.py; its position and its count of updates go on.
+    """
+    N, K = logits.shape
+    arrays = losses, logits, labels, results, state
+    launch("softmax_cross_entropy", "record_result", 1, THREADS, *arrays, N, K, results.shape[0])

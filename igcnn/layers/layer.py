@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from ..autograd import Tensor
+from ..backend import copy_to, to_device, to_host
 from ..errors import CheckpointError
 
 Array = np.ndarray
@@ -103,6 +104,21 @@ class Layer:
         """Return the parameters in the order of named_parameters."""
         return [tensor for _, tensor in self.named_parameters()]
 
+    def to(self, device: str) -> Layer:
+        """Move parameters and buffers to a device, forget the gradients, and return this layer.
+
+        Args:
+            device: "cpu", "emu" or "cuda:i".
+        """
+        for tensor in self.parameters():
+            tensor.data = to_device(to_host(tensor.data), device)
+            tensor.grad = None
+        for _, layer in self.named_layers():
+            for name, array in layer._buffers.items():
+                layer._buffers[name] = to_device(to_host(array), device)
+                setattr(layer, name, layer._buffers[name])
+        return self
+
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for tensor in self.parameters():
@@ -119,9 +135,9 @@ class Layer:
         return self.train(False)
 
     def state_dict(self) -> dict[str, Array]:
-        """Return copies of all parameters, then all buffers, by their full names."""
-        state = {name: tensor.data.copy() for name, tensor in self.named_parameters()}
-        state |= {name: array.copy() for name, array in self.named_buffers()}
+        """Return copies in host memory of all parameters, then all buffers, by full names."""
+        state = {name: tensor.numpy().copy() for name, tensor in self.named_parameters()}
+        state |= {name: to_host(array).copy() for name, array in self.named_buffers()}
         return state
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
@@ -147,7 +163,7 @@ class Layer:
                     "the network; build the network with the settings it was saved with"
                 )
         for name, array in own.items():
-            array[...] = state[name]
+            copy_to(array, state[name])
 
     def __repr__(self) -> str:
         if not self._children:

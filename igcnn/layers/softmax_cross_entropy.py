@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..autograd import Function, Tensor
+from ..backend import device_of, is_array, to_device
 from ..kernels.softmax_cross_entropy import (
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
@@ -42,5 +43,7 @@ def cross_entropy(logits: Tensor, labels: Array | Tensor) -> Tensor:
         ShapeError: the shapes do not fit or a label is out of range.
         DtypeError: the labels are no integers.
     """
-    array = labels.data if isinstance(labels, Tensor) else np.asarray(labels)
+    array = labels.data if isinstance(labels, Tensor) else labels
+    if not is_array(array) or device_of(array) != logits.device:
+        array = to_device(np.asarray(array), logits.device)
     return SoftmaxCrossEntropyFunction(array)(logits)

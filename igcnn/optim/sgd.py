@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..autograd import Tensor
+from ..backend import to_device, to_host
 from ..errors import AutogradError, ConfigError
 from ..kernels.sgd_update import sgd_update
 
@@ -65,6 +66,10 @@ class SGD:
         self.weight_decay = weight_decay
         self.nesterov = nesterov
         self.velocity: list[Array] = [np.zeros_like(tensor.data) for tensor in self.parameters]
+
+    def to(self, device: str) -> None:
+        """Move the velocity to a device, where the parameters must be as well."""
+        self.velocity = [to_device(to_host(velocity), device) for velocity in self.velocity]
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

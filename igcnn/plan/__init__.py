@@ -1,5 +1,6 @@
 """Plans: a network as a list of calls on memory that is laid out once."""
 
+from .device import DevicePlan
 from .plan import Plan
 
-__all__ = ["Plan"]
+__all__ = ["DevicePlan", "Plan"]

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..backend import copy_to, to_host
 from ..errors import CheckpointError, IgcnnError
 from ..files import write_atomically
 from ..layers import Layer
@@ -134,7 +135,7 @@ class Checkpoint:
                 "that was saved with its optimizer"
             )
         for name, velocity in own.items():
-            velocity[...] = self.velocity[name]
+            copy_to(velocity, self.velocity[name])
 
 
 def save_checkpoint(
@@ -170,6 +171,7 @@ def save_checkpoint(
     if optimizer is not None:
         velocity = zip(optimizer.names, optimizer.velocity, strict=True)
         arrays |= {f"velocity/{name}": array for name, array in velocity}
+    arrays = {name: to_host(array) for name, array in arrays.items()}
     path = Path(path)
     try:
         write_atomically(path, _encode(texts, arrays))

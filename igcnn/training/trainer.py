@@ -136,7 +136,7 @@ class Trainer:
             network.named_parameters(), recipe.lr, recipe.momentum, recipe.weight_decay
         )
         self._interrupt = Interrupt()
-        self._began = time.perf_counter()
+        self._began = self._counted = time.perf_counter()
         self._evaluation: Evaluation | None = None
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -180,6 +180,7 @@ class Trainer:
         """
         self._began = time.perf_counter() - self.state.seconds
         self.network.train()
+        self.engine.prepare(self.optimizer, self.loader)
         overflow = np.errstate(over="ignore", invalid="ignore", divide="ignore")
         self.progress.start(self.state.step, self.total, self.updates_per_epoch)
         try:
@@ -224,34 +225,45 @@ class Trainer:
     def _train_epoch(self) -> None:
         """Train to the end of the epoch, or of the run if that is earlier."""
         epoch, position = divmod(self.state.step, self.updates_per_epoch)
-        began = time.perf_counter()
-        for x, labels in self.loader.epoch(epoch, start=position):
-            self._update(x, labels, began)
-            if self.checkpoint_steps and self.state.step % self.checkpoint_steps == 0:
+        self._counted = time.perf_counter()
+        done = self.state.step
+        for batch in self.engine.batches(epoch, position):
+            done += 1
+            self.optimizer.lr = self.schedule.lr_at(done)
+            self.engine.update(batch)
+            self._evaluation = None
+            save = bool(self.checkpoint_steps and done % self.checkpoint_steps == 0)
+            last = done >= self.total or done % self.updates_per_epoch == 0
+            stop = self._interrupt.requested is not None
+            self._count(wait=save or last or stop or done % self.log_interval == 0)
+            if save:
                 self._save_last()
             self._stop_if_asked()
-            if self.state.step >= self.total:
+            if last:
                 break
-            began = time.perf_counter()
+            if save:
+                self._counted = time.perf_counter()
 
-    def _update(self, x: Array, labels: Array, began: float) -> None:
+    def _count(self, wait: bool) -> None:
+        """Add up the results of the updates that the engine tells of."""
         state = self.state
-        loss, correct = self.engine.step(x, labels)
-        self.optimizer.lr = self.schedule.lr_at(state.step + 1)
-        if not math.isfinite(loss):
-            raise self._diverged("training loss", loss)
-        self.optimizer.step()
-        self._evaluation = None
-        state.step += 1
-        seconds = time.perf_counter() - began
-        for sums in (state.interval, state.epoch):
-            sums.add(len(labels), loss, correct, seconds)
-        row = self._row()
-        self.progress.update(row)
-        if state.step % self.log_interval == 0:
-            self.run_directory.append_step(row)
-            self.progress.log(row)
-            state.interval = Sums()
+        results = self.engine.collect(wait)
+        now = time.perf_counter()
+        for loss, correct in results:
+            if not math.isfinite(loss):
+                raise self._diverged("training loss", loss)
+            state.step += 1
+            seconds = (now - self._counted) / len(results)
+            for sums in (state.interval, state.epoch):
+                sums.add(self.recipe.batch_size, loss, correct, seconds)
+        if results:
+            self._counted = now
+            row = self._row()
+            self.progress.update(row)
+            if state.step % self.log_interval == 0:
+                self.run_directory.append_step(row)
+                self.progress.log(row)
+                state.interval = Sums()
 
     def _row(self) -> dict[str, float]:
         sums = self.state.interval
@@ -317,6 +329,7 @@ class Trainer:
 
     def _stop(self, name: str) -> NoReturn:
         """Save and end because of a signal."""
+        self._count(wait=True)
         self._save_last(needed=True)
         self._say(f"{name}: step {self.state.step} is saved in {self.run_directory.last}")
         if name == "SIGINT":

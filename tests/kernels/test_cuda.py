@@ -80,6 +80,7 @@ USERS = {
     "common.cuh": ("batch_norm", ["batch norm far from zero"]),
     "batch_norm.cu": ("batch_norm", ["batch norm far from zero"]),
     "convolution.cu": ("convolution", [name for name in CASES if "than fit" in name]),
+    "combine.cu": ("combine", ["two terms"]),
     "softmax_cross_entropy.cu": ("softmax_cross_entropy", ["softmax cross-entropy"]),
 }
 BARRIERS = [

@@ -137,14 +137,14 @@ def test_killed_between_checkpoints_and_resumed_is_never_killed(
         pass
 
     trainer = make_trainer(checkpoint_epochs=2)
-    update = trainer._update
+    check = trainer._stop_if_asked
 
-    def update_and_die(*arguments):
-        update(*arguments)
+    def check_and_die():
+        check()
         if trainer.state.step == kill:
             raise Killed
 
-    monkeypatch.setattr(trainer, "_update", update_and_die)
+    monkeypatch.setattr(trainer, "_stop_if_asked", check_and_die)
     with pytest.raises(Killed):
         trainer.run()
     again = make_trainer()

@@ -1,0 +1,118 @@
+"""Sum of tensors, each as it is or batch normalised, then perhaps ReLU: what ends a unit.
+
+    y = max(Σ_k t_k, 0)      t_k = x_k  or  scale_k · x_k + shift_k
+
+with scale = γ/√(σ² + ε) and shift = β − μ·scale of batch_norm.py: one pass over memory for the
+batch norms, the addition and the ReLU of a residual unit. Backward, with g = gy where y > 0,
+
+    gx_k = g  or  scale · (g − Σg/m − (x − μ) · Σ g·(x − μ) / (m·(σ² + ε)))
+
+Only devices have these kernels; on the CPU plan/ has its own fused passes, and the tape computes
+the operations one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .launch import THREADS, launch, launch_each
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class DeviceNorm:
+    """The arrays of one batch norm on a device, each (C,) but for the last.
+
+    Attributes:
+        gamma: γ.
+        beta: β.
+        running_mean: moved towards the batch's by every step of training.
+        running_var: likewise.
+        mean: of the batch, or the running one.
+        variance: likewise.
+        scale: γ/√(variance + ε).
+        shift: β − mean·scale.
+        ggamma: receives the gradient of γ.
+        gbeta: receives the gradient of β.
+        coefficients: of the gradient of the input, (C, 3).
+        momentum: share of the running statistics that a step keeps.
+        eps: ε.
+    """
+
+    gamma: Array
+    beta: Array
+    running_mean: Array
+    running_var: Array
+    mean: Array
+    variance: Array
+    scale: Array
+    shift: Array
+    ggamma: Array
+    gbeta: Array
+    coefficients: Array
+    momentum: float
+    eps: float
+
+
+def launch_norm(x: Array, norm: DeviceNorm, partial: Array, training: bool) -> None:
+    """Write mean, variance, scale and shift for x, (N, C, H, W); moves the running statistics.
+
+    partial, (C, S, 2), receives the sums over S slices of the images. In evaluation x is not
+    looked at.
+    """
+    N, C, H, W = x.shape
+    S = partial.shape[1]
+    sizes = N, C, H * W
+    if training:
+        launch("batch_norm", "batch_norm_statistics", (C, S), THREADS, x, partial, *sizes)
+    parameters = norm.gamma, norm.beta, norm.running_mean, norm.running_var
+    written = norm.mean, norm.variance, norm.scale, norm.shift
+    numbers = *sizes, S, norm.eps, norm.momentum, training
+    launch_each("combine", "norm_coefficients", C, x, partial, *parameters, *written, *numbers)
+
+
+def launch_combine_forward(
+    terms: list[tuple[Array, DeviceNorm | None]], y: Array, relu: bool, unread: Array
+) -> None:
+    """Write y for one or two terms, each a tensor and its batch norm, if it has one.
+
+    unread is any array of the element type of the arithmetic.
+    """
+    N, C, H, W = y.shape
+    normed = sum(1 << k for k, (_, norm) in enumerate(terms) if norm)
+    arrays = []
+    for x, norm in (terms * 2)[:2]:
+        arrays += [x, norm.scale if norm else unread, norm.shift if norm else unread]
+    numbers = N, C, H * W, len(terms), normed, relu
+    launch_each("combine", "combine_forward", y.size, *arrays, y, *numbers)
+
+
+def launch_combine_sums(
+    gy: Array, y: Array, x: Array, norm: DeviceNorm, partial: Array, relu: bool
+) -> None:
+    """Write the gradients of γ and β and the coefficients of the gradient of x."""
+    N, C, H, W = x.shape
+    S = partial.shape[1]
+    sizes = N, C, H * W
+    arrays = gy, y, x, norm.mean, partial
+    launch("combine", "combine_backward_sums", (C, S), THREADS, *arrays, *sizes, relu)
+    parameters = partial, norm.variance, norm.gamma, norm.ggamma, norm.gbeta, norm.coefficients
+    launch_each("combine", "norm_backward_coefficients", C, *parameters, *sizes, S, norm.eps)
+
+
+def launch_combine_backward(
+    gy: Array, y: Array, x: Array, norm: DeviceNorm, gx: Array, relu: bool, accumulate: bool
+) -> None:
+    """Write, or add, the gradient of a normalised term x into gx."""
+    N, C, H, W = gx.shape
+    arrays = gy, y, x, norm.mean, norm.coefficients, gx
+    numbers = N, C, H * W, relu, accumulate
+    launch_each("combine", "combine_backward_input", gx.size, *arrays, *numbers)
+
+
+def launch_skip_backward(gy: Array, y: Array, gx: Array, relu: bool, accumulate: bool) -> None:
+    """Write, or add, the gradient of a term that is added as it is into gx."""
+    launch_each("combine", "skip_backward", gx.size, gy, y, gx, gx.size, relu, accumulate)

@@ -1,0 +1,83 @@
+"""`--device` on the command line."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from igcnn.training import load_checkpoint
+
+from .conftest import TINY
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="needs g++ (Debian, Ubuntu: apt install g++)"
+)
+SMALL = (*TINY, "--batch-size", "16", "--log-interval", "1", "--progress", "none")
+
+
+def rows(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", [(), ("--eager",)])
+def test_training_on_the_emulator_is_training_on_the_cpu(igcnn, tmp_path, mode):
+    for device in ("cpu", "emu"):
+        command = (*SMALL, "--max-steps", "3", "--device", device, "--out", device, *mode)
+        code, out, err = igcnn(*command)
+        assert code == 0, err
+    assert ("tape on emu (--eager)" if mode else "plan on the emulator") in out
+    cpu, emu = rows(tmp_path / "cpu"), rows(tmp_path / "emu")
+    np.testing.assert_allclose([r["loss"] for r in emu], [r["loss"] for r in cpu], rtol=1e-5)
+    assert [r["top1"] for r in emu] == [r["top1"] for r in cpu]
+
+
+@needs_compiler
+def test_a_run_stopped_on_the_emulator_goes_on_there_to_equal_bits_and_on_the_cpu(igcnn, tmp_path):
+    assert igcnn(*SMALL, "--max-steps", "4", "--device", "emu", "--out", "whole")[0] == 0
+    assert igcnn(*SMALL, "--max-steps", "2", "--device", "emu", "--out", "cut")[0] == 0
+    shutil.copytree("cut", "moved")
+    assert igcnn("train", "--resume", "cut", "--max-steps", "4")[0] == 0
+    assert igcnn("train", "--resume", "moved", "--max-steps", "4", "--device", "cpu")[0] == 0
+    whole, cut, moved = (
+        load_checkpoint(tmp_path / name / "checkpoints" / "last.h5")
+        for name in ("whole", "cut", "moved")
+    )
+    for name, array in whole.state.items():
+        assert array.tobytes() == cut.state[name].tobytes()
+        np.testing.assert_allclose(moved.state[name], array, atol=1e-5)
+    for name, array in whole.velocity.items():
+        assert array.tobytes() == cut.velocity[name].tobytes()
+
+
+@needs_compiler
+def test_a_checkpoint_is_evaluated_on_the_emulator(igcnn):
+    assert igcnn(*SMALL, "--max-steps", "1", "--device", "cpu", "--out", "run")[0] == 0
+    results = []
+    for device in ("cpu", "emu"):
+        code, out, err = igcnn(
+            "eval", "run/checkpoints/last.h5", "--device", device, "--json", "--batch-size", "60"
+        )
+        assert code == 0, err
+        results.append(json.loads(out))
+    assert results[0]["top1"] == results[1]["top1"]
+    assert abs(results[0]["loss"] - results[1]["loss"]) < 1e-5
+
+
+def test_a_device_that_is_not_there_is_named(refused, monkeypatch):
+    assert "unknown device 'gpu'" in refused(2, *SMALL, "--device", "gpu")
+    line = refused(4, *SMALL, "--device", "cuda:77")
+    assert "device cuda:77 is not available" in line
+    assert "use --device cpu" in line
+    assert "bf16 needs a plan on a GPU" in refused(
+        2, *SMALL, "--device", "cpu", "--precision", "bf16"
+    )
+
+
+def test_without_a_compiler_the_emulator_names_it(start, tmp_path):
+    process = start(*SMALL, "--device", "emu", "--out", "run", PATH=str(tmp_path))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert "apt install g++" in err
+    assert "Traceback" not in err

@@ -1,0 +1,178 @@
+"""Updates and logits by a plan on a device, against the tape on the CPU."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from igcnn import build_network
+from igcnn.backend import gpu_count, to_host
+from igcnn.errors import ConfigError, ShapeError
+from igcnn.kernels.launch import emulation
+from igcnn.optim import SGD
+from igcnn.plan import DevicePlan
+from igcnn.plan.arena import Arena
+from igcnn.training import TapeEngine, make_engine
+
+from .test_plan import batch, small_network
+from .test_program import CASES, Squared
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="needs g++ (Debian, Ubuntu: apt install g++)"
+)
+DEVICES = ["emu", pytest.param("cuda:0", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(autouse=True)
+def with_a_gpu(request):
+    if "cuda:0" in request.node.name and not gpu_count():
+        pytest.skip("no GPU")
+
+
+class NoImages:
+    """A loader of images that do not lie in memory: batches come from the host."""
+
+    split = None
+
+
+def updated(engine, network, batches):
+    """Return loss and right answers of updates on some batches."""
+    optimizer = SGD(network.named_parameters(), lr=0.1, momentum=0.8, weight_decay=1e-3)
+    engine.prepare(optimizer, NoImages)
+    for one in batches:
+        engine.update(one)
+    return engine.collect(wait=True), optimizer
+
+
+def assert_equal(actual, expected, tolerance):
+    assert list(actual) == list(expected)
+    for name in expected:
+        scale = max(1.0, np.abs(expected[name]).max())
+        np.testing.assert_allclose(
+            actual[name], expected[name], rtol=0, atol=tolerance * scale, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("net", "settings", "side", "images"), CASES)
+def test_updates_are_those_of_the_tape(net, settings, side, images, device):
+    networks = [build_network(net, num_classes=7, dtype="float64", **settings) for _ in range(2)]
+    x, labels = batch(images, side, "float64")
+    batches = [(x, labels % 7), (x[::-1], (labels[::-1] + 1) % 7)]
+    tape = TapeEngine(networks[0])
+    plan = DevicePlan(networks[1], x.shape[1:], images, device)
+    expected, optimizer = updated(tape, networks[0], batches)
+    actual, other = updated(plan, networks[1], batches)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+    assert_equal(networks[1].state_dict(), networks[0].state_dict(), 1e-12)
+    for v, w in zip(other.velocity, optimizer.velocity, strict=True):
+        # one update more amplifies rounding: a batch norm divides by what may be small
+        scale = max(1.0, np.abs(w).max())
+        np.testing.assert_allclose(to_host(v), w, rtol=0, atol=1e-11 * scale)
+    for count in (images, max(1, images - 2)):
+        logits = tape.logits(x[:count])
+        scale = max(1.0, np.abs(logits).max())
+        np.testing.assert_allclose(plan.logits(x[:count]), logits, atol=1e-11 * scale)
+    plan.close()
+    assert {tensor.device for tensor in networks[1].parameters()} == {"cpu"}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_tape_runs_on_the_device(device):
+    networks = [small_network(dtype="float64") for _ in range(2)]
+    x, labels = batch(5, dtype="float64")
+    expected, _ = updated(TapeEngine(networks[0]), networks[0], [(x, labels)] * 2)
+    engine, words = make_engine(networks[1], x.shape[1:], 5, device=device, eager=True)
+    assert words == f"tape on {device} (--eager)"
+    actual, optimizer = updated(engine, networks[1], [(x, labels)] * 2)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+    assert_equal(networks[1].state_dict(), networks[0].state_dict(), 1e-12)
+    assert {tensor.device for tensor in networks[1].parameters()} == {device}
+    assert type(optimizer.velocity[0]) is type(networks[1].parameters()[0].data)
+    np.testing.assert_allclose(
+        engine.logits(x), TapeEngine(networks[0]).logits(x), rtol=1e-10, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_two_runs_are_equal_to_the_bit(device):
+    states = []
+    for _ in range(2):
+        network = small_network()
+        plan = DevicePlan(network, (3, 8, 8), 9, device)
+        results, _ = updated(plan, network, [batch(9)] * 3)
+        states.append((results, [a.tobytes() for a in network.state_dict().values()]))
+    assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_bfloat16_keeps_activations_in_two_bytes(device):
+    network = small_network()
+    plan = DevicePlan(network, (3, 8, 8), 9, device, "bf16")
+    half = plan.program.arena.used
+    results, _ = updated(plan, network, [batch(9)] * 2)
+    other = small_network()
+    expected, _ = updated(TapeEngine(other), other, [batch(9)] * 2)
+    np.testing.assert_allclose([r[0] for r in results], [r[0] for r in expected], rtol=0.02)
+    # weights stay whole: what they lose comes from the gradients
+    assert all(tensor.dtype == np.float32 for tensor in network.parameters())
+    logits = TapeEngine(other).logits(batch(9)[0])
+    np.testing.assert_allclose(plan.logits(batch(9)[0]), logits, atol=0.1 * np.abs(logits).max())
+    full = DevicePlan(small_network(), (3, 8, 8), 9, device).program.arena.used
+    assert half < 0.65 * full
+
+
+def test_check_mode_finds_nothing_in_an_update():
+    """Through the whole GPU path: dispatch, packing, plan."""
+    network = small_network(L=2)
+    with emulation(checked=True):
+        plan = DevicePlan(network, (3, 8, 8), 3, "emu")
+        results, _ = updated(plan, network, [batch(3)])
+        plan.logits(batch(3)[0])
+    assert np.isfinite(results[0][0])
+
+
+def test_losses_are_kept_on_the_device_until_they_are_asked_for(monkeypatch):
+    monkeypatch.setattr("igcnn.plan.device.SLOTS", 4)
+    network = small_network(L=2)
+    plan = DevicePlan(network, (3, 8, 8), 3, "emu")
+    plan.prepare(SGD(network.parameters(), lr=0.1), NoImages)
+    one, told = batch(3), []
+    for _ in range(7):
+        plan.update(one)
+        told.append(len(plan.collect(wait=False)))
+    assert told == [0, 2, 0, 2, 0, 2, 0]
+    assert len(plan.collect(wait=True)) == 1
+    assert plan.collect(wait=True) == []
+
+
+def test_what_has_no_plan_on_a_device_runs_on_its_tape():
+    engine, words = make_engine(Squared(), (3, 8, 8), 4, device="emu")
+    assert isinstance(engine, TapeEngine)
+    assert words.startswith("tape on emu (no plan: ")
+
+
+def test_what_cannot_be_is_refused():
+    plan = DevicePlan(small_network(), (3, 8, 8), 3, "emu")
+    with pytest.raises(ShapeError, match="at most 3 images, not 4"):
+        plan.logits(batch(4)[0])
+    with pytest.raises(ConfigError, match="precision must be fp32 or bf16, not half"):
+        make_engine(small_network(), (3, 8, 8), 4, precision="half")
+    with pytest.raises(ConfigError, match="bf16 needs a plan on a GPU"):
+        make_engine(small_network(), (3, 8, 8), 4, precision="bf16")
+
+
+def test_the_arena_hands_out_what_was_given_back():
+    counting, arena = Arena("emu"), None
+    for _ in range(2):
+        for one in filter(None, (counting, arena)):
+            a = one.take((5, 3), "float32")
+            b = one.take((7,), "float64")
+            one.give(a)
+            c = one.take((15,), "float32")
+            d = one.take((15,), "float32")
+            assert (a.shape, b.dtype, c.shape, d.shape) == ((5, 3), np.float64, (15,), (15,))
+        arena = Arena("emu", counting.used)
+    assert np.shares_memory(a, c)
+    assert not np.shares_memory(c, d)
+    assert not np.shares_memory(b, d)
