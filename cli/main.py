@@ -17,6 +17,7 @@ from igcnn.version import __version__
 
 from .convert import convert_group
 from .data import data_group
+from .doctor import doctor_command
 from .eval import evaluate_command
 from .gradcheck import gradcheck_command
 from .launch import launch_command
@@ -56,6 +57,7 @@ cli.add_command(trace_command)
 cli.add_command(gradcheck_command)
 cli.add_command(reproduce_command)
 cli.add_command(launch_command)
+cli.add_command(doctor_command)
 cli.add_command(runs_command)
 cli.add_command(plot_command)
 cli.add_command(data_group)
