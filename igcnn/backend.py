@@ -21,6 +21,7 @@ from .errors import ConfigError, DeviceError
 
 Array = np.ndarray
 
+EMULATED_SHARED_BYTES = 227 << 10  # as on the largest GPUs
 UNWRITTEN = 0xFF  # what fills an empty array of the emulator
 
 
@@ -134,6 +135,16 @@ def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 def contiguous(array: Array) -> Array:
     """Return an array in C order on its device; itself if it is."""
     return array if array.flags.c_contiguous else array.copy(order="C")
+
+
+def shared_bytes(device: str) -> int:
+    """Return how much memory the threads of a block may share."""
+    if device == "emu":
+        return EMULATED_SHARED_BYTES
+    import cupy
+
+    attributes = cupy.cuda.Device(int(device.partition(":")[2])).attributes
+    return int(attributes["MaxSharedMemoryPerBlockOptin"])
 
 
 @contextmanager

@@ -20,6 +20,9 @@ from igcnn.kernels.batch_norm import (
     batch_norm_forward_training,
 )
 from igcnn.kernels.combine import (
+    NO_RELU,
+    WHERE_NORMED,
+    WHERE_Y,
     DeviceNorm,
     launch_combine_backward,
     launch_combine_forward,
@@ -34,6 +37,11 @@ from igcnn.kernels.convolution import (
     launch_convolution_formula,
 )
 from igcnn.kernels.interleaved_group_convolution import (
+    Incoming,
+    fused_unit,
+    launch_igc_backward_input,
+    launch_igc_backward_weight,
+    launch_igc_forward,
     mix_backward_input,
     mix_backward_weight,
     mix_forward,
@@ -151,6 +159,78 @@ def mix(source, C, L, secondary_groups):
     )
 
 
+def norm_arrays(source, C):
+    """γ, β, the running statistics, and what else a batch norm has on a device."""
+    gamma, beta, mean, var = (
+        source.positive(C),
+        source.normal(C),
+        source.normal(C),
+        source.positive(C),
+    )
+    others = [source.put(np.full(C, np.nan, source.dtype)) for _ in range(6)]
+    last = source.put(np.full((C, 3), np.nan, source.dtype))
+    return DeviceNorm(gamma, beta, mean, var, *others, last, 0.9, 2e-5)
+
+
+def fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes=227 << 10):
+    """A unit with the batch norms before and behind it: z, its statistics, all gradients."""
+    N, C, H, W = images, L * M, *side
+    x, gy, before = (source.normal(N, C, H, W) for _ in range(3))
+    w1, w2 = source.normal(C, M, 3, 3), source.normal(C, L, 1, 1)
+    x_norm = norm_arrays(source, C)
+    z_norm = norm_arrays(source, C)
+    if device_of(x) == "cpu":
+        return fused_on_the_cpu(
+            x, gy, before, w1, w2, x_norm, z_norm, L, activate, mask, accumulate
+        )
+    if source.dtype == "float64":  # the fused kernels are for float32
+        source = Source(source.put, "float32")
+        return fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes)
+
+    def new(*shape):
+        return source.put(np.full(shape, np.nan, source.dtype))
+
+    unit = fused_unit((C, H, W), w1.shape, ((1, 1), (1, 1), L), M, shared_bytes)
+    if activate:
+        launch_norm(x, x_norm, new(C, 2, 2), training=True)
+    entering = x_norm if activate else None
+    z, y, partial_sums = new(N, C, H, W), new(N, C, H, W), new(C, unit.blocks(N), 2)
+    launch_igc_forward(unit, x, entering, w1, w2, z_norm, z, partial_sums)
+    launch_norm(z, z_norm, partial_sums, training=True, summed=True)
+    launch_combine_forward([(z, z_norm)], y, mask != NO_RELU, new(1))
+    launch_combine_sums(gy, y, z, z_norm, new(C, 2, 2), mask)
+    incoming = Incoming(gy, y, z, z_norm, mask)
+    gx = before.copy() if accumulate else new(N, C, H, W)
+    launch_igc_backward_input(unit, incoming, w1, w2, gx, accumulate)
+    gw = new(*w1.shape), new(*w2.shape)
+    partials = tuple(new(*shape) for shape in unit.partial_shapes(N, blocks=2))
+    launch_igc_backward_weight(unit, incoming, x, entering, (w1, w2), gw, partials)
+    return z, y, z_norm.running_mean, z_norm.running_var, gx, *gw
+
+
+def fused_on_the_cpu(x, gy, before, w1, w2, x_norm, z_norm, L, activate, mask, accumulate):
+    S = x.shape[1] // L
+    if activate:
+        x = relu_forward(batch_norm_forward_training(x, x_norm.gamma, x_norm.beta, 2e-5)[0])
+    p = convolution_forward(x, w1, 1, 1, L)
+    z = mix_forward(p, w2, L, S)
+    y, centred, mean, var = batch_norm_forward_training(z, z_norm.gamma, z_norm.beta, 2e-5)
+    y = y if mask == NO_RELU else relu_forward(y)
+    g = gy if mask == NO_RELU else relu_backward(gy, y)
+    gz, _, _ = batch_norm_backward_training(g, centred, var, z_norm.gamma, 2e-5)
+    gp = mix_backward_input(gz, w2, L, S)
+    gx = convolution_backward_input(gp, w1, x.shape, 1, 1, L)
+    return (
+        z,
+        y,
+        0.9 * z_norm.running_mean + 0.1 * mean,
+        0.9 * z_norm.running_var + 0.1 * var,
+        before + gx if accumulate else gx,
+        convolution_backward_weight(gp, x, w1.shape, 1, 1, L),
+        mix_backward_weight(gz, p, w2.shape, L, S),
+    )
+
+
 def linear(source):
     x, w, b, gy = (
         source.normal(5, 37),
@@ -259,7 +339,7 @@ def combine(source, normed, relu, accumulate):
         for x, norm in zip(xs, norms, strict=True):
             gx = before.copy() if accumulate else new(N, C, H, W)
             if norm:
-                launch_combine_sums(gy, y, x, norm, partial_sums, relu)
+                launch_combine_sums(gy, y, x, norm, partial_sums, WHERE_Y if relu else NO_RELU)
                 launch_combine_backward(gy, y, x, norm, gx, relu, accumulate)
                 results += [norm.ggamma, norm.gbeta, norm.running_mean, norm.running_var]
             else:
@@ -367,6 +447,26 @@ CASES = {
     "mix": partial(mix, C=12, L=6, secondary_groups=2),
     "mix of the down-sampling unit": partial(mix, C=24, L=6, secondary_groups=2),
     "mix of one group": partial(mix, C=6, L=3, secondary_groups=1),
+    "fused unit": partial(
+        fused, L=3, M=2, side=(8, 8), images=3, activate=True, mask=WHERE_NORMED, accumulate=False
+    ),
+    "fused unit of 6 groups of 4": partial(
+        fused, L=6, M=4, side=(8, 16), images=2, activate=False, mask=WHERE_Y, accumulate=True
+    ),
+    "fused unit without ReLU, little shared memory": partial(
+        fused,
+        L=9,
+        M=2,
+        side=(4, 32),
+        images=2,
+        activate=True,
+        mask=NO_RELU,
+        accumulate=True,
+        shared_bytes=30_000,
+    ),
+    "fused unit of 24 groups of 2": partial(
+        fused, L=24, M=2, side=(8, 8), images=1, activate=True, mask=WHERE_NORMED, accumulate=True
+    ),
     "linear": linear,
     "softmax cross-entropy": softmax_cross_entropy,
     "softmax cross-entropy of 10": partial(softmax_cross_entropy, classes=10),

@@ -1,26 +1,31 @@
 // y = Σ terms, then perhaps ReLU; formulas and shapes: combine.py.
 #include "common.cuh"
 
-// From the sums of batch_norm_statistics: mean and variance of the batch (in evaluation the
-// running ones), the running statistics moved towards them, and x ↦ scale·x + shift.
+// From S partial sums about a pivot: mean and variance of the batch (in evaluation the running
+// ones), the running statistics moved towards them, and x ↦ scale·x + shift. The pivot is the
+// running mean, or x[0, c, 0, 0] as in batch_norm_statistics. One warp a channel.
 extern "C" __global__ void __launch_bounds__(256, 1)
 norm_coefficients(const stored *__restrict__ x, const real *__restrict__ partial,
                   const real *__restrict__ gamma, const real *__restrict__ beta,
                   real *__restrict__ running_mean, real *__restrict__ running_var,
                   real *__restrict__ mean, real *__restrict__ variance, real *__restrict__ scale,
                   real *__restrict__ shift, int N, int C, int pixels, int S, real eps,
-                  real momentum, int training) {
-    int c = first_index();
+                  real momentum, int training, int about_running_mean) {
+    int c = first_index() / WARP, lane = threadIdx.x % WARP;
     if (c >= C) return;
+    real sum = 0, squares = 0, count = real(N) * pixels;
+    for (int s = lane; s < S && training; s += WARP) {
+        sum += partial[(c * S + s) * 2];
+        squares += partial[(c * S + s) * 2 + 1];
+    }
+    sum = warp_sum(sum);
+    squares = warp_sum(squares);
+    if (lane) return;
     real m = running_mean[c], v = running_var[c];
     if (training) {
-        real sum = 0, squares = 0, count = real(N) * pixels;
-        for (int s = 0; s < S; s++) {
-            sum += partial[(c * S + s) * 2];
-            squares += partial[(c * S + s) * 2 + 1];
-        }
         real offset = sum / count, spread = squares / count - offset * offset;
-        real batch_mean = get(x + c * pixels) + offset, batch_var = spread < 0 ? real(0) : spread;
+        real batch_mean = (about_running_mean ? m : get(x + c * pixels)) + offset;
+        real batch_var = spread < 0 ? real(0) : spread;
         running_mean[c] = momentum * m + (1 - momentum) * batch_mean;
         running_var[c] = momentum * v + (1 - momentum) * batch_var;
         m = batch_mean;
@@ -52,11 +57,13 @@ combine_forward(const stored *__restrict__ x0, const real *__restrict__ scale0,
     }
 }
 
-// partial[c, s] = Σ g, Σ g·(x − mean) over the slice, with g = gy where y > 0 (ReLU), else 0.
+// partial[c, s] = Σ g, Σ g·(x − mean) over the slice, with g = gy, or 0 where ReLU was 0. mask 0:
+// there is no ReLU, 1: it was 0 where y is, 2: where scale·x + shift is not positive.
 extern "C" __global__ void __launch_bounds__(256, 1)
 combine_backward_sums(const stored *__restrict__ gy, const stored *__restrict__ y,
                       const stored *__restrict__ x, const real *__restrict__ mean,
-                      real *__restrict__ partial, int N, int C, int pixels, int relu) {
+                      const real *__restrict__ scale, const real *__restrict__ shift,
+                      real *__restrict__ partial, int N, int C, int pixels, int mask) {
     __shared__ real scratch[256 / WARP];
     int c = blockIdx.x, s = blockIdx.y, S = gridDim.y, first, end;
     slice_of(s, S, N, first, end);
@@ -64,10 +71,11 @@ combine_backward_sums(const stored *__restrict__ gy, const stored *__restrict__ 
     for (int n = first; n < end; n++) {
         int start = (n * C + c) * pixels;
         for (int i = start + threadIdx.x; i < start + pixels; i += blockDim.x) {
-            real g = get(gy + i);
-            if (relu && !(get(y + i) > real(0))) g = 0;
+            real g = get(gy + i), value = get(x + i);
+            if (mask == 1 && !(get(y + i) > real(0))) g = 0;
+            if (mask == 2 && !(scale[c] * value + shift[c] > real(0))) g = 0;
             sum += g;
-            products += g * (get(x + i) - m);
+            products += g * (value - m);
         }
     }
     sum = block_sum(sum, scratch);

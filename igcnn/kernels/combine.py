@@ -17,9 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .launch import THREADS, launch, launch_each
+from .launch import THREADS, launch, launch_each, launch_warps
 
 Array = np.ndarray
+
+# where ReLU let the gradient through
+NO_RELU = 0
+WHERE_Y = 1  # is positive
+WHERE_NORMED = 2  # the normalised x is positive
 
 
 @dataclass(frozen=True)
@@ -57,21 +62,24 @@ class DeviceNorm:
     eps: float
 
 
-def launch_norm(x: Array, norm: DeviceNorm, partial: Array, training: bool) -> None:
+def launch_norm(
+    x: Array, norm: DeviceNorm, partial: Array, training: bool, summed: bool = False
+) -> None:
     """Write mean, variance, scale and shift for x, (N, C, H, W); moves the running statistics.
 
-    partial, (C, S, 2), receives the sums over S slices of the images. In evaluation x is not
-    looked at.
+    partial, (C, S, 2), receives the sums over S slices of the images, or holds sums about the
+    running mean if they are `summed`. In evaluation x is not looked at.
     """
     N, C, H, W = x.shape
     S = partial.shape[1]
     sizes = N, C, H * W
-    if training:
+    if training and not summed:
         launch("batch_norm", "batch_norm_statistics", (C, S), THREADS, x, partial, *sizes)
     parameters = norm.gamma, norm.beta, norm.running_mean, norm.running_var
     written = norm.mean, norm.variance, norm.scale, norm.shift
-    numbers = *sizes, S, norm.eps, norm.momentum, training
-    launch_each("combine", "norm_coefficients", C, x, partial, *parameters, *written, *numbers)
+    numbers = *sizes, S, norm.eps, norm.momentum, training, summed
+    arrays = x, partial, *parameters, *written
+    launch_warps("combine", "norm_coefficients", C, *arrays, *numbers)
 
 
 def launch_combine_forward(
@@ -91,14 +99,18 @@ def launch_combine_forward(
 
 
 def launch_combine_sums(
-    gy: Array, y: Array, x: Array, norm: DeviceNorm, partial: Array, relu: bool
+    gy: Array, y: Array, x: Array, norm: DeviceNorm, partial: Array, mask: int
 ) -> None:
-    """Write the gradients of γ and β and the coefficients of the gradient of x."""
+    """Write the gradients of γ and β and the coefficients of the gradient of x.
+
+    mask is one of NO_RELU, WHERE_Y, WHERE_NORMED: how it is told where ReLU let gy through. y is
+    only looked at for WHERE_Y.
+    """
     N, C, H, W = x.shape
     S = partial.shape[1]
     sizes = N, C, H * W
-    arrays = gy, y, x, norm.mean, partial
-    launch("combine", "combine_backward_sums", (C, S), THREADS, *arrays, *sizes, relu)
+    arrays = gy, y, x, norm.mean, norm.scale, norm.shift, partial
+    launch("combine", "combine_backward_sums", (C, S), THREADS, *arrays, *sizes, mask)
     parameters = partial, norm.variance, norm.gamma, norm.ggamma, norm.gbeta, norm.coefficients
     launch_each("combine", "norm_backward_coefficients", C, *parameters, *sizes, S, norm.eps)
 

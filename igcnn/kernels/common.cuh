@@ -30,6 +30,13 @@ __device__ __forceinline__ void put(bfloat16 *p, real value) {
     p->bits = (unsigned short)(is_nan ? 0x7fc0u : rounded >> 16);
 }
 
+// The value as memory would give it back.
+__device__ __forceinline__ real as_stored(real value) {
+    stored memory;
+    put(&memory, value);
+    return get(&memory);
+}
+
 // max(x, 0) that keeps NaN.
 __device__ __forceinline__ real rectified(real x) { return x < real(0) ? real(0) : x; }
 

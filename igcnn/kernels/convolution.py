@@ -214,7 +214,13 @@ def launch_convolution_backward_weight(
     kernel = "convolution_backward_weight"
     defines = {"TILE": tile, "KW": KW}
     launch("convolution", kernel, blocks, DEVICE_THREADS, gy, x, partial, *sizes, **defines)
-    launch_each("convolution", "sum_partials", gw.size, partial, gw, gw.size, S, **defines)
+    launch_sum_partials(partial, gw)
+
+
+def launch_sum_partials(partial: Array, total: Array) -> None:
+    """Write Σ_s partial[s] into total, in the order of s, on the device."""
+    count, S = total.size, partial.shape[0]
+    launch_each("convolution", "sum_partials", count, partial, total, count, S, TILE=1, KW=1)
 
 
 def weight_slices(N: int, pixels: int, w_shape: tuple[int, ...]) -> int:

@@ -14,20 +14,29 @@ of resnet_igc) no single stride reaches its channels, and reshape makes a copy.
 For backward p and W^d are kept.
 """
 
+from dataclasses import asdict, dataclass
+
 import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
 from .checks import check_dtypes
+from .combine import DeviceNorm
 from .convolution import (
     Pair,
     launch_convolution_backward_input,
     launch_convolution_backward_weight,
     launch_convolution_forward,
+    launch_sum_partials,
     weight_slices,
 )
+from .launch import launch
 
 Array = np.ndarray
+
+STEM = "interleaved_group_convolution"
+WEIGHT_THREADS = 256  # of a block, as in interleaved_group_convolution.cu
+WEIGHT_BLOCKS = 132  # that stay and take tile after tile; fixed, for the bits' sake
 
 
 def mix_forward(p: Array, w2: Array, L: int, secondary_groups: int) -> Array:
@@ -96,6 +105,183 @@ def mix_backward_weight(
 def device_mix(C: int, L: int, secondary_groups: int) -> tuple[Pair, Pair, int, Pair]:
     """Return stride, padding, groups and branches that make a convolution on a GPU the mix."""
     return (1, 1), (0, 0), secondary_groups, (L, C // secondary_groups)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Sizes of a unit that the fused kernels take, and how they cut it.
+
+    Attributes:
+        L: primary groups.
+        M: channels of each, and secondary groups.
+        H: rows of the images.
+        W: columns.
+        TH: rows of a block in forward and in the gradient of the input.
+        G: primary groups in shared memory at once.
+        WH: rows of a tile in the gradient of the weights.
+    """
+
+    L: int
+    M: int
+    H: int
+    W: int
+    TH: int
+    G: int
+    WH: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """Shared memory of the gradient of the weights: tiles of x, z, p and dp."""
+        x_channel = (self.WH + 2) * (self.W + 2) + 1
+        return 4 * self.L * self.M * (x_channel + 3 * (self.WH * self.W + 1))
+
+    def blocks(self, N: int) -> int:
+        """Return the blocks of forward: so many sums a channel has."""
+        return N * (self.H // self.TH)
+
+    def parts(self, units: int) -> int:
+        """Return over how many threads the pixels of a tile are dealt."""
+        return max(1, WEIGHT_THREADS // units)
+
+    def partial_shapes(
+        self, N: int, blocks: int = WEIGHT_BLOCKS
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes of the partial sums of the two weights' gradients."""
+        blocks = min(blocks, N * (self.H // self.WH))
+        C = self.L * self.M
+        parts1 = self.parts(self.L * self.M**2)
+        parts2 = self.parts(self.M * (self.L // 3) ** 2)
+        return (blocks * parts1, C, self.M, 3, 3), (blocks * parts2, C, self.L, 1, 1)
+
+
+def fused_unit(
+    x_shape: tuple[int, ...],
+    w1_shape: tuple[int, ...],
+    geometry: tuple[Pair, Pair, int],
+    secondary_groups: int,
+    shared_bytes: int,
+) -> Unit | None:
+    """Return how the fused kernels compute a unit, None where the general ones must.
+
+    Args:
+        x_shape: (C, H, W).
+        w1_shape: (C, M, KH, KW).
+        geometry: stride, padding and L of the primary convolution.
+        secondary_groups: S.
+        shared_bytes: that a block of the device may have.
+    """
+    stride, padding, L = geometry
+    C, H, W = x_shape
+    M = C // L
+    plain = (stride, padding, secondary_groups) == ((1, 1), (1, 1), M)
+    if not plain or tuple(w1_shape) != (C, M, 3, 3) or L > 32 or L % 3 or M % 2 or M > 8:
+        return None
+    TH = next((t for t in (8, 4, 2, 1) if H % t == 0), 1)
+    pixels = TH * W // 2
+    if W % 2 or pixels % 32 or (TH + 2) * W // 2 * M > 1024 or pixels * M // 2 > 512:
+        return None
+    for G in (8, 6, 4, 3, 2, 1):
+        tile = G * M * ((TH + 2) * (W + 2) + 9 * M + L)
+        scratch = 2 * (pixels * M // 64) * (2 * L + 15)
+        if 4 * (tile + scratch) > 48_000:
+            continue
+        for WH in (4, 2):
+            unit = Unit(L, M, H, W, TH, G, WH)
+            if H % WH == 0 and unit.weight_bytes <= shared_bytes:
+                return unit
+        return None
+    return None
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """What the gradient of z is computed from, where it is needed.
+
+    Attributes:
+        gy: gradient of what the unit ends in, y.
+        y: read for mask WHERE_Y alone.
+        z: output of the unit's convolutions.
+        norm: the batch norm of z; its coefficients are there (combine.launch_combine_sums).
+        mask: see combine.launch_combine_sums.
+    """
+
+    gy: Array
+    y: Array
+    z: Array
+    norm: DeviceNorm
+    mask: int
+
+    def arguments(self) -> tuple[Array, ...]:
+        """Return the arrays as the kernels take them."""
+        norm = self.norm
+        return self.gy, self.y, self.z, norm.mean, norm.coefficients, norm.scale, norm.shift
+
+
+def launch_igc_forward(
+    unit: Unit,
+    x: Array,
+    x_norm: DeviceNorm | None,
+    w1: Array,
+    w2: Array,
+    z_norm: DeviceNorm,
+    z: Array,
+    partial: Array,
+) -> None:
+    """Write z, and its sums about the running mean into partial, (C, unit.blocks(N), 2).
+
+    With x_norm the unit's input is max(scale·x + shift, 0).
+    """
+    threads = unit.TH * unit.W // 2 * unit.M // 2
+    scale, shift = _activation(x_norm, z_norm)
+    arrays = x, scale, shift, w1, w2, z_norm.running_mean, z, partial
+    activate = x_norm is not None
+    blocks = unit.blocks(len(x))
+    launch(STEM, "igc_forward_v1", blocks, threads, *arrays, activate, **asdict(unit))
+
+
+def launch_igc_backward_input(
+    unit: Unit, incoming: Incoming, w1: Array, w2: Array, gx: Array, accumulate: bool
+) -> None:
+    """Write, or add, the gradient of the unit's input into gx."""
+    threads = (unit.TH + 2) * unit.W // 2 * unit.M
+    arrays = *incoming.arguments(), w1, w2, gx
+    numbers = incoming.mask, accumulate
+    blocks = unit.blocks(len(gx))
+    launch(STEM, "igc_backward_input_v1", blocks, threads, *arrays, *numbers, **asdict(unit))
+
+
+def launch_igc_backward_weight(
+    unit: Unit,
+    incoming: Incoming,
+    x: Array,
+    x_norm: DeviceNorm | None,
+    weights: tuple[Array, Array],
+    gradients: tuple[Array, Array],
+    partials: tuple[Array, Array],
+) -> None:
+    """Write the gradients of both weights; partials as unit.partial_shapes says."""
+    blocks = partials[0].shape[0] // unit.parts(unit.L * unit.M**2)
+    activation = _activation(x_norm, incoming.norm)
+    arrays = *incoming.arguments(), x, *activation, *weights, *partials
+    numbers = len(x), incoming.mask, x_norm is not None
+    launch(
+        STEM,
+        "igc_backward_weight_v1",
+        blocks,
+        WEIGHT_THREADS,
+        *arrays,
+        *numbers,
+        shared_bytes=unit.weight_bytes,
+        **asdict(unit),
+    )
+    for partial, gradient in zip(partials, gradients, strict=True):
+        launch_sum_partials(partial, gradient)
+
+
+def _activation(x_norm: DeviceNorm | None, unread: DeviceNorm) -> tuple[Array, Array]:
+    """Return scale and shift of what is loaded; without a batch norm they are not read."""
+    norm = x_norm or unread
+    return norm.scale, norm.shift
 
 
 def check_mix(C: int, w2_shape: tuple[int, ...], L: int, secondary_groups: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backend import copy_to, on_device, to_device, to_host
+from ..backend import copy_to, on_device, shared_bytes, to_device, to_host
 from ..errors import ShapeError
 from ..kernels.augment import launch_augment
 from ..kernels.sgd_update import launch_sgd_update
@@ -114,7 +114,8 @@ class DevicePlan:
 
         def program(arena: Arena) -> DeviceProgram:
             arrays = weights, gradients, pairs
-            return DeviceProgram(self.graph, self.batch_size, arena, *arrays, stored)
+            sizes = self.graph, self.batch_size, arena
+            return DeviceProgram(*sizes, *arrays, stored, shared_bytes(self.device))
 
         counted = program(Arena(self.device))
         self.program = program(Arena(self.device, counted.arena.used))

@@ -78,6 +78,32 @@ def test_updates_are_those_of_the_tape(net, settings, side, images, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("net", "L", "M", "fused", "rectified"),
+    [("resnet_igc", 3, 2, 6, 3), ("plain_igc", 6, 2, 2, 1), ("resnet_igc", 3, 4, 6, 3)],
+)
+def test_updates_by_fused_kernels_are_those_of_the_tape(net, L, M, fused, rectified, device):
+    """In the first stage: the images of the others are too small for them here."""
+    settings = {"depth": 20 if net == "resnet_igc" else 8, "L": L, "M": M, "num_classes": 7}
+    networks = [build_network(net, dtype=dtype, **settings) for dtype in ("float64", "float32")]
+    x, labels = batch(5, 16 if M == 4 else 8, "float32")
+    tape, plan = TapeEngine(networks[0]), DevicePlan(networks[1], x.shape[1:], 5, device)
+    assert len(plan.program.fusion.nodes) >= fused
+    assert len(plan.program.fusion.rectified) >= rectified
+    expected, _ = updated(tape, networks[0], [(x.astype("float64"), labels % 7)])
+    actual, _ = updated(plan, networks[1], [(x, labels % 7)])
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    assert_equal(networks[1].state_dict(), networks[0].state_dict(), 1e-5)
+    gradients = dict(networks[0].named_parameters())
+    for tensor, gradient in zip(plan.tensors, plan.gradients, strict=True):
+        own = gradients[tensor.name].grad
+        error = np.abs(to_host(gradient) - own).max()
+        assert error <= 1e-4 * np.abs(own).max(), tensor.name
+    logits = tape.logits(x.astype("float64"))
+    np.testing.assert_allclose(plan.logits(x), logits, atol=1e-4 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_the_tape_runs_on_the_device(device):
     networks = [small_network(dtype="float64") for _ in range(2)]
     x, labels = batch(5, dtype="float64")
@@ -124,9 +150,10 @@ def test_bfloat16_keeps_activations_in_two_bytes(device):
 
 def test_check_mode_finds_nothing_in_an_update():
     """Through the whole GPU path: dispatch, packing, plan."""
-    network = small_network(L=2)
+    network = small_network(L=3)
     with emulation(checked=True):
         plan = DevicePlan(network, (3, 8, 8), 3, "emu")
+        assert plan.program.fusion.nodes
         results, _ = updated(plan, network, [batch(3)])
         plan.logits(batch(3)[0])
     assert np.isfinite(results[0][0])
