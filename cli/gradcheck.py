@@ -23,9 +23,10 @@ SIDE = 8
 )
 @click.option("--tolerance", type=float, default=1e-6, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, … or emu.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def gradcheck_command(
-    elements: int, tolerance: float, seed: int, as_json: bool, **options: Any
+    elements: int, tolerance: float, seed: int, device: str, as_json: bool, **options: Any
 ) -> None:
     """Compare every layer's gradient with central differences, in float64.
 
@@ -36,13 +37,17 @@ def gradcheck_command(
     \b
     igcnn gradcheck --net resnet_igc --depth 8 --L 4 --M 2
     igcnn gradcheck --net plain_igc --elements 0
+    igcnn gradcheck --net resnet_igc --depth 8 --L 4 --M 2 --device emu --elements 3
     """
+    from igcnn.backend import resolve_device
     from igcnn.errors import AutogradError
     from igcnn.inspection import check_gradients
 
     if options["image_size"] is None and "imgnet" not in options["net"]:
         options["image_size"] = SIDE
+    device = resolve_device(device)
     network, image_shape = make_network(**options, dtype="float64")
+    network.to(device)
     checks = check_gradients(
         network, image_shape, elements=elements or None, tolerance=tolerance, seed=seed
     )

@@ -103,9 +103,10 @@ def to_device(array: Array, device: str) -> Array:
 
 def to_host(array: Array) -> Array:
     """Return an array of any device as np.ndarray, without a copy where it is in host memory."""
-    if is_on_cpu(array):
-        return array
-    return array.view(np.ndarray) if isinstance(array, np.ndarray) else array.get()
+    if isinstance(array, EmulatedArray):
+        return array.view(np.ndarray)
+    on_gpu: Any = array
+    return on_gpu.get() if hasattr(array, "__cuda_array_interface__") else array
 
 
 def copy_to(target: Array, source: Array) -> None:
@@ -135,6 +136,16 @@ def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 def contiguous(array: Array) -> Array:
     """Return an array in C order on its device; itself if it is."""
     return array if array.flags.c_contiguous else array.copy(order="C")
+
+
+def free_bytes(device: str) -> float:
+    """Return how much memory a device has left."""
+    if device == "emu":
+        return float("inf")
+    import cupy
+
+    with on_device(device):
+        return float(cupy.cuda.runtime.memGetInfo()[0])
 
 
 def shared_bytes(device: str) -> int:
@@ -204,5 +215,9 @@ def _no_gpu() -> str:
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        return f"CUDA says {error}"
+        if "insufficient" in str(error).lower():
+            return (
+                "NVIDIA's driver is too old for this CuPy or not there (update it: igcnn doctor)"
+            )
+        return f"CUDA finds no GPU ({error})"
     return f"this computer has {count}"

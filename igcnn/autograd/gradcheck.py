@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..backend import to_host
 from ..errors import AutogradError, DtypeError
 from .function import no_grad
 from .tensor import Tensor
@@ -92,7 +93,7 @@ def gradcheck(
 
     report = GradcheckReport(True, -1.0, 0, (), 0.0, 0.0, 0, tolerance)
     for i, x in checked:
-        gradient = np.zeros(x.shape) if x.grad is None else x.grad
+        gradient = np.zeros(x.shape) if x.grad is None else to_host(x.grad)
         for index in _chosen(x.shape, elements, seed):
             report = replace(report, elements=report.elements + 1)
             numeric = _central_difference(function, tensors, x, index, step, cotangent)
@@ -132,11 +133,11 @@ def _central_difference(
     cotangent: np.ndarray,
 ) -> float:
     """Return Σ cotangent · (f(x + h) − f(x − h)) / 2h, h = `step` at one element of x."""
-    value = x.data[index]
+    value = float(x.data[index])
     with no_grad():
         x.data[index] = value + step
-        above = function(*tensors).data.copy()
+        above = function(*tensors).numpy().copy()
         x.data[index] = value - step
-        below = function(*tensors).data.copy()
+        below = function(*tensors).numpy().copy()
         x.data[index] = value
     return float(np.sum(cotangent * (above - below)) / (2 * step))

@@ -125,7 +125,7 @@ class Tensor:
                 )
             return np.ones_like(self.data)
         array = gradient.data if isinstance(gradient, Tensor) else gradient
-        if device_of(self.data) == "cpu" or not is_array(array):
+        if self.device == "cpu" or not is_array(array) or device_of(array) != self.device:
             array = to_device(np.asarray(array, self.dtype), self.device)
         if array.shape != self.shape:
             raise ShapeError(

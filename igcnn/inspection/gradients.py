@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import GradcheckReport, Tensor, gradcheck, no_grad
+from ..backend import to_device
 from ..functional import cross_entropy
 from ..layers import Layer, forward_hook, undisturbed
 
@@ -51,7 +52,7 @@ def check_gradients(
     it was.
 
     Args:
-        network: of float64.
+        network: of float64, on any device.
         image_shape: (3, H, W).
         images: of the batch.
         elements: of each tensor to check, chosen at random; None for all.
@@ -62,7 +63,8 @@ def check_gradients(
         DtypeError: the network is not of float64.
     """
     rng = np.random.default_rng(seed)
-    x = rng.standard_normal((images, *image_shape))
+    device = network.parameters()[0].device
+    x = to_device(rng.standard_normal((images, *image_shape)), device)
     seen: list[tuple[str, Layer, np.ndarray]] = []
 
     def record(layer: Layer, name: str, x: Tensor, y: Tensor) -> None:

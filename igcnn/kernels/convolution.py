@@ -27,7 +27,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..backend import contiguous, empty, is_on_cpu
-from ..errors import ShapeError
+from ..errors import DeviceError, ShapeError
 from .checks import check_dtypes
 from .launch import launch, launch_each
 
@@ -233,11 +233,11 @@ def _tile(channels: int, w_shape: tuple[int, ...]) -> int:
     """Return how many of the channels of a group one thread computes.
 
     Raises:
-        ShapeError: the kernel is too large for a block's memory.
+        DeviceError: the kernel is too large for a block's memory.
     """
     taps = w_shape[2] * w_shape[3]
     if taps > SHARED_WEIGHTS:
-        raise ShapeError(
+        raise DeviceError(
             f"convolution: a kernel of {w_shape[2]}×{w_shape[3]} is beyond the GPU's "
             f"{SHARED_WEIGHTS} weights a channel; use --device cpu"
         )

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import UNWRITTEN, EmulatedArray, device_of
-from ..errors import KernelError
+from ..errors import DeviceError, KernelError
 
 Array = np.ndarray
 Size = int | tuple[int, ...]
@@ -106,6 +106,7 @@ def launch(
     Raises:
         KernelError: count, type, element type, memory order, alignment or device of an argument
             is not what the signature says.
+        DeviceError: an array has more elements than a kernel can index.
     """
     parameters = signatures(stem)[kernel]
     values, types = check(kernel, parameters, arguments)
@@ -316,9 +317,9 @@ def _check_array(kernel: str, parameter: Parameter, array: Any) -> None:
             "use backend.contiguous"
         )
     if array.size >= 2**31:
-        raise KernelError(
+        raise DeviceError(
             f"{kernel}: {parameter.name} has {array.size:,} elements; kernels index up to "
-            "2,147,483,647: choose a smaller batch"
+            "2,147,483,647: choose a smaller --batch-size"
         )
     address = array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
     alignment = ALIGNMENT.get(parameter.type, array.itemsize)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backend import copy_to, on_device, shared_bytes, to_device, to_host
-from ..errors import ShapeError
+from ..backend import copy_to, free_bytes, on_device, shared_bytes, to_device, to_host
+from ..errors import DeviceError, ShapeError
 from ..kernels.augment import launch_augment
 from ..kernels.sgd_update import launch_sgd_update
 from ..kernels.softmax_cross_entropy import launch_record_result
@@ -117,8 +117,15 @@ class DevicePlan:
             sizes = self.graph, self.batch_size, arena
             return DeviceProgram(*sizes, *arrays, stored, shared_bytes(self.device))
 
-        counted = program(Arena(self.device))
-        self.program = program(Arena(self.device, counted.arena.used))
+        needed = program(Arena(self.device)).arena.used
+        room = free_bytes(self.device)
+        if needed > room:
+            fits = int(self.batch_size * room / needed)
+            raise DeviceError(
+                f"batch size {self.batch_size} needs {needed / 1e6:,.0f} MB on {self.device}, "
+                f"which has {room / 1e6:,.0f} MB left; --batch-size {max(1, fits)} fits"
+            )
+        self.program = program(Arena(self.device, needed))
         copy_to(self.program.gloss, np.ones((), self.real))
         self.results = to_device(np.zeros((SLOTS, 2), self.real), self.device)
         self.state = to_device(np.zeros(STATE_WORDS, np.uint32), self.device)
@@ -152,19 +159,11 @@ class DevicePlan:
         self._rates: tuple[float, ...] = ()
         images = getattr(loader.split, "images", None)
         with on_device(self.device):
-            if images is not None and images.nbytes < RESIDENT_SHARE * self._room():
+            if images is not None and images.nbytes < RESIDENT_SHARE * free_bytes(self.device):
                 labels = loader.split.labels.astype(np.int32)
                 constants = loader.mean, loader.std
                 arrays = images, labels, np.zeros(len(labels), np.int32), *constants
                 self._resident = tuple(to_device(array, self.device) for array in arrays)
-
-    def _room(self) -> float:
-        """Return the free bytes of the device."""
-        if self.device == "emu":
-            return float("inf")
-        import cupy
-
-        return float(cupy.cuda.runtime.memGetInfo()[0])
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple[Array, Array] | None]:
         """Yield what update needs for each batch of an epoch: nothing if the images are here."""

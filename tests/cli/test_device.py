@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
 
+from igcnn.backend import gpu_count
 from igcnn.training import load_checkpoint
 
 from .conftest import TINY
@@ -81,3 +84,50 @@ def test_without_a_compiler_the_emulator_names_it(start, tmp_path):
     assert process.returncode == 4
     assert "apt install g++" in err
     assert "Traceback" not in err
+
+
+class FakeRuntime:
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def __init__(self, reason):
+        self.reason = reason
+
+    def getDeviceCount(self):
+        raise self.CUDARuntimeError(self.reason)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "message"),
+    [
+        (None, "CuPy is not installed (pip install 'igcnn[cuda12]')"),
+        (
+            "cudaErrorInsufficientDriver: CUDA driver version is insufficient",
+            "driver is too old for this CuPy or not there",
+        ),
+        ("cudaErrorNoDevice: no CUDA-capable device is detected", "CUDA finds no GPU"),
+    ],
+)
+def test_each_reason_for_no_gpu_has_its_line(refused, monkeypatch, runtime, message):
+    cupy = None
+    if runtime:
+        fake = types.SimpleNamespace(runtime=FakeRuntime(runtime))
+        cupy = types.SimpleNamespace(cuda=fake)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    gpu_count.cache_clear()
+    try:
+        line = refused(4, *SMALL, "--device", "cuda")
+    finally:
+        gpu_count.cache_clear()
+    assert message in line
+    assert "use --device cpu" in line
+
+
+@needs_compiler
+def test_gradients_are_checked_on_the_emulator(igcnn):
+    small = ("--net", "resnet_igc", "--depth", "8", "--L", "2", "--M", "2")
+    code, out, err = igcnn("gradcheck", *small, "--device", "emu", "--elements", "1", "--json")
+    assert code == 0, err
+    errors = [layer["worst_error"] for layer in json.loads(out)["layers"]]
+    assert len(errors) > 20
+    assert max(errors) < 1e-6

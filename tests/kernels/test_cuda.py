@@ -10,7 +10,8 @@ from cuda_cases import CASES, results
 
 import igcnn.kernels
 from igcnn.backend import gpu_count, to_device
-from igcnn.errors import KernelError
+from igcnn.errors import DeviceError, KernelError
+from igcnn.kernels.convolution import convolution_forward
 from igcnn.kernels.launch import check, emulation, launch, signatures, source
 from igcnn.kernels.relu import relu_forward
 
@@ -160,6 +161,18 @@ def test_arrays_that_are_not_aligned_are_refused():
     odd = np.zeros(17, np.uint8)[1:].view(np.float32).view(type(emu(1)))
     with pytest.raises(KernelError, match="no multiple of 4"):
         launch("relu", "relu_forward", 1, 32, odd, emu(4), 4)
+
+
+def test_what_a_device_cannot_do_is_a_device_error():
+    x, w = emu(1, 1, 80, 80), emu(1, 1, 60, 60)
+    with pytest.raises(DeviceError, match=r"kernel of 60×60 .* use --device cpu"):
+        convolution_forward(x, w)
+    huge = np.lib.stride_tricks.as_strided(emu(1), (2**31,), (0,)).view(type(x))
+    huge_like = type("Huge", (), {})()
+    huge_like.dtype, huge_like.flags = huge.dtype, emu(1).flags
+    huge_like.shape, huge_like.size = huge.shape, huge.size
+    with pytest.raises(DeviceError, match=r"2,147,483,648 elements.*smaller --batch-size"):
+        check("relu_forward", signatures("relu")["relu_forward"], (huge_like, emu(1), 1))
 
 
 def test_an_empty_batch_launches_nothing():

@@ -7,7 +7,7 @@ import pytest
 
 from igcnn import build_network
 from igcnn.backend import gpu_count, to_host
-from igcnn.errors import ConfigError, ShapeError
+from igcnn.errors import ConfigError, DeviceError, ShapeError
 from igcnn.kernels.launch import emulation
 from igcnn.optim import SGD
 from igcnn.plan import DevicePlan
@@ -177,6 +177,16 @@ def test_what_has_no_plan_on_a_device_runs_on_its_tape():
     engine, words = make_engine(Squared(), (3, 8, 8), 4, device="emu")
     assert isinstance(engine, TapeEngine)
     assert words.startswith("tape on emu (no plan: ")
+
+
+def test_a_batch_that_is_too_large_for_the_device_is_told_one_that_fits(monkeypatch):
+    needed = DevicePlan(small_network(), (3, 8, 8), 16, "emu").program.arena.used
+    monkeypatch.setattr("igcnn.plan.device.free_bytes", lambda _: needed / 2)
+    with pytest.raises(DeviceError, match=r"batch size 16 needs .* --batch-size 8 fits") as error:
+        make_engine(small_network(), (3, 8, 8), 16, device="emu")
+    assert error.value.exit_code == 4
+    monkeypatch.setattr("igcnn.plan.device.free_bytes", lambda _: needed / 1.9)
+    DevicePlan(small_network(), (3, 8, 8), 8, "emu")
 
 
 def test_what_cannot_be_is_refused():
