@@ -36,6 +36,7 @@ from igcnn.kernels.convolution import (
     convolution_forward,
     launch_convolution_formula,
 )
+from igcnn.kernels.head import launch_head
 from igcnn.kernels.interleaved_group_convolution import (
     Incoming,
     fused_unit,
@@ -65,6 +66,7 @@ from igcnn.kernels.relu import relu_backward, relu_forward
 from igcnn.kernels.sgd_update import sgd_update
 from igcnn.kernels.softmax_cross_entropy import (
     launch_record_result,
+    launch_right_answers,
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
@@ -257,6 +259,24 @@ def softmax_cross_entropy(source, classes=41):
     return loss, probabilities, softmax_cross_entropy_backward(gloss, probabilities, labels)
 
 
+def head(source, classes):
+    y, w, b = source.normal(5, 6, 4, 9), source.normal(classes, 6), source.normal(classes)
+    labels = np.arange(5) % classes
+    if device_of(y) == "cpu":
+        p = global_average_pool_forward(y)
+        logits = linear_forward(p, w, b)
+        losses = [softmax_cross_entropy_forward(logits[[n]], labels[[n]])[0] for n in range(5)]
+        right = [count_hits(logits[[n]], labels[[n]]) for n in range(5)]
+        _, probabilities = softmax_cross_entropy_forward(logits, labels)
+        gz = softmax_cross_entropy_backward(np.ones(()), probabilities, labels)
+        gy = global_average_pool_backward(linear_backward_input(gz, w), y.shape)
+        return p, gz, np.array(losses), np.array(right), gy
+    shapes = (5, 6), (5, classes), (5,), (5,), y.shape
+    results = [source.put(np.full(shape, np.nan, source.dtype)) for shape in shapes]
+    launch_head(y, w, b, source.put(labels.astype(np.int32)), *results)
+    return tuple(results)
+
+
 def pooling(source, size, stride, padding):
     x = source.normal(2, 3, 9, 8)
     window = size, stride, padding
@@ -392,10 +412,12 @@ def record(source):
     host[1] = host[1, 0]
     host[2, 3] = np.nan
     logits, labels = source.put(host), source.put(labels.astype(np.int32))
+    right = source.put(np.full(7, np.nan, source.dtype))
+    launch_right_answers(logits, labels, right)
     results = source.put(np.full((3, 2), -1, source.dtype))
     state = source.put(np.array([0, 1, 2, 3, 3], np.uint32))
     for _ in range(2):
-        launch_record_result(losses, logits, labels, results, state)
+        launch_record_result(losses, right, results, state)
     return results, state
 
 
@@ -470,6 +492,8 @@ CASES = {
     "linear": linear,
     "softmax cross-entropy": softmax_cross_entropy,
     "softmax cross-entropy of 10": partial(softmax_cross_entropy, classes=10),
+    "head": partial(head, classes=41),
+    "head of 3 classes": partial(head, classes=3),
     "pooling 3×3": partial(pooling, size=3, stride=2, padding=1),
     "pooling 2×2": partial(pooling, size=2, stride=2, padding=0),
     "global average pool": global_average_pool,

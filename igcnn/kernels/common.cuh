@@ -40,6 +40,9 @@ __device__ __forceinline__ real as_stored(real value) {
 // max(x, 0) that keeps NaN.
 __device__ __forceinline__ real rectified(real x) { return x < real(0) ? real(0) : x; }
 
+// The larger of two; NaN counts as largest.
+__device__ __forceinline__ real larger(real a, real b) { return a > b || isnan(a) ? a : b; }
+
 // Reorder(b): the place in x of channel c of the permuted x, for C channels.
 __device__ __forceinline__ int reorder(int c, int C, int branches) {
     return c % branches * (C / branches) + c / branches;

@@ -9,14 +9,9 @@ softmax_forward(const stored *__restrict__ logits, const int *__restrict__ label
     if (n >= N) return;
     const stored *row = logits + n * K;
     real largest = get(row);
-    for (int k = lane; k < K; k += WARP) {
-        real z = get(row + k);
-        largest = z > largest || isnan(z) ? z : largest;
-    }
-    for (int distance = WARP / 2; distance > 0; distance /= 2) {
-        real other = __shfl_xor_sync(ALL_LANES, largest, distance);
-        largest = other > largest || isnan(other) ? other : largest;
-    }
+    for (int k = lane; k < K; k += WARP) largest = larger(get(row + k), largest);
+    for (int distance = WARP / 2; distance > 0; distance /= 2)
+        largest = larger(__shfl_xor_sync(ALL_LANES, largest, distance), largest);
     real sum = 0;
     for (int k = lane; k < K; k += WARP) {
         real e = exp(get(row + k) - largest);
@@ -49,33 +44,42 @@ softmax_cross_entropy_backward(const real *__restrict__ gloss,
     }
 }
 
+// right[n]: whether the label of image n has the largest logit. Of equal logits the one of the
+// smaller class counts as larger, and NaN as largest. One warp an image.
+extern "C" __global__ void __launch_bounds__(256, 1)
+right_answers(const stored *__restrict__ logits, const int *__restrict__ labels,
+              real *__restrict__ right, int N, int K) {
+    int n = first_index() / WARP, lane = threadIdx.x % WARP;
+    if (n >= N) return;
+    const int label = labels[n];
+    const real own = get(logits + n * K + label);
+    real ahead = 0;
+    for (int k = lane; k < K; k += WARP) {
+        real z = get(logits + n * K + k);
+        ahead += !(z <= own) || (z == own && k < label) ? real(1) : real(0);
+    }
+    ahead = warp_sum(ahead);
+    if (lane == 0) right[n] = ahead == 0 ? real(1) : real(0);
+}
+
 // results[slot] = mean loss and right answers of a batch; then state goes on to the next batch.
 // state = (position in the epoch's order, seed low, seed high, epoch, updates): slot is the last
 // modulo `slots`. By one block.
 extern "C" __global__ void __launch_bounds__(256, 1)
-record_result(const real *__restrict__ losses, const stored *__restrict__ logits,
-              const int *__restrict__ labels, real *__restrict__ results,
-              unsigned *__restrict__ state, int N, int K, int slots) {
+record_result(const real *__restrict__ losses, const real *__restrict__ right,
+              real *__restrict__ results, unsigned *__restrict__ state, int N, int slots) {
     __shared__ real scratch[256 / WARP];
-    real sum = 0, right = 0;
+    real sum = 0, hits = 0;
     for (int n = threadIdx.x; n < N; n += blockDim.x) {
         sum += losses[n];
-        const int label = labels[n];
-        const real own = get(logits + n * K + label);
-        // of equal logits the one of the smaller class counts as larger, and NaN as largest
-        bool best = true;
-        for (int k = 0; k < K; k++) {
-            real z = get(logits + n * K + k);
-            if (!(z <= own) || (z == own && k < label)) best = false;
-        }
-        right += best ? real(1) : real(0);
+        hits += right[n];
     }
     sum = block_sum(sum, scratch);
-    right = block_sum(right, scratch);
+    hits = block_sum(hits, scratch);
     if (threadIdx.x == 0) {
         unsigned slot = state[4] % unsigned(slots);
         results[2 * slot] = sum / N;
-        results[2 * slot + 1] = right;
+        results[2 * slot + 1] = hits;
         state[0] += unsigned(N);
         state[4] += 1;
     }

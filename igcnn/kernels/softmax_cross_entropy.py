@@ -101,13 +101,17 @@ def launch_softmax_cross_entropy_backward(
     )
 
 
-def launch_record_result(
-    losses: Array, logits: Array, labels: Array, results: Array, state: Array
-) -> None:
+def launch_right_answers(logits: Array, labels: Array, right: Array) -> None:
+    """Write 1 where the label has the largest logit, else 0, on the device; as count_hits."""
+    N, K = logits.shape
+    launch_warps("softmax_cross_entropy", "right_answers", N, logits, labels, right, N, K)
+
+
+def launch_record_result(losses: Array, right: Array, results: Array, state: Array) -> None:
     """Write mean loss and right answers of a batch into the next row of results, (slots, 2).
 
     state: uint32 on the device, as in augment.py; its position and its count of updates go on.
     """
-    N, K = logits.shape
-    arrays = losses, logits, labels, results, state
-    launch("softmax_cross_entropy", "record_result", 1, THREADS, *arrays, N, K, results.shape[0])
+    arrays = losses, right, results, state
+    sizes = len(losses), len(results)
+    launch("softmax_cross_entropy", "record_result", 1, THREADS, *arrays, *sizes)

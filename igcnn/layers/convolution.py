@@ -7,12 +7,11 @@ import numpy as np
 from ..autograd import Function, Tensor
 from ..errors import ShapeError
 from ..kernels.convolution import (
-    Pair,
     convolution_backward_input,
     convolution_backward_weight,
     convolution_forward,
-    pair,
 )
+from ..kernels.geometry import Pair, pair
 from .initialise import he_normal
 from .layer import Layer
 

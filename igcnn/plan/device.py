@@ -201,8 +201,7 @@ class DevicePlan:
         assert self._optimizer is not None
         parameters = self.flat, self.flat_gradient, self.flat_velocity
         launch_sgd_update(*parameters, self.constants, self._optimizer.nesterov)
-        batch = program.losses, program.logits, program.labels
-        launch_record_result(*batch, self.results, self.state)
+        launch_record_result(program.losses, program.right, self.results, self.state)
 
     def _gather(self) -> None:
         """Launch what takes the next batch from the images that are on the device."""

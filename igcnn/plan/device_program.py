@@ -7,14 +7,12 @@ whole of it can be captured as one CUDA graph.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from ..errors import PlanError
-from ..kernels.batch_norm import slices
 from ..kernels.combine import (
     NO_RELU,
     WHERE_NORMED,
@@ -27,12 +25,12 @@ from ..kernels.combine import (
     launch_skip_backward,
 )
 from ..kernels.convolution import (
-    Pair,
     launch_convolution_backward_input,
     launch_convolution_backward_weight,
     launch_convolution_forward,
-    weight_slices,
 )
+from ..kernels.geometry import Pair
+from ..kernels.head import launch_head
 from ..kernels.interleaved_group_convolution import (
     Incoming,
     device_mix,
@@ -56,12 +54,14 @@ from ..kernels.pooling import (
     launch_max_pool_forward,
 )
 from ..kernels.softmax_cross_entropy import (
+    launch_right_answers,
     launch_softmax_cross_entropy_backward,
     launch_softmax_cross_entropy_forward,
 )
 from .arena import Arena
 from .device_units import fuse
 from .graph import Graph, Node
+from .partial_sums import PartialSums
 
 Array = np.ndarray
 Call = Callable[[], None]
@@ -88,6 +88,7 @@ class DeviceProgram:
         labels: int32, (N,), likewise.
         logits: (N, K).
         losses: of each image, (N,).
+        right: 1 for an image whose label has the largest logit, else 0, (N,).
         forward: the calls of a pass in training, up to loss and probabilities.
         backward: the calls that write the gradients.
         evaluation: the calls of a pass by the running statistics, up to the logits.
@@ -128,46 +129,29 @@ class DeviceProgram:
         self.labels = arena.take((N,), "int32")
         self.logits = self.values[graph.logits]
         self.losses = arena.take((N,), self.real)
+        self.right = arena.take((N,), self.real)
         self.loss = arena.take((), self.real)
         self.gloss = arena.take((), self.real)
         self.probabilities = arena.take((N, K), self.real)
         self.norms: dict[int, DeviceNorm] = {}
-        self.partial, self.second = self._partials()
+        self.sums = PartialSums(graph, self.fusion, N, arena)
         self.incoming: dict[int, Incoming] = {}
         self.holders: dict[int, int] = {}  # how many gradients are computed from one, by its id
         self.forward: list[Call] = []
         self.backward: list[Call] = []
         self.evaluation: list[Call] = []
-        for node in graph.nodes:
+        body = graph.nodes[: -len(self.fusion.head)] if self.fusion.head else graph.nodes
+        for node in body:
             self._add_forward(node, self.forward, training=True)
+        for node in graph.nodes:
             self._add_forward(node, self.evaluation, training=False)
-        self._add_loss()
-        self.gradient_of: dict[int, Array] = {graph.logits: self.glogits}
-        for node in reversed(graph.nodes):
+        self.gradient_of: dict[int, Array] = {}
+        if self.fusion.head:
+            self._add_head(*self.fusion.head)
+        else:
+            self._add_loss()
+        for node in reversed(body):
             self._add_backward(node)
-
-    def _partials(self) -> tuple[dict[tuple[int, ...], Array], dict[tuple[int, ...], Array]]:
-        """Take memory for the partial sums of any node, twice, and view it as each needs."""
-        shapes: set[tuple[int, ...]] = set()
-        second: set[tuple[int, ...]] = {(1,)}
-        for z, fused in self.fusion.nodes.items():
-            shapes.add(self._unit_sums_shape(z))
-            first, other = fused.unit.partial_shapes(self.batch_size)
-            shapes.add(first)
-            second.add(other)
-        for node in self.graph.nodes:
-            for term in node.terms:
-                shapes.add(self._sums_shape(term.value))
-            if node.op in ("convolution", "mix") and not self._is_fused(node):
-                shape = self.graph.weights[node.weights[0]]
-                shapes.add(self._weight_sums_shape(node, shape))
-        return self._views(shapes), self._views(second)
-
-    def _views(self, shapes: set[tuple[int, ...]]) -> dict[tuple[int, ...], Array]:
-        """Return arrays of several shapes in one piece of memory."""
-        sizes = {shape: math.prod(shape) for shape in shapes}
-        memory = self.arena.take((max(sizes.values(), default=1),), self.real)
-        return {shape: memory[:size].reshape(shape) for shape, size in sizes.items()}
 
     def _is_fused(self, node: Node) -> bool:
         return node.output in self.fusion.primaries or node.output in self.fusion.nodes
@@ -233,7 +217,7 @@ class DeviceProgram:
             x = self.values[term.value]
             norm = None if term.norm is None else self._norm(term.norm)
             if norm and term.value not in self.fusion.nodes:
-                sums = self.partial[self._sums_shape(term.value)]
+                sums = self.sums.of_norm(term.value)
                 calls.append(partial(launch_norm, x, norm, sums, training))
             terms.append((x, norm))
         if node.output not in self.fusion.rectified:
@@ -245,7 +229,7 @@ class DeviceProgram:
             return
         fused = self.fusion.nodes[node.output]
         norm, z = self._norm(fused.norm), self.values[node.output]
-        sums = self.partial[self._unit_sums_shape(node.output)]
+        sums = self.sums.of_unit(node.output)
         weights = self.weights[fused.w1], self.weights[fused.w2]
         arrays = *self._loaded(fused.x), *weights, norm, z, sums
         calls.append(partial(launch_igc_forward, fused.unit, *arrays))
@@ -259,13 +243,30 @@ class DeviceProgram:
         return self.values[z], self._norm(self.fusion.nodes[z].norm)
 
     def _add_loss(self) -> None:
-        self.glogits = self.arena.take(self.logits.shape, self.stored)
+        glogits = self.arena.take(self.logits.shape, self.stored)
+        self.gradient_of[self.graph.logits] = glogits
         results = self.probabilities, self.losses, self.loss
         self.forward.append(
             partial(launch_softmax_cross_entropy_forward, self.logits, self.labels, *results)
         )
-        start = self.gloss, self.probabilities, self.labels, self.glogits
+        start = self.gloss, self.probabilities, self.labels, glogits
+        right = partial(launch_right_answers, self.logits, self.labels, self.right)
+        self.forward.append(right)
         self.backward.append(partial(launch_softmax_cross_entropy_backward, *start))
+
+    def _add_head(self, pool: Node, linear: Node) -> None:
+        """Add the end of the network: one launch from its last unit to the gradient of that."""
+        y, (N, K) = self.values[pool.inputs[0]], self.logits.shape
+        w, b = (self.weights[i] for i in linear.weights)
+        gw, gb = (self.gradients[i] for i in linear.weights)
+        assert gw is not None
+        assert gb is not None  # fuse takes none with constant weights
+        pooled, glogits = (self.arena.take((N, n), self.real) for n in (y.shape[1], K))
+        gy, _ = self._gradient(pool, pool.inputs[0])
+        arrays = pooled, glogits, self.losses, self.right, gy
+        self.forward.append(partial(launch_head, y, w, b, self.labels, *arrays))
+        self.backward.append(partial(launch_linear_backward_weight, glogits, pooled, gw))
+        self.backward.append(partial(launch_linear_backward_bias, glogits, gb))
 
     def _add_backward(self, node: Node) -> None:
         """Add the calls that write the gradients of a node's weights and inputs."""
@@ -281,8 +282,7 @@ class DeviceProgram:
             self._add_combine_backward(node, gy)
             return
         if node.op in ("convolution", "mix"):
-            shape = self.graph.weights[node.weights[0]]
-            sums = self.partial[self._weight_sums_shape(node, shape)]
+            sums = self.sums.of_weight(node)
             geometry = self._geometry(node)
             kernel = launch_convolution_backward_weight
             if gradients[0] is not None:
@@ -326,7 +326,7 @@ class DeviceProgram:
             if norm:
                 single = node.relu and len(node.terms) == 1
                 mask = WHERE_NORMED if single else WHERE_Y if node.relu else NO_RELU
-                sums = self.partial[self._sums_shape(term.value)]
+                sums = self.sums.of_norm(term.value)
                 self.backward.append(partial(launch_combine_sums, gy, y, x, norm, sums, mask))
                 if term.value in self.fusion.nodes:
                     self.incoming[term.value] = Incoming(gy, y, x, norm, mask)
@@ -354,8 +354,7 @@ class DeviceProgram:
         gw1, gw2 = self.gradients[fused.w1], self.gradients[fused.w2]
         assert gw1 is not None
         assert gw2 is not None  # fuse takes none with constant weights
-        first, second = fused.unit.partial_shapes(self.batch_size)
-        partials = self.partial[first], self.second[second]
+        partials = self.sums.of_unit_weights(node.output)
         arrays = incoming, *self._loaded(fused.x), weights, (gw1, gw2), partials
         self.backward.append(partial(launch_igc_backward_weight, fused.unit, *arrays))
         gx, accumulate = self._gradient(node, fused.x)
@@ -375,20 +374,6 @@ class DeviceProgram:
         if node.op not in ADDING:
             raise PlanError(f"the gradient of {node.op} cannot be added to another on a device")
         return self.gradient_of[value], True
-
-    def _sums_shape(self, value: int) -> tuple[int, ...]:
-        """Return the shape of the partial sums of a batch norm of a tensor."""
-        C, H, W = self.graph.shapes[value]
-        return C, slices(self.batch_size, C, H * W), 2
-
-    def _unit_sums_shape(self, z: int) -> tuple[int, ...]:
-        """Return the shape of the sums that a fused unit leaves of its output."""
-        return self.graph.shapes[z][0], self.fusion.nodes[z].unit.blocks(self.batch_size), 2
-
-    def _weight_sums_shape(self, node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of the partial sums of the gradient of a node's weight."""
-        _, OH, OW = self.graph.shapes[node.output]
-        return weight_slices(self.batch_size, OH * OW, shape), *shape
 
     def _geometry(self, node: Node) -> tuple[Pair, Pair, int, Pair]:
         """Return stride, padding, groups and branches of a convolution or a mix."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..kernels.head import head_bytes
 from ..kernels.interleaved_group_convolution import Unit, fused_unit
 from .graph import Graph, Node
 
@@ -36,16 +37,18 @@ class Fusion:
         primaries: tensors between the two convolutions, which are never in memory.
         rectified: a tensor max(norm(z), 0) that is never in memory, as all who take it compute
             it from z while they load it → number of z.
+        head: global mean and classifier at the network's end, nothing if they are not one launch.
     """
 
     nodes: dict[int, FusedNode] = field(default_factory=dict)
     primaries: set[int] = field(default_factory=set)
     rectified: dict[int, int] = field(default_factory=dict)
+    head: tuple[Node, ...] = ()
 
 
 def fuse(graph: Graph, shared_bytes: int) -> Fusion:
     """Return what can be fused on a device whose blocks may have so much shared memory."""
-    fusion = Fusion()
+    fusion = Fusion(head=_head(graph, shared_bytes))
     if graph.dtype != "float32":
         return fusion
     made_by = {node.output: node for node in graph.nodes}
@@ -78,6 +81,19 @@ def _unit(graph: Graph, primary: Node, mix: Node, shared_bytes: int) -> Unit | N
         S if geometry["groups"] == L else 0,
         shared_bytes,
     )
+
+
+def _head(graph: Graph, shared_bytes: int) -> tuple[Node, ...]:
+    if len(graph.nodes) < 3:
+        return ()
+    pool, linear = graph.nodes[-2:]
+    ops = (pool.op, linear.op) == ("global_average_pool", "linear")
+    trained = len(linear.weights) == 2 and all(graph.trained[i] for i in linear.weights)
+    chained = linear.inputs == [pool.output] and graph.uses(pool.inputs[0]) == 1
+    if not (ops and trained and chained):
+        return ()
+    fits = head_bytes(graph.weights[linear.weights[0]], graph.dtype) <= shared_bytes
+    return (pool, linear) if fits else ()
 
 
 def _norm_of(graph: Graph, value: int) -> int | None:

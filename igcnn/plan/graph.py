@@ -19,7 +19,7 @@ import numpy as np
 
 from ..autograd import Function, Tape, Tensor
 from ..errors import PlanError
-from ..kernels.convolution import pair
+from ..kernels.geometry import pair
 from ..layers import Layer, undisturbed
 from ..layers.add import AddFunction
 from ..layers.batch_norm import BatchNormTrainingFunction

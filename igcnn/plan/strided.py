@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from ..errors import PlanError
-from ..kernels.convolution import phases
+from ..kernels.geometry import phases
 from .convolution import Call, Correlation, WeightGradient
 from .memory import Scratch
 from .planes import Array, Halo, Images, aligned, copy

@@ -84,6 +84,7 @@ USERS = {
     "batch_norm.cu": ("batch_norm", ["batch norm far from zero"]),
     "convolution.cu": ("convolution", [name for name in CASES if "than fit" in name]),
     "combine.cu": ("combine", ["two terms"]),
+    "head.cu": ("head", ["head"]),
     "interleaved_group_convolution.cu": (
         "interleaved_group_convolution",
         ["fused unit", "fused unit without ReLU, little shared memory"],

@@ -1,0 +1,66 @@
+// The end of a network; formulas and shapes: head.py.
+#include "common.cuh"
+
+// The end of a network for one image a block: mean of each channel, classifier, softmax, loss, and
+// back to the gradient of its input. y: (N, C, pixels); kept for the weights' gradient: pooled,
+// (N, C), and glogits, (N, K). right[n]: whether the label has the largest logit.
+extern "C" __global__ void __launch_bounds__(256, 1)
+head(const stored *__restrict__ y, const real *__restrict__ w, const real *__restrict__ b,
+     const int *__restrict__ labels, real *__restrict__ pooled, real *__restrict__ glogits,
+     real *__restrict__ losses, real *__restrict__ right, stored *__restrict__ gy, int N, int C,
+     int K, int pixels) {
+    DYNAMIC_SHARED(real, memory);
+    real *means = memory, *logits = memory + C;  // C and K numbers
+    const int n = blockIdx.x, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const int warps = blockDim.x / WARP;
+    for (int c = warp; c < C; c += warps) {
+        real sum = 0;
+        for (int i = lane; i < pixels; i += WARP) sum += get(y + (n * C + c) * pixels + i);
+        sum = warp_sum(sum) / pixels;
+        if (lane == 0) {
+            means[c] = sum;
+            pooled[n * C + c] = sum;
+        }
+    }
+    __syncthreads();
+    for (int k = warp; k < K; k += warps) {
+        real sum = 0;
+        for (int c = lane; c < C; c += WARP) sum += means[c] * w[k * C + c];
+        sum = warp_sum(sum) + b[k];
+        if (lane == 0) logits[k] = sum;
+    }
+    __syncthreads();
+    if (warp == 0) {
+        real largest = logits[0];
+        for (int k = lane; k < K; k += WARP) largest = larger(logits[k], largest);
+        for (int distance = WARP / 2; distance > 0; distance /= 2)
+            largest = larger(__shfl_xor_sync(ALL_LANES, largest, distance), largest);
+        const int label = labels[n];
+        const real own = logits[label];
+        real sum = 0, ahead = 0;
+        for (int k = lane; k < K; k += WARP) {
+            real z = logits[k];
+            sum += exp(z - largest);
+            ahead += !(z <= own) || (z == own && k < label) ? real(1) : real(0);
+        }
+        sum = warp_sum(sum);
+        ahead = warp_sum(ahead);
+        __syncwarp();
+        for (int k = lane; k < K; k += WARP) {
+            real z = logits[k];
+            logits[k] = (exp(z - largest) / sum - (k == label ? real(1) : real(0))) / N;
+            glogits[n * K + k] = logits[k];
+        }
+        if (lane == 0) {
+            losses[n] = log(sum) - (own - largest);
+            right[n] = ahead == 0 ? real(1) : real(0);
+        }
+    }
+    __syncthreads();
+    for (int c = warp; c < C; c += warps) {
+        real sum = 0;
+        for (int k = 0; k < K; k++) sum += logits[k] * w[k * C + c];
+        sum /= pixels;
+        for (int i = lane; i < pixels; i += WARP) put(gy + (n * C + c) * pixels + i, sum);
+    }
+}

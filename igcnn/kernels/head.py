@@ -1,0 +1,52 @@
+"""The end of a network in training as one kernel: mean, classifier, softmax, loss, and back.
+
+    p = mean over the pixels of y      z = p · wᵀ + b      loss_n = log Σ_k exp z[n, k] − z[n, t_n]
+    gz = (softmax(z) − onehot(t)) / N      gy = (gz · w) / pixels, at every pixel
+
+The operations are those of pooling.py, linear.py and softmax_cross_entropy.py. p and gz are kept
+for the gradients of w and b. Only devices have this kernel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .launch import THREADS, launch
+
+Array = np.ndarray
+
+
+def launch_head(
+    y: Array,
+    w: Array,
+    b: Array,
+    labels: Array,
+    pooled: Array,
+    glogits: Array,
+    losses: Array,
+    right: Array,
+    gy: Array,
+) -> None:
+    """Write what a batch comes to and the gradient of y, (N, C, H, W), of its mean loss.
+
+    Args:
+        y: what the last unit gave.
+        w: (K, C).
+        b: (K,).
+        labels: int32, (N,), not checked.
+        pooled: receives p, (N, C).
+        glogits: receives gz, (N, K).
+        losses: receives the loss of each image, (N,).
+        right: receives 1 where the label has the largest logit, else 0, (N,).
+        gy: receives the gradient of y.
+    """
+    N, C, H, W = y.shape
+    K = w.shape[0]
+    arrays = y, w, b, labels, pooled, glogits, losses, right, gy
+    shared_bytes = head_bytes(w.shape, w.dtype)
+    launch("head", "head", N, THREADS, *arrays, N, C, K, H * W, shared_bytes=shared_bytes)
+
+
+def head_bytes(w_shape: tuple[int, ...], dtype: np.dtype | str) -> int:
+    """Return what a block shares: the mean of each channel and the logit of each class."""
+    return sum(w_shape) * np.dtype(dtype).itemsize
