@@ -12,7 +12,7 @@ from igcnn.backend import device_of, to_device, to_host
 from igcnn.datasets.dataset import AUGMENT_STREAM, Augmentation, Split
 from igcnn.datasets.loader import Loader
 from igcnn.kernels.add import add_forward
-from igcnn.kernels.augment import launch_augment
+from igcnn.kernels.augment import Resident, launch_augment
 from igcnn.kernels.batch_norm import (
     batch_norm_backward_evaluation,
     batch_norm_backward_training,
@@ -70,6 +70,7 @@ from igcnn.kernels.softmax_cross_entropy import (
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
+from igcnn.kernels.stem import launch_stem, stem_blocks
 from igcnn.training.metrics import count_hits
 
 
@@ -304,27 +305,70 @@ def update(source, nesterov):
     return w, v
 
 
-def augment(source, pad, mirror):
+def photographs(height, width, pad, mirror):
+    """Return a loader of batches of 4 of 11 images."""
     rng = np.random.default_rng(1)
-    split = Split(rng.integers(0, 256, (11, 3, 6, 5), np.uint8), rng.integers(0, 10, 11))
-    mean, std = (120.4, 99.6, 3.0), (60.0, 50.0, 40.0)
-    seed, epoch, B = 2**40 + 3, 5, 4
+    images = rng.integers(0, 256, (11, 3, height, width), np.uint8)
     augmentation = Augmentation(pad, mirror) if pad or mirror else None
-    loader = Loader(split, batch_size=B, mean=mean, std=std, augmentation=augmentation, seed=seed)
+    return Loader(
+        Split(images, rng.integers(0, 10, 11)),
+        batch_size=4,
+        mean=(120.4, 99.6, 3.0),
+        std=(60.0, 50.0, 40.0),
+        augmentation=augmentation,
+        seed=2**40 + 3,
+    )
+
+
+def resident(put, loader, epoch, batch):
+    """Return on a device what a batch of an epoch is taken from."""
+    change = loader.augmentation or Augmentation(0, False)
+    seed = loader.seed
+    words = [batch * loader.batch_size, seed & 0xFFFFFFFF, seed >> 32, epoch]
+    arrays = (
+        loader.split.images,
+        loader.split.labels.astype(np.int32),
+        loader.order(epoch).astype(np.int32),
+        np.array(words, np.uint32),
+        loader.mean,
+        loader.std,
+    )
+    return Resident(*map(put, arrays), change.pad, change.mirror, AUGMENT_STREAM)
+
+
+def augment(source, pad, mirror):
+    loader = photographs(6, 5, pad, mirror)
     if device_of(source.normal(1)) == "cpu":
-        batches = list(loader.epoch(epoch))
+        batches = list(loader.epoch(5))
         return tuple(array for batch in batches for array in batch)
     put, results = source.put, []
-    constants = [put(np.array(values, np.float32)) for values in (mean, std)]
-    resident = put(split.images), put(split.labels.astype(np.int32))
-    order = put(loader.order(epoch).astype(np.int32))
     for batch in range(len(loader)):
-        state = put(np.array([batch * B, seed & 0xFFFFFFFF, seed >> 32, epoch], np.uint32))
-        x = put(np.zeros((B, 3, 6, 5), source.dtype))
-        labels = put(np.zeros(B, np.int32))
-        launch_augment(*resident, order, state, *constants, x, labels, pad, mirror, AUGMENT_STREAM)
+        x = put(np.zeros((4, 3, 6, 5), source.dtype))
+        labels = put(np.zeros(4, np.int32))
+        launch_augment(resident(put, loader, 5, batch), x, labels)
         results += [x, labels]
     return tuple(results)
+
+
+def stem(source, height, width, channels, pad, mirror):
+    """The second batch, the convolution of it, and mean and variance of that."""
+    loader = photographs(height, width, pad, mirror)
+    w, mean = source.normal(channels, 3, 3, 3), source.normal(channels)
+    if device_of(w) == "cpu":
+        x, labels = next(loader.epoch(5, 1))
+        z = convolution_forward(x.astype(source.dtype), w, 1, 1)
+        return x, labels, z, z.mean((0, 2, 3)), z.var((0, 2, 3))
+
+    def new(*shape):
+        return source.put(np.full(shape, np.nan, source.dtype))
+
+    x, z = new(4, 3, height, width), new(4, channels, height, width)
+    labels = source.put(np.full(4, -1, np.int32))
+    sums = new(channels, stem_blocks(4, height), 2)
+    launch_stem(resident(source.put, loader, 5, 1), w, mean, x, labels, z, sums)
+    pixels = 4 * height * width
+    offset, squares = (to_host(sums).sum(axis=1) / pixels).T
+    return x, labels, z, to_host(mean) + offset, squares - offset**2
 
 
 def combine(source, normed, relu, accumulate):
@@ -507,6 +551,8 @@ CASES = {
     "a sum": partial(combine, normed=[False, False], relu=False, accumulate=True),
     "what a batch came to": record,
     "augmentation": partial(augment, pad=2, mirror=True),
+    "stem": partial(stem, height=11, width=7, channels=20, pad=2, mirror=True),
+    "stem of whole rows": partial(stem, height=8, width=32, channels=8, pad=0, mirror=False),
     "images as they are": partial(augment, pad=0, mirror=False),
 }
 

@@ -6,6 +6,8 @@ where the pixel is that of the image padded with the rounded mean colour (so tha
 nearly 0 afterwards), at (i + top[n], j + left[n]), columns reversed where mirror[n].
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .launch import THREADS, launch
@@ -48,35 +50,35 @@ def normalise(images: Array, mean: Array, std: Array) -> Array:
     return x.transpose(3, 0, 1, 2)
 
 
-def launch_augment(
-    images: Array,
-    all_labels: Array,
-    order: Array,
-    state: Array,
-    mean: Array,
-    std: Array,
-    x: Array,
-    labels: Array,
-    pad: int,
-    mirror: bool,
-    stream: int,
-) -> None:
-    """Write a batch, augmented and normalised, and its labels, on the device.
+class Resident(NamedTuple):
+    """A data set on a device, and what decides which of it is a batch and how it is augmented.
 
-    Args:
-        images: the whole data set, uint8, (count, 3, H, W).
-        all_labels: int32, (count,).
+    Attributes:
+        images: uint8, (count, 3, H, W).
+        labels: int32, (count,).
         order: of the samples in the epoch, int32, (count,).
         state: uint32: position of the batch in the order, low and high word of the seed, epoch.
         mean: as in normalise.
         std: likewise.
-        x: receives the batch, (N, 3, H, W).
-        labels: receives its labels, int32, (N,).
         pad: as in crop_and_mirror, filled with the rounded mean.
         mirror: whether half of the images are mirrored.
         stream: third word of Philox' counter.
     """
-    count, _, H, W = images.shape
-    arrays = images, all_labels, order, state, mean, std, x, labels
+
+    images: Array
+    labels: Array
+    order: Array
+    state: Array
+    mean: Array
+    std: Array
+    pad: int
+    mirror: bool
+    stream: int
+
+
+def launch_augment(source: Resident, x: Array, labels: Array) -> None:
+    """Write a batch, (N, 3, H, W), augmented and normalised, and its labels, int32, (N,)."""
+    *arrays, pad, mirror, stream = source
+    count, _, H, W = source.images.shape
     numbers = x.shape[0], count, H, W, pad, mirror, stream
-    launch("augment", "augment", x.shape[0], THREADS, *arrays, *numbers)
+    launch("augment", "augment", x.shape[0], THREADS, *arrays, x, labels, *numbers)

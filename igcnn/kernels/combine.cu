@@ -1,4 +1,14 @@
 // y = Σ terms, then perhaps ReLU; formulas and shapes: combine.py.
+//
+// Compiled for sm_90. Limits as in interleaved_group_convolution.cu: 4.3 TB/s, 55 % of 67 TFLOP/s.
+// For 64 images of 32×32, C = 48.
+//
+// | kernel                 | registers | shared KB |  MB  | GFLOP | µs memory | µs arithmetic |
+// |---|---|---|---|---|---|---|
+// | combine_forward        |        48 |       0.0 | 37.7 |  0.01 |       8.8 |           0.3 |
+// | combine_backward_sums  |        30 |       0.0 | 37.7 |  0.01 |       8.8 |           0.3 |
+// | combine_backward_input |        56 |       0.0 | 50.3 |  0.02 |      11.7 |           0.4 |
+// | skip_backward          |        26 |       0.0 | 37.7 |  0.00 |       8.8 |           0.0 |
 #include "common.cuh"
 
 // From S partial sums about a pivot: mean and variance of the batch (in evaluation the running

@@ -1,4 +1,11 @@
 // The end of a network; formulas and shapes: head.py.
+//
+// Compiled for sm_90. Limits as in interleaved_group_convolution.cu: 4.3 TB/s, 55 % of 67 TFLOP/s.
+// For 64 images of 8×8, C = 192, K = 10.
+//
+// | kernel                 | registers | shared KB |  MB  | GFLOP | µs memory | µs arithmetic |
+// |---|---|---|---|---|---|---|
+// | head                   |        56 |       0.8 |  6.3 |  0.00 |       1.5 |           0.0 |
 #include "common.cuh"
 
 // The end of a network for one image a block: mean of each channel, classifier, softmax, loss, and

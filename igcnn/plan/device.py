@@ -15,7 +15,7 @@ import numpy as np
 
 from ..backend import copy_to, free_bytes, on_device, shared_bytes, to_device, to_host
 from ..errors import DeviceError, ShapeError
-from ..kernels.augment import launch_augment
+from ..kernels.augment import Resident
 from ..kernels.sgd_update import launch_sgd_update
 from ..kernels.softmax_cross_entropy import launch_record_result
 from ..layers import Layer
@@ -73,7 +73,7 @@ class DevicePlan:
         self._captured: dict[str, Any] = {}
         self._submitted = self._collected = 0
         self._optimizer: SGD | None = None
-        self._resident: tuple[Array, ...] | None = None
+        self._resident: Resident | None = None
 
     def __str__(self) -> str:
         name = "the emulator" if self.device == "emu" else self.device
@@ -149,6 +149,8 @@ class DevicePlan:
 
     def prepare(self, optimizer: SGD, loader: Loader) -> None:
         """Take over the velocity, and bring the images to the device if they fit."""
+        from ..datasets.dataset import AUGMENT_STREAM
+
         by_tensor = {id(t): v for t, v in zip(self.tensors, self.velocity, strict=True)}
         for i, tensor in enumerate(optimizer.parameters):
             view = by_tensor[id(tensor)]
@@ -161,9 +163,18 @@ class DevicePlan:
         with on_device(self.device):
             if images is not None and images.nbytes < RESIDENT_SHARE * free_bytes(self.device):
                 labels = loader.split.labels.astype(np.int32)
-                constants = loader.mean, loader.std
-                arrays = images, labels, np.zeros(len(labels), np.int32), *constants
-                self._resident = tuple(to_device(array, self.device) for array in arrays)
+                change = loader.augmentation
+                self._resident = Resident(
+                    to_device(images, self.device),
+                    to_device(labels, self.device),
+                    to_device(np.zeros(len(labels), np.int32), self.device),
+                    self.state,
+                    to_device(loader.mean, self.device),
+                    to_device(loader.std, self.device),
+                    change.pad if change else 0,
+                    bool(change and change.mirror),
+                    AUGMENT_STREAM,
+                )
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple[Array, Array] | None]:
         """Yield what update needs for each batch of an epoch: nothing if the images are here."""
@@ -173,7 +184,7 @@ class DevicePlan:
         seed = self._loader.seed
         words = start * self.batch_size, seed & 0xFFFFFFFF, seed >> 32, epoch, self._submitted
         with on_device(self.device):
-            copy_to(self._resident[2], self._loader.order(epoch).astype(np.int32))
+            copy_to(self._resident.order, self._loader.order(epoch).astype(np.int32))
             copy_to(self.state, np.array(words, np.uint32))
         for _ in range(start, len(self._loader)):
             yield None
@@ -194,36 +205,13 @@ class DevicePlan:
 
     def _update(self) -> None:
         program = self.program
-        if self._resident is not None:
-            self._gather()
-        for call in (*program.forward, *program.backward):
+        begun = self._resident is not None and program.begin(self._resident)
+        for call in (*(program.after_stem if begun else program.forward), *program.backward):
             call()
         assert self._optimizer is not None
         parameters = self.flat, self.flat_gradient, self.flat_velocity
         launch_sgd_update(*parameters, self.constants, self._optimizer.nesterov)
         launch_record_result(program.losses, program.right, self.results, self.state)
-
-    def _gather(self) -> None:
-        """Launch what takes the next batch from the images that are on the device."""
-        from ..datasets.dataset import AUGMENT_STREAM
-
-        assert self._resident is not None
-        images, labels, order, mean, std = self._resident
-        change = self._loader.augmentation
-        pad, mirror = (change.pad, change.mirror) if change else (0, False)
-        launch_augment(
-            images,
-            labels,
-            order,
-            self.state,
-            mean,
-            std,
-            self.program.x,
-            self.program.labels,
-            pad,
-            mirror,
-            AUGMENT_STREAM,
-        )
 
     def _bring(self, x: Array, labels: Array) -> None:
         """Copy a batch of the host to the device."""

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from ..errors import PlanError
+from ..kernels.augment import Resident, launch_augment
 from ..kernels.combine import (
     NO_RELU,
     WHERE_NORMED,
@@ -58,6 +59,7 @@ from ..kernels.softmax_cross_entropy import (
     launch_softmax_cross_entropy_backward,
     launch_softmax_cross_entropy_forward,
 )
+from ..kernels.stem import launch_stem
 from .arena import Arena
 from .device_units import fuse
 from .graph import Graph, Node
@@ -90,6 +92,7 @@ class DeviceProgram:
         losses: of each image, (N,).
         right: 1 for an image whose label has the largest logit, else 0, (N,).
         forward: the calls of a pass in training, up to loss and probabilities.
+        after_stem: those that are left when the fused stem is done.
         backward: the calls that write the gradients.
         evaluation: the calls of a pass by the running statistics, up to the logits.
 
@@ -138,11 +141,15 @@ class DeviceProgram:
         self.incoming: dict[int, Incoming] = {}
         self.holders: dict[int, int] = {}  # how many gradients are computed from one, by its id
         self.forward: list[Call] = []
+        self.after_stem: list[Call] = []
         self.backward: list[Call] = []
         self.evaluation: list[Call] = []
         body = graph.nodes[: -len(self.fusion.head)] if self.fusion.head else graph.nodes
         for node in body:
             self._add_forward(node, self.forward, training=True)
+        if self.fusion.stem:
+            for node in body[1:]:
+                self._add_forward(node, self.after_stem, training=True, begun=True)
         for node in graph.nodes:
             self._add_forward(node, self.evaluation, training=False)
         self.gradient_of: dict[int, Array] = {}
@@ -182,7 +189,9 @@ class DeviceProgram:
         )
         return self.norms[number]
 
-    def _add_forward(self, node: Node, calls: list[Call], training: bool) -> None:
+    def _add_forward(
+        self, node: Node, calls: list[Call], training: bool, begun: bool = False
+    ) -> None:
         if self._is_fused(node):
             self._add_fused(node, calls, training)
             return
@@ -193,7 +202,7 @@ class DeviceProgram:
                 geometry = self._geometry(node)
                 calls.append(partial(launch_convolution_forward, x, weights[0], y, *geometry))
             case "combine":
-                self._add_combine(node, calls, training)
+                self._add_combine(node, calls, training, begun)
             case "max_pool":
                 if node.output not in self.extras:
                     self.extras[node.output] = self.arena.take(y.shape, "int32")
@@ -209,14 +218,18 @@ class DeviceProgram:
             case _:
                 calls.append(partial(launch_average_pool_forward, x, y, *node.arguments))
 
-    def _add_combine(self, node: Node, calls: list[Call], training: bool) -> None:
+    def _add_combine(self, node: Node, calls: list[Call], training: bool, begun: bool) -> None:
         if len(node.terms) > 2:
             raise PlanError("a sum of more than two tensors has no planned form on a device")
         terms: list[tuple[Array, DeviceNorm | None]] = []
         for term in node.terms:
             x = self.values[term.value]
             norm = None if term.norm is None else self._norm(term.norm)
-            if norm and term.value not in self.fusion.nodes:
+            stem = self.fusion.stem if begun else None
+            if norm and stem and term.value == stem.output:
+                sums = self.sums.of_stem(stem)
+                calls.append(partial(launch_norm, x, norm, sums, training, summed=True))
+            elif norm and term.value not in self.fusion.nodes:
                 sums = self.sums.of_norm(term.value)
                 calls.append(partial(launch_norm, x, norm, sums, training))
             terms.append((x, norm))
@@ -235,6 +248,23 @@ class DeviceProgram:
         calls.append(partial(launch_igc_forward, fused.unit, *arrays))
         calls.append(partial(launch_norm, z, norm, sums, training, summed=True))
 
+    def begin(self, source: Resident) -> bool:
+        """Launch what takes a batch from the images on the device.
+
+        Returns:
+            Whether the stem is done with it, so that `after_stem` is what is left.
+        """
+        stem = self.fusion.stem
+        if stem is None:
+            launch_augment(source, self.x, self.labels)
+            return False
+        (number,) = (t.norm for n in self.graph.nodes for t in n.terms if t.value == stem.output)
+        assert number is not None
+        arrays = self.weights[stem.weights[0]], self.running[number][0], self.x, self.labels
+        results = self.values[stem.output], self.sums.of_stem(stem)
+        launch_stem(source, *arrays, *results)
+        return True
+
     def _loaded(self, value: int) -> tuple[Array, DeviceNorm | None]:
         """Return what a unit loads for a tensor, and the batch norm that it applies to it."""
         z = self.fusion.rectified.get(value)
@@ -246,12 +276,11 @@ class DeviceProgram:
         glogits = self.arena.take(self.logits.shape, self.stored)
         self.gradient_of[self.graph.logits] = glogits
         results = self.probabilities, self.losses, self.loss
-        self.forward.append(
-            partial(launch_softmax_cross_entropy_forward, self.logits, self.labels, *results)
-        )
+        batch = self.logits, self.labels
         start = self.gloss, self.probabilities, self.labels, glogits
-        right = partial(launch_right_answers, self.logits, self.labels, self.right)
-        self.forward.append(right)
+        for calls in (self.forward, self.after_stem):
+            calls.append(partial(launch_softmax_cross_entropy_forward, *batch, *results))
+            calls.append(partial(launch_right_answers, *batch, self.right))
         self.backward.append(partial(launch_softmax_cross_entropy_backward, *start))
 
     def _add_head(self, pool: Node, linear: Node) -> None:
@@ -264,7 +293,8 @@ class DeviceProgram:
         pooled, glogits = (self.arena.take((N, n), self.real) for n in (y.shape[1], K))
         gy, _ = self._gradient(pool, pool.inputs[0])
         arrays = pooled, glogits, self.losses, self.right, gy
-        self.forward.append(partial(launch_head, y, w, b, self.labels, *arrays))
+        for calls in (self.forward, self.after_stem):
+            calls.append(partial(launch_head, y, w, b, self.labels, *arrays))
         self.backward.append(partial(launch_linear_backward_weight, glogits, pooled, gw))
         self.backward.append(partial(launch_linear_backward_bias, glogits, gb))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ..kernels.head import head_bytes
 from ..kernels.interleaved_group_convolution import Unit, fused_unit
+from ..kernels.stem import stem_bytes
 from .graph import Graph, Node
 
 
@@ -37,18 +38,21 @@ class Fusion:
         primaries: tensors between the two convolutions, which are never in memory.
         rectified: a tensor max(norm(z), 0) that is never in memory, as all who take it compute
             it from z while they load it → number of z.
+        stem: the convolution that takes the images, None if it is not one launch with what
+            makes them and with the sums of its batch norm.
         head: global mean and classifier at the network's end, nothing if they are not one launch.
     """
 
     nodes: dict[int, FusedNode] = field(default_factory=dict)
     primaries: set[int] = field(default_factory=set)
     rectified: dict[int, int] = field(default_factory=dict)
+    stem: Node | None = None
     head: tuple[Node, ...] = ()
 
 
 def fuse(graph: Graph, shared_bytes: int) -> Fusion:
     """Return what can be fused on a device whose blocks may have so much shared memory."""
-    fusion = Fusion(head=_head(graph, shared_bytes))
+    fusion = Fusion(stem=_stem(graph, shared_bytes), head=_head(graph, shared_bytes))
     if graph.dtype != "float32":
         return fusion
     made_by = {node.output: node for node in graph.nodes}
@@ -81,6 +85,16 @@ def _unit(graph: Graph, primary: Node, mix: Node, shared_bytes: int) -> Unit | N
         S if geometry["groups"] == L else 0,
         shared_bytes,
     )
+
+
+def _stem(graph: Graph, shared_bytes: int) -> Node | None:
+    node = graph.nodes[0]
+    if node.op != "convolution" or graph.uses(0) != 1 or _norm_of(graph, node.output) is None:
+        return None
+    geometry = tuple(node.geometry["stride"]), tuple(node.geometry["padding"])
+    C, *kernel = graph.weights[node.weights[0]]
+    fits = stem_bytes(C, graph.shapes[0][2], graph.dtype) <= shared_bytes
+    return node if fits and kernel == [3, 3, 3] and geometry == ((1, 1), (1, 1)) else None
 
 
 def _head(graph: Graph, shared_bytes: int) -> tuple[Node, ...]:

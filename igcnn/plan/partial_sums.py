@@ -8,6 +8,7 @@ import numpy as np
 
 from ..kernels.batch_norm import slices
 from ..kernels.convolution import weight_slices
+from ..kernels.stem import stem_blocks
 from .arena import Arena
 from .device_units import Fusion
 from .graph import Graph, Node
@@ -37,6 +38,8 @@ class PartialSums:
             first, other = fused.unit.partial_shapes(batch_size)
             shapes.add(first)
             second.add(other)
+        if fusion.stem is not None:
+            shapes.add(self._stem_shape(fusion.stem))
         for node in graph.nodes:
             shapes |= {self._norm_shape(term.value) for term in node.terms}
             is_fused = node.output in fusion.primaries or node.output in fusion.nodes
@@ -52,6 +55,10 @@ class PartialSums:
     def of_unit(self, z: int) -> Array:
         """Return what receives the sums that a fused unit leaves of its output."""
         return self._first[self._unit_shape(z)]
+
+    def of_stem(self, stem: Node) -> Array:
+        """Return what receives the sums that the stem leaves of its output."""
+        return self._first[self._stem_shape(stem)]
 
     def of_weight(self, node: Node) -> Array:
         """Return what receives the sums of the gradient of a node's weight."""
@@ -69,6 +76,10 @@ class PartialSums:
     def _unit_shape(self, z: int) -> Shape:
         unit = self._fusion.nodes[z].unit
         return self._graph.shapes[z][0], unit.blocks(self._batch_size), 2
+
+    def _stem_shape(self, stem: Node) -> Shape:
+        C, H, _ = self._graph.shapes[stem.output]
+        return C, stem_blocks(self._batch_size, H), 2
 
     def _weight_shape(self, node: Node) -> Shape:
         shape = self._graph.weights[node.weights[0]]

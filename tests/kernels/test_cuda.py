@@ -89,6 +89,7 @@ USERS = {
         "interleaved_group_convolution",
         ["fused unit", "fused unit without ReLU, little shared memory"],
     ),
+    "stem.cu": ("stem", ["stem"]),
     "softmax_cross_entropy.cu": ("softmax_cross_entropy", ["softmax cross-entropy"]),
 }
 BARRIERS = [
@@ -110,8 +111,8 @@ class WithoutBarrier:
         )
 
     def __call__(self, stem, text):
-        body = self.before.split('#include "common.cuh"')[-1]
-        return text.replace(body, self.after.split('#include "common.cuh"')[-1])
+        body, edited = (re.split(r'#include "\w+.cuh"', t)[-1] for t in (self.before, self.after))
+        return text.replace(body, edited)
 
 
 @needs_compiler

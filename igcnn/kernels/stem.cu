@@ -1,0 +1,92 @@
+// The beginning of a network in training; formulas and shapes: stem.py.
+//
+// A block computes 8 rows of one image, a thread 8 channels of a pixel at a time.
+//
+// Compiled for sm_90. Limits as in interleaved_group_convolution.cu: 4.3 TB/s, 55 % of 67 TFLOP/s.
+// For 64 images of 32×32, C = 48.
+//
+// | kernel                 | registers | shared KB |  MB  | GFLOP | µs memory | µs arithmetic |
+// |---|---|---|---|---|---|---|
+// | stem_v1                |        79 |       9.5 | 13.6 |  0.17 |       3.2 |           4.6 |
+#include "common.cuh"
+#include "augmentation.cuh"
+
+const int TH = 8;        // rows of a block
+const int CHANNELS = 8;  // of a thread at a time
+const int TAPS = 27;     // 3×3 pixels of 3 colours
+
+// The batch x and its labels, z = w ∗ x, and partial[c, block] = Σ (z − pivot), Σ (z − pivot)².
+// grid: images × ⌈H/TH⌉; w: (C, 3, 3, 3).
+extern "C" __global__ void __launch_bounds__(256, 2)
+stem_v1(const unsigned char *__restrict__ images, const int *__restrict__ all_labels,
+        const int *__restrict__ order, const unsigned *__restrict__ state,
+        const float *__restrict__ mean, const float *__restrict__ std,
+        const real *__restrict__ w, const real *__restrict__ pivot, stored *__restrict__ x,
+        int *__restrict__ labels, stored *__restrict__ z, real *__restrict__ partial, int count,
+        int H, int W, int C, int pad, int mirror, int stream) {
+    DYNAMIC_SHARED(real, memory);
+    const int width = W + 2, rounded = (C + CHANNELS - 1) / CHANNELS * CHANNELS;
+    real *tile = memory;                            // (3, TH + 2, W + 2)
+    real *weights = tile + 3 * (TH + 2) * width;    // (TAPS, C rounded up)
+    real *scratch = weights + TAPS * rounded;       // (warps, CHANNELS, 2)
+    const int tiles = (H + TH - 1) / TH, n = blockIdx.x / tiles, top = blockIdx.x % tiles * TH;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const Crop crop(order, state, n, count, pad, mirror, stream);
+    if (threadIdx.x == 0 && top == 0) labels[n] = all_labels[crop.sample];
+    for (int k = threadIdx.x; k < 3 * (TH + 2) * width; k += blockDim.x) {
+        const int c = k / width / (TH + 2), i = k / width % (TH + 2) + top - 1, j = k % width - 1;
+        real value = 0;
+        if (i >= 0 && i < H && j >= 0 && j < W) {
+            value = as_stored(crop.at(images, mean, std, c, i, j, H, W));
+            if (i >= top && i < top + TH) put(x + ((n * 3 + c) * H + i) * W + j, value);
+        }
+        tile[k] = value;
+    }
+    for (int k = threadIdx.x; k < TAPS * rounded; k += blockDim.x)
+        weights[k] = k % rounded < C ? w[k % rounded * TAPS + k / rounded] : real(0);
+    __syncthreads();
+    const int pixels = min(TH, H - top) * W;
+    for (int first = 0; first < C; first += CHANNELS) {
+        real sums[CHANNELS] = {}, squares[CHANNELS] = {};
+        for (int p = threadIdx.x; p < pixels; p += blockDim.x) {
+            const int row = p / W, column = p % W;
+            real totals[CHANNELS] = {};
+#pragma unroll 1  // else all weights are taken into registers, which are too few
+            for (int k = 0; k < TAPS / 3; k++) {  // rows of all three colours
+                const real *values = tile + (k / 3 * (TH + 2) + row + k % 3) * width + column;
+                const real *factors = weights + 3 * k * rounded + first;
+#pragma unroll
+                for (int b = 0; b < 3; b++)
+#pragma unroll
+                    for (int o = 0; o < CHANNELS; o++)
+                        totals[o] += values[b] * factors[b * rounded + o];
+            }
+#pragma unroll
+            for (int o = 0; o < CHANNELS; o++) {
+                if (first + o >= C) continue;
+                put(z + ((n * C + first + o) * H + top + row) * W + column, totals[o]);
+                const real d = as_stored(totals[o]) - pivot[first + o];
+                sums[o] += d;
+                squares[o] += d * d;
+            }
+        }
+#pragma unroll
+        for (int o = 0; o < CHANNELS; o++) {
+            sums[o] = warp_sum(sums[o]);
+            squares[o] = warp_sum(squares[o]);
+            if (lane == 0) {
+                scratch[(warp * CHANNELS + o) * 2] = sums[o];
+                scratch[(warp * CHANNELS + o) * 2 + 1] = squares[o];
+            }
+        }
+        __syncthreads();
+        const int c = first + threadIdx.x / 2, which = threadIdx.x % 2;
+        if (threadIdx.x < 2 * CHANNELS && c < C) {
+            real sum = 0;
+            for (int i = 0; i < int(blockDim.x) / WARP; i++)
+                sum += scratch[i * CHANNELS * 2 + threadIdx.x];
+            partial[(c * gridDim.x + blockIdx.x) * 2 + which] = sum;
+        }
+        __syncthreads();
+    }
+}

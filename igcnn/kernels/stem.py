@@ -1,0 +1,61 @@
+"""The beginning of a network in training as one kernel: from stored bytes to the first sums.
+
+    x = augmented, normalised images      z = w ∗ x      Σ (z − pivot), Σ (z − pivot)²
+
+The operations are those of augment.py and convolution.py (3×3, stride 1, from 3 colours), and the
+first half of batch_norm.py's. x is kept for the gradient of w. Only devices have this kernel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .augment import Resident
+from .launch import THREADS, launch
+
+Array = np.ndarray
+
+ROWS = 8  # of an image, for one block; as in stem.cu
+CHANNELS = 8  # of a thread at a time; likewise
+TAPS = 27
+
+
+def launch_stem(
+    source: Resident,
+    w: Array,
+    pivot: Array,
+    x: Array,
+    labels: Array,
+    z: Array,
+    partial: Array,
+) -> None:
+    """Write a batch, its labels, what the first convolution gives, and the sums of that.
+
+    Args:
+        source: what the batch is taken from.
+        w: (C, 3, 3, 3).
+        pivot: about which z is summed, (C,): the running mean.
+        x: receives the batch, (N, 3, H, W).
+        labels: receives its labels, int32, (N,).
+        z: receives w ∗ x, (N, C, H, W).
+        partial: receives the sums of each channel by block, (C, stem_blocks(N, H), 2).
+    """
+    *images, pad, mirror, stream = source
+    N, C, H, W = z.shape
+    arrays = *images, w, pivot, x, labels, z, partial
+    numbers = source.images.shape[0], H, W, C, pad, mirror, stream
+    shared_bytes = stem_bytes(C, W, w.dtype)
+    blocks = stem_blocks(N, H)
+    launch("stem", "stem_v1", blocks, THREADS, *arrays, *numbers, shared_bytes=shared_bytes)
+
+
+def stem_blocks(N: int, H: int) -> int:
+    """Return how many blocks share a batch of N images of H rows."""
+    return N * -(-H // ROWS)
+
+
+def stem_bytes(C: int, W: int, dtype: np.dtype | str) -> int:
+    """Return what a block shares: rows with their halo, the weights, sums of each warp."""
+    channels = -(-C // CHANNELS) * CHANNELS
+    numbers = 3 * (ROWS + 2) * (W + 2) + TAPS * channels + THREADS // 32 * CHANNELS * 2
+    return numbers * np.dtype(dtype).itemsize
