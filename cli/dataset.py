@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from igcnn.communicator import Communicator
     from igcnn.datasets import Dataset
     from igcnn.datasets.sources import Source
 
@@ -24,13 +25,17 @@ def open_dataset(
     image_size: int | None = None,
     workers: int | None = None,
     on_bad_image: str | None = None,
+    communicator: Communicator | None = None,
 ) -> Dataset:
     """Return a data set, after fetching its files if they are not there.
+
+    Several ranks share the cores of a computer, and fetch nothing: `igcnn data fetch` does.
 
     Raises:
         ConfigError: a setting is out of range.
         DataError: files are damaged, or missing and cannot be fetched.
     """
+    from igcnn.communicator import Communicator
     from igcnn.datasets import load_dataset
     from igcnn.datasets.fetch import fetch
     from igcnn.datasets.sources import load_sources
@@ -40,12 +45,15 @@ def open_dataset(
     if on_bad_image not in (None, "fail", "skip"):
         raise ConfigError(f"on_bad_image must be fail or skip, not {on_bad_image!r}")
 
+    communicator = communicator or Communicator()
+    cores = available_cores(communicator.local_size)
+
     def load() -> Dataset:
         return load_dataset(
             name,
             data_dir,
             image_size=image_size or 32,
-            workers=available_cores() if workers is None else workers,
+            workers=cores if workers is None else workers,
             skip_broken=on_bad_image == "skip",
             say=lambda text: click.echo(f"igcnn: {text}", err=True),
         )
@@ -54,7 +62,8 @@ def open_dataset(
         return load()
     except MissingDataError:
         source = load_sources().get(name)
-        if source is None or not all(file.urls for file in source.files):
+        fetched = source is not None and communicator.size == 1
+        if not fetched or not all(file.urls for file in source.files):
             raise
         folder = folder_of(name, data_dir)
         size = sum(file.size for file in source.files)

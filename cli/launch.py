@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import sys
 import time
 
 import click
 
+from .ranks import run_signalled
+
 # what trying again cannot mend: usage, data, device, divergence, checkpoint; and what a person
 # or a batch system wanted
 FINAL = (0, 2, 3, 4, 5, 6, 75, 130)
+# what starts ranks kills them at SIGTERM before they have saved, but passes this on
+STARTERS = {"mpiexec": "SIGUSR1", "mpirun": "SIGUSR1", "srun": "SIGTERM"}
 PAUSE = 2.0  # seconds, doubled with every restart
 
 
@@ -26,16 +28,22 @@ def launch_command(max_restarts: int, arguments: tuple[str, ...]) -> None:
     \b
     igcnn launch --max-restarts 3 -- train --net resnet_igc --dataset cifar10 --out run
 
+    \b
+    igcnn launch -- mpiexec -n 16 --hostfile hosts igcnn train --dataset cifar10 --out run
+
     It goes on from the last checkpoint, to the same weights as if nothing had been. What trying
     again cannot mend (exit codes 2 to 6) and what was wanted (75, 130) ends it with that code.
     """
     from igcnn.errors import ConfigError
 
-    if arguments[0] != "train":
+    starter = STARTERS.get(arguments[0])
+    if arguments[0] != "train" and not (starter and "train" in arguments):
         raise ConfigError(f"igcnn launch starts train, not {arguments[0]}; write -- train …")
-    line = [sys.executable, "-m", "igcnn.cli.main", *arguments]
+    translation = {"SIGTERM": starter, "SIGINT": starter} if starter else {}
+    first = list(arguments) if starter else [sys.executable, "-m", "igcnn.cli.main", *arguments]
+    line = first
     for restart in range(max_restarts + 1):
-        code = _run(line)
+        code = run_signalled(line, None, translation)
         if code in FINAL or restart == max_restarts:
             break
         pause = PAUSE * 2**restart
@@ -46,28 +54,5 @@ def launch_command(max_restarts: int, arguments: tuple[str, ...]) -> None:
         )
         time.sleep(pause)
         if not any(a.partition("=")[0] == "--resume" for a in arguments):
-            line = [sys.executable, "-m", "igcnn.cli.main", *arguments, "--resume=auto"]
+            line = [*first, "--resume=auto"]
     raise click.exceptions.Exit(code if code >= 0 else 128 - code)
-
-
-def _run(line: list[str]) -> int:
-    """Return how the command ended; signals that are meant to end it reach it first."""
-    process = subprocess.Popen(line)
-    before = {}
-
-    def forward(number: int, frame: object) -> None:
-        process.send_signal(number)
-
-    for name in ("SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            number = getattr(signal, name)
-            before[number] = signal.signal(number, forward)
-    try:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:  # the terminal told the training too: let it save
-                continue
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

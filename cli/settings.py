@@ -47,6 +47,14 @@ def number(value: object) -> float:
     raise ValueError
 
 
+def positive_number(value: object) -> float:
+    """Return a value as a number above 0."""
+    result = number(value)
+    if not result > 0:
+        raise ValueError
+    return result
+
+
 def text(value: object) -> str:
     """Return a text that is not empty."""
     if isinstance(value, str) and value:
@@ -77,6 +85,7 @@ WHAT = {
     natural: "an integer from 0 up",
     positive: "an integer from 1 up",
     number: "a number",
+    positive_number: "a number above 0",
     text: "a text",
     integers: "integers separated by commas",
     boolean: "true or false",
@@ -108,6 +117,9 @@ SETTINGS: dict[str, tuple[Callable[[object], Any], Any]] = {
     "precision": (text, "fp32"),
     "cores": (positive, None),
     "eager": (boolean, False),
+    "sync_bn": (boolean, False),
+    "reduce": (text, "auto"),
+    "rank_timeout": (positive_number, 6.0),
     "max_steps": (integer, None),
     "log_interval": (integer, 20),
     "checkpoint_epochs": (integer, 1),

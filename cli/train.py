@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,10 @@ import click
 
 from . import settings as layers
 from .dataset import open_dataset
+from .ranks import ending_together, parse_gpus, start_ranks
 
 if TYPE_CHECKING:
+    from igcnn.communicator import Communicator
     from igcnn.datasets import Dataset
     from igcnn.networks import Network
     from igcnn.training import Checkpoint, Recipe, Result, RunDirectory, Trainer
@@ -61,6 +64,15 @@ def authors_spelling(name: str) -> str:
 @click.option(
     "--eager", is_flag=True, default=None, help="Compute on the plain tape instead of by a plan."
 )
+@click.option("--ranks", metavar="N", help="Start so many processes that share each batch.")
+@click.option("--gpus", metavar="N,N,…", help="Start a rank on each of these GPUs.")
+@click.option(
+    "--sync-bn", is_flag=True, default=None, help="Batch norm over all ranks; on the tape."
+)
+@click.option("--reduce", help="Sums on GPUs: auto, nccl or mpi.  [default: auto]")
+@click.option(
+    "--rank-timeout", metavar="X", help="Seconds until a silent rank is lost.  [default: 6]"
+)
 @click.option("--out", metavar="DIR", help="Run directory.  [default: runs/DATASET/NET/TIME]")
 @click.option(
     "--resume",
@@ -80,7 +92,6 @@ def authors_spelling(name: str) -> str:
 )
 @click.option("--config", metavar="FILE", help="TOML file of settings, such as a config.toml.")
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting.")
-@click.option("--gpus", hidden=True)
 @click.option("--primary-partition", "authors_L", hidden=True)
 @click.option("--secondary-partition", "authors_M", hidden=True)
 def train_command(
@@ -89,6 +100,7 @@ def train_command(
     overwrite: bool,
     config: str | None,
     assignments: tuple[str, ...],
+    ranks: str | None,
     gpus: str | None,
     authors_L: str | None,
     authors_M: str | None,
@@ -104,15 +116,27 @@ def train_command(
     igcnn train --net plain_igc --depth 38 --dataset cifar10 --data-dir ~/data
     igcnn train --net plain_igc --epochs 10 --lr 0.05 --out try --set fusion=summation
     igcnn train --resume try
+    igcnn train --ranks 2 --dataset cifar10
+    mpiexec -n 16 --hostfile hosts igcnn train --dataset imagenet --net resnet_igc_imgnet_d18
 
     A setting is taken from the first of: --set, flags, environment (IGCNN_LR=0.05), --config,
     preset, default. Ctrl-C finishes the step and saves; --resume goes on from there to the same
     weights as without the stop.
     """
-    if gpus is not None:
-        click.echo(f"igcnn: --gpus {gpus}: this version trains on the CPU", err=True)
+    from igcnn.communicator import connect, is_one_of_several
+
     flags |= _authors_partitions(flags, authors_L, authors_M)
-    _train(flags, assignments, config, out, resume, overwrite)
+    if not is_one_of_several():
+        chosen = parse_gpus(gpus) if gpus is not None else []
+        count = len(chosen) or layers.convert("ranks", ranks or "1", "--ranks")
+        if count > 1:
+            arguments = click.get_current_context().obj
+            raise click.exceptions.Exit(start_ranks(count, arguments, chosen))
+        if chosen:
+            flags["device"] = f"cuda:{chosen[0]}"
+    communicator = connect()
+    with ending_together(communicator):
+        _train(communicator, flags, assignments, config, out, resume, overwrite)
 
 
 def _authors_partitions(flags: dict[str, Any], L: str | None, M: str | None) -> dict[str, Any]:
@@ -138,6 +162,7 @@ def _authors_partitions(flags: dict[str, Any], L: str | None, M: str | None) -> 
 
 
 def _train(
+    communicator: Communicator,
     flags: dict[str, Any],
     assignments: tuple[str, ...],
     config: str | None,
@@ -146,17 +171,17 @@ def _train(
     overwrite: bool,
 ) -> None:
     from igcnn.backend import keep_memory, resolve_device
+    from igcnn.communicator import for_device
+    from igcnn.layers.batch_norm import synchronise
     from igcnn.training import Recipe, Trainer
     from igcnn.training.progress import make_progress
 
-    settings = layers.collect(flags, assignments, config)
-    run, source = _choose_run(settings, out, resume, overwrite)
-    if source is not None:
-        # max_steps ended the session before; this one has its own
-        before = {k: v for k, v in run.read_config().items() if k != "max_steps"}
-        settings = layers.collect(flags, assignments, config, before)
-    device = resolve_device(settings["device"])
-    progress = make_progress(settings["progress"])
+    choices = flags, assignments, config, out, resume, overwrite
+    settings, run, source = _decide_together(communicator, *choices)
+    device = resolve_device(settings["device"], communicator.local_rank)
+    communicator = for_device(communicator, device, settings["reduce"])
+    communicator.timeout = settings["rank_timeout"]
+    progress = make_progress(settings["progress"] if communicator.rank == 0 else "none")
     recipe = Recipe(**{k: settings[k] for k in layers.RECIPE if settings[k] is not None})
     checkpoint = _load(run, source) if source else None
     dataset = open_dataset(
@@ -165,8 +190,11 @@ def _train(
         image_size=settings["image_size"],
         workers=settings["workers"],
         on_bad_image=settings["on_bad_image"],
+        communicator=communicator,
     )
     network = _build(settings, len(dataset.classes))
+    if settings["sync_bn"]:
+        synchronise(network, communicator)
     keep_memory()
     trainer = Trainer(
         network,
@@ -179,6 +207,7 @@ def _train(
         checkpoint_steps=settings["checkpoint_steps"],
         max_steps=settings["max_steps"],
         progress=progress,
+        communicator=communicator,
     )
     with run.held():
         # a run that was killed before its first checkpoint has nothing to go on from
@@ -202,25 +231,65 @@ def _run(trainer: Trainer, settings: dict[str, Any], device: str) -> Result:
     trainer.engine, how = make_engine(
         trainer.network,
         trainer.dataset.train.image_shape,
-        trainer.recipe.batch_size,
+        trainer.loader.local_batch_size,
         device=device,
         cores=settings["cores"],
         eager=settings["eager"],
         precision=settings["precision"],
+        communicator=trainer.communicator,
     )
     _say(run, f"computed by {how}")
+    if trainer.communicator.size > 1:
+        _say(run, f"shared by   {trainer.communicator}")
     try:
         with contextlib.ExitStack() as stack:
-            if settings["tensorboard"]:
+            if settings["tensorboard"] and trainer.communicator.rank == 0:
                 board = TensorBoard(run.path / "tensorboard", trainer.state.step)
                 stack.callback(board.close)
                 run.mirrors.append(board)
             return trainer.run()
     except KeyboardInterrupt:
-        click.echo(f"go on with: igcnn train --resume {run.path}", err=True)
+        if trainer.communicator.rank == 0:
+            click.echo(f"go on with: igcnn train --resume {run.path}", err=True)
         raise
     finally:
         trainer.engine.close()
+
+
+def _decide_together(
+    communicator: Communicator, *choices: Any
+) -> tuple[dict[str, Any], RunDirectory, Path | None]:
+    """Return what rank 0 decides; the checkpoint to go on from is its own matter."""
+    from igcnn.training.silent_run import SilentRun
+
+    decided = b""
+    if communicator.rank == 0:
+        settings, run, source = _decide(*choices)
+        decided = json.dumps([settings, str(run.path)]).encode()
+    with communicator.patience():
+        decided = communicator.broadcast(decided)
+    if communicator.rank:
+        settings, path = json.loads(decided)
+        run, source = SilentRun(path), None
+    return settings, run, source
+
+
+def _decide(
+    flags: dict[str, Any],
+    assignments: tuple[str, ...],
+    config: str | None,
+    out: str | None,
+    resume: str | None,
+    overwrite: bool,
+) -> tuple[dict[str, Any], RunDirectory, Path | None]:
+    """Return the settings, the run directory, and the checkpoint to go on from, if any."""
+    settings = layers.collect(flags, assignments, config)
+    run, source = _choose_run(settings, out, resume, overwrite)
+    if source is not None:
+        # max_steps ended the session before; this one has its own
+        before = {k: v for k, v in run.read_config().items() if k != "max_steps"}
+        settings = layers.collect(flags, assignments, config, before)
+    return settings, run, source
 
 
 def _load(run: RunDirectory, source: Path) -> Checkpoint:
@@ -301,6 +370,8 @@ def _write_run(
         "progress",
         "cores",
         "workers",
+        "rank_timeout",
+        "reduce",
     ):  # of the terminal and the machine, not of the run
         del effective[name]
     if settings["data_dir"]:
@@ -365,6 +436,10 @@ def _report(result: Result, run: RunDirectory, settings: dict[str, Any]) -> list
 
 def _say(run: RunDirectory, line: str) -> None:
     """Log a line and print it; a reader of stdout who went away does not end a run."""
+    from igcnn.training.silent_run import SilentRun
+
+    if isinstance(run, SilentRun):
+        return
     run.log(line)
     try:
         click.echo(line)

@@ -29,20 +29,25 @@ class EmulatedArray(np.ndarray):
     """An array of the device `emu`: of this computer's memory, for the GPU's kernels."""
 
 
-def resolve_device(name: str) -> str:
+def resolve_device(name: str, local_rank: int = 0) -> str:
     """Return the device that `name` stands for: "cpu", "emu" or "cuda:i".
+
+    Args:
+        name: "auto", "cpu", "cuda", "cuda:1", … or "emu".
+        local_rank: number of this process among those on this computer; without a number in
+            the name, each has a GPU of its own as far as there are enough.
 
     Raises:
         DeviceError: the device is known but not available.
         ConfigError: no device has this name.
     """
     if name == "auto":
-        return "cuda:0" if gpu_count() else "cpu"
+        name = "cuda" if gpu_count() else "cpu"
     if name in ("cpu", "emu"):
         return name
     if not re.fullmatch(r"cuda(:\d+)?", name):
         raise ConfigError(f"unknown device {name!r}; choose auto, cpu, cuda, cuda:1, … or emu")
-    index = int(name.partition(":")[2] or 0)
+    index = int(name.partition(":")[2] or local_rank % max(1, gpu_count()))
     if index >= gpu_count():
         raise DeviceError(f"device {name} is not available: {_no_gpu()}; use --device cpu")
     return f"cuda:{index}"

@@ -76,3 +76,11 @@ class PlanError(IgcnnError):
 
 class WorkerError(IgcnnError):
     """A worker process ended or stopped answering in the middle of a step."""
+
+
+class RankError(WorkerError):
+    """Another rank of a data-parallel run ended or does not answer."""
+
+
+class RankMismatchError(IgcnnError):
+    """The ranks of a data-parallel run have different weights, which must never be."""

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     {"errors", "version"},
     {"backend", "files"},
+    {"communicator"},
     {"emulator"},
     {"kernels"},
     {"autograd"},
@@ -106,7 +107,7 @@ def test_functions_take_the_arguments_that_users_rely_on():
         "conv2d": "x weight bias stride padding groups",
         "permute_channels": "x branches",
         "interleaved_group_conv2d": "x primary secondary stride padding L secondary_groups",
-        "batch_norm": "x gamma beta running_mean running_var training momentum eps",
+        "batch_norm": "x gamma beta running_mean running_var training momentum eps communicator",
         "max_pool2d": "x kernel_size stride padding",
         "avg_pool2d": "x kernel_size stride padding",
         "linear": "x weight bias",

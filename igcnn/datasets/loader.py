@@ -29,9 +29,15 @@ class Loader:
         std: they are divided by it.
         augmentation: what to change at random; None for nothing.
         seed: of order and augmentation, from 0 to 2⁶⁴ − 1.
+        rank: which part of every batch is wanted, from 0.
+        ranks: into how many parts batches are cut, as equal as possible; 1 for whole ones.
+
+    Attributes:
+        local_batch_size: samples of a part.
 
     Raises:
-        ConfigError: batch_size is not from 1 to the number of images, or the seed out of range.
+        ConfigError: batch_size is not from 1 to the number of images, or below the number of
+            ranks, or the seed out of range.
     """
 
     def __init__(
@@ -43,11 +49,18 @@ class Loader:
         std: tuple[float, float, float],
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         if not 1 <= batch_size <= len(split):
             raise ConfigError(
                 f"batch size must be from 1 to {len(split)}, the number of training images, "
                 f"not {batch_size}"
+            )
+        if batch_size < ranks:
+            raise ConfigError(
+                f"batch size {batch_size} is that of all ranks together and must be at least "
+                f"{ranks}, their number; give a larger one or start fewer ranks"
             )
         if not 0 <= operator.index(seed) < 2**64:
             raise ConfigError(f"seed must be from 0 to 2**64 - 1, not {seed}")
@@ -57,6 +70,8 @@ class Loader:
         self.std = np.array(std, np.float32)
         self.augmentation = augmentation
         self.seed = seed
+        self._first = batch_size * rank // ranks
+        self.local_batch_size = batch_size * (rank + 1) // ranks - self._first
 
     def __len__(self) -> int:
         """Return the batches of an epoch, ⌈N/B⌉."""
@@ -67,19 +82,24 @@ class Loader:
         a, b, _, _ = self._draw(epoch).words(np.arange(len(self.split)), ORDER_STREAM)
         return np.argsort(a << np.uint64(32) | b, kind="stable")
 
+    def parts(self, epoch: int) -> Array:
+        """Return the samples of this rank's part of each batch of an epoch, (len, n).
+
+        The last batch is completed with the first samples of the epoch, as in the authors' code.
+        """
+        order = self.order(epoch)
+        firsts = np.arange(len(self)) * self.batch_size + self._first
+        positions = firsts[:, None] + np.arange(self.local_batch_size)  # (len, n)
+        return order[positions % len(order)]
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Array, Array]]:
         """Yield (x, labels) from batch `start` on.
 
-        x is float32, (B, 3, H, W), the batch innermost in memory; labels are int64, (B,). The
-        last batch is completed with the first samples of the epoch, as in the authors' code.
+        x is float32, (n, 3, H, W), the batch innermost in memory; labels are int64, (n,); n is
+        B, or what this rank has of it.
         """
-        order = self.order(epoch)
-        positions = (
-            np.arange(batch * self.batch_size, (batch + 1) * self.batch_size)
-            for batch in range(start, len(self))
-        )
-        batches = (order[p % len(order)] for p in positions)
-        for indices, images in self.split.batches(batches, self._draw(epoch)):
+        parts = self.parts(epoch)[start:]
+        for indices, images in self.split.batches(parts, self._draw(epoch)):
             yield normalise(images, self.mean, self.std), self.split.labels[indices]
 
     def _draw(self, epoch: int) -> Draw:
@@ -93,8 +113,12 @@ def evaluation_batches(
     batch_size: int,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Iterator[tuple[Array, Array]]:
     """Yield (x, labels) of every image once, in order, unchanged; the last batch may be short.
+
+    Of several ranks, rank r has batches r, r + ranks, …
 
     Raises:
         ConfigError: batch_size is below 1.
@@ -104,7 +128,7 @@ def evaluation_batches(
     means, deviations = np.array(mean, np.float32), np.array(std, np.float32)
     batches = (
         np.arange(first, min(first + batch_size, len(split)))
-        for first in range(0, len(split), batch_size)
+        for first in range(rank * batch_size, len(split), ranks * batch_size)
     )
     for indices, images in split.batches(batches, None):
         yield normalise(images, means, deviations), split.labels[indices]

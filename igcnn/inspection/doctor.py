@@ -47,7 +47,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("cores", None, str(available_cores()))
     yield _emulator()
     yield from _gpu()
-    yield _package("MPI", "mpi4py", "ranks on several machines", "pip install mpi4py")
+    yield _package("MPI", "mpi4py", "ranks on several machines", "pip install 'igcnn[mpi]'")
 
 
 def _blas() -> Finding:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..autograd import Function, Tensor
+from ..backend import device_of, to_device, to_host
+from ..communicator import Communicator
 from ..kernels.batch_norm import (
     batch_norm_backward_evaluation,
     batch_norm_backward_training,
@@ -43,6 +45,69 @@ class BatchNormTrainingFunction(Function):
         return batch_norm_backward_training(gy, centred, variance, gamma, self.eps)
 
 
+class SyncBatchNormFunction(Function):
+    """Batch norm by the statistics of the batch of all ranks: keeps x, γ and the statistics.
+
+    Of m_r numbers a channel on rank r, with mean μ_r and variance σ²_r, and m = Σ m_r,
+
+        μ = Σ m_r/m · μ_r        σ² = Σ m_r/m · (σ²_r + (μ_r − μ)²)
+
+    The loss of a rank is the mean over its own images, so that its gradient counts m_r/m in that
+    of the whole batch, and with ḡγ and ḡβ the sums over all ranks of m_r/m · gγ and m_r/m · gβ
+
+        gx = γ/√(σ²+ε) · (gy − (ḡβ + x̂·ḡγ)/m_r)
+    """
+
+    name = "sync_batch_norm"
+
+    def __init__(
+        self,
+        running_mean: Array,
+        running_var: Array,
+        momentum: float,
+        eps: float,
+        communicator: Communicator,
+    ) -> None:
+        self.running = running_mean, running_var
+        self.momentum = momentum
+        self.eps = eps
+        self.communicator = communicator
+
+    def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
+        """Return y and move the running statistics towards those of the batch."""
+        _, _, *moments = batch_norm_forward_training(x, gamma, beta, self.eps)
+        m = x.size // x.shape[1]
+        values = np.concatenate([[m], *map(to_host, moments)], dtype=np.float64)
+        ranks = np.stack([np.frombuffer(d) for d in self.communicator.gather(values.tobytes())])
+        shares = ranks[:, :1] / ranks[:, 0].sum()  # (ranks, 1)
+        means, variances = np.split(ranks[:, 1:], 2, axis=1)  # (ranks, C) each
+        mean = (shares * means).sum(axis=0)
+        variance = (shares * (variances + (means - mean) ** 2)).sum(axis=0)
+        self.share, self.count = float(shares[self.communicator.rank, 0]), m
+        mean, variance = (
+            to_device(values.astype(x.dtype), device_of(x)) for values in (mean, variance)
+        )
+        self.save(x, gamma, mean, variance)
+        for running, batch in zip(self.running, (mean, variance), strict=True):
+            running *= self.momentum
+            running += (1 - self.momentum) * batch
+        return batch_norm_forward_evaluation(x, gamma, beta, mean, variance, self.eps)
+
+    def backward(self, gy: Array) -> tuple[Array, Array, Array]:
+        """Return gx, ggamma, gbeta; the latter two of this rank's images."""
+        x, gamma, mean, variance = self.saved()
+        constants = mean, variance, self.eps
+        gx, ggamma, gbeta = batch_norm_backward_evaluation(gy, x, gamma, *constants)
+        sums = np.stack([to_host(ggamma), to_host(gbeta)]).astype(np.float64) * self.share
+        self.communicator.sum(sums)
+        factors = to_device((sums / self.count).astype(x.dtype), device_of(x))
+        scale = gamma / (variance + self.eps) ** 0.5
+        # γ'·x̂ + β' of the two sums, each times the scale
+        slope, offset = factors[0] * scale, factors[1] * scale
+        gx = gx - batch_norm_forward_evaluation(x, slope, offset, *constants)
+        return gx, ggamma, gbeta
+
+
 class BatchNormEvaluationFunction(Function):
     """Batch norm by constant statistics: keeps x and γ."""
 
@@ -71,6 +136,7 @@ def batch_norm(
     training: bool,
     momentum: float = 0.9,
     eps: float = 2e-5,
+    communicator: Communicator | None = None,
 ) -> Tensor:
     """Return x normalised over (N, H, W) for each channel, times gamma, plus beta.
 
@@ -84,6 +150,7 @@ def batch_norm(
         momentum: share of the old value that the running statistics keep, as in MXNet:
             running = momentum·running + (1 − momentum)·batch. PyTorch's momentum is 1 − this.
         eps: added to the variance; 2e-5 in all networks of the authors.
+        communicator: connects ranks over which the statistics of the batch are taken as well.
 
     Raises:
         ShapeError: x is not (N, C, H, W), or gamma or beta is not (C,).
@@ -92,6 +159,9 @@ def batch_norm(
     running_mean, running_var = (
         s.data if isinstance(s, Tensor) else s for s in (running_mean, running_var)
     )
+    if training and communicator is not None:
+        constants = running_mean, running_var, momentum, eps
+        return SyncBatchNormFunction(*constants, communicator)(x, gamma, beta)
     if training:
         return BatchNormTrainingFunction(running_mean, running_var, momentum, eps)(x, gamma, beta)
     return BatchNormEvaluationFunction(running_mean, running_var, eps)(x, gamma, beta)
@@ -109,6 +179,10 @@ class BatchNorm(Layer):
     γ begins at 1, β and the running mean at 0. The running variance begins at 1; the authors
     begin at 0, which vanishes within a few hundred steps, but makes an untrained network
     overflow in evaluation.
+
+    Attributes:
+        communicator: connects ranks over which the statistics of a batch are taken; None for
+            those of this process alone.
     """
 
     kind = "bn"
@@ -119,6 +193,7 @@ class BatchNorm(Layer):
         super().__init__()
         self.momentum = momentum
         self.eps = eps
+        self.communicator: Communicator | None = None
         self.gamma = self.add_parameter("gamma", np.ones(channels, dtype))
         self.beta = self.add_parameter("beta", np.zeros(channels, dtype))
         self.moving_mean = self.add_buffer("moving_mean", np.zeros(channels, dtype))
@@ -135,8 +210,16 @@ class BatchNorm(Layer):
             self.training,
             self.momentum,
             self.eps,
+            self.communicator,
         )
 
     def extra_repr(self) -> str:
         """Channels and constants."""
         return f"{self.gamma.size}, momentum={self.momentum}, eps={self.eps}"
+
+
+def synchronise(network: Layer, communicator: Communicator) -> None:
+    """Let every batch norm of a network take its statistics over the batch of all ranks."""
+    for _, layer in network.named_layers():
+        if isinstance(layer, BatchNorm):
+            layer.communicator = communicator

@@ -8,13 +8,15 @@ the last kernel moves on, seed and epoch, and the learning rate.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..backend import copy_to, free_bytes, on_device, shared_bytes, to_device, to_host
-from ..errors import DeviceError, ShapeError
+from ..communicator import Communicator
+from ..errors import DeviceError, RankError, ShapeError
 from ..kernels.augment import Resident
 from ..kernels.sgd_update import launch_sgd_update
 from ..kernels.softmax_cross_entropy import launch_record_result
@@ -22,6 +24,7 @@ from ..layers import Layer
 from .arena import Arena
 from .device_program import DeviceProgram
 from .graph import trace
+from .pieces import cut
 
 if TYPE_CHECKING:
     from ..datasets import Loader
@@ -46,6 +49,7 @@ class DevicePlan:
         batch_size: B, images of an update, and at most so many for logits.
         device: "cuda:i" or "emu".
         precision: of activations in memory, "fp32" (the network's own type) or "bf16".
+        communicator: connects the ranks that share each batch; None for one process.
 
     Raises:
         PlanError: the network contains something that has no place in a plan.
@@ -59,7 +63,9 @@ class DevicePlan:
         batch_size: int,
         device: str,
         precision: str = "fp32",
+        communicator: Communicator | None = None,
     ) -> None:
+        self.communicator = communicator or Communicator()
         network.to("cpu")
         traced = trace(network, image_shape)
         self.network = network
@@ -72,6 +78,7 @@ class DevicePlan:
             self._lay_out(network, traced.weights, traced.running)
         self._captured: dict[str, Any] = {}
         self._submitted = self._collected = 0
+        self._share = 1.0  # of a batch's images, what this rank has
         self._optimizer: SGD | None = None
         self._resident: Resident | None = None
 
@@ -90,6 +97,7 @@ class DevicePlan:
         zeros = [np.zeros_like(array) for array in arrays]
         self.flat, parameters = self._flat(arrays)
         self.flat_gradient, self.gradients = self._flat(zeros)
+        self.starts = _starts(arrays)[0]
         self.flat_velocity, self.velocity = self._flat(zeros)
         for tensor, view in zip(self.tensors, parameters, strict=True):
             tensor.data = view
@@ -100,7 +108,7 @@ class DevicePlan:
             place = tensors.index(tensor)
             weights[place], gradients[place] = view, gradient
         statistics = [array for pair in running for array in pair]
-        _, moved = self._flat(statistics)
+        self.flat_statistics, moved = self._flat(statistics)
         places = {id(array): view for array, view in zip(statistics, moved, strict=True)}
         for _, layer in network.named_layers():
             for name, array in layer._buffers.items():
@@ -130,13 +138,12 @@ class DevicePlan:
         self.results = to_device(np.zeros((SLOTS, 2), self.real), self.device)
         self.state = to_device(np.zeros(STATE_WORDS, np.uint32), self.device)
         self.constants = to_device(np.zeros(3, self.real), self.device)
+        backward = self.program.backward
+        self.pieces = cut(backward, self.gradients, self.starts, self.flat_gradient.size)
 
     def _flat(self, arrays: list[Array]) -> tuple[Array, list[Array]]:
         """Return one array on the device with the content of all, and views of each in it."""
-        starts, size = [], 0
-        for array in arrays:
-            starts.append(size)
-            size += array.size + -array.size % 4  # each begins where a float4 may
+        starts, size = _starts(arrays)
         content = np.zeros(size, self.real)
         for array, start in zip(arrays, starts, strict=True):
             content[start : start + array.size] = array.ravel()
@@ -158,6 +165,8 @@ class DevicePlan:
             optimizer.velocity[i] = view
         self._optimizer = optimizer
         self._loader = loader
+        if self.communicator.size > 1:
+            self._share = loader.local_batch_size / loader.batch_size
         self._rates: tuple[float, ...] = ()
         images = getattr(loader.split, "images", None)
         with on_device(self.device):
@@ -184,7 +193,9 @@ class DevicePlan:
         seed = self._loader.seed
         words = start * self.batch_size, seed & 0xFFFFFFFF, seed >> 32, epoch, self._submitted
         with on_device(self.device):
-            copy_to(self._resident.order, self._loader.order(epoch).astype(np.int32))
+            # one part of a batch after another; what is beyond the last image begins anew
+            order = self._loader.parts(epoch).ravel()[: self._resident.order.size]
+            copy_to(self._resident.order[: order.size], order.astype(np.int32))
             copy_to(self.state, np.array(words, np.uint32))
         for _ in range(start, len(self._loader)):
             yield None
@@ -200,14 +211,51 @@ class DevicePlan:
                 self._rates = rates
             if batch is not None:
                 self._bring(*batch)
-            self._execute("update", self._update)
+            if self.communicator.size > 1:
+                self._update_together()
+            else:
+                self._execute("update", self._update)
         self._submitted += 1
 
     def _update(self) -> None:
+        self._forward()
+        for call in self.program.backward:
+            call()
+        self._finish()
+
+    def _update_together(self) -> None:
+        """Do an update whose gradients are summed over the ranks, piece by piece.
+
+        Raises:
+            RankError: a rank was lost; parameters and statistics are those before the update.
+        """
+        statistics = self.flat_statistics.copy()
+        waits = []
+        try:
+            self._execute("forward", self._forward)
+            for number, piece in enumerate(self.pieces):
+                self._execute(f"backward {number}", partial(_call_all, piece.calls))
+                waits.append(self._start_mean(self.flat_gradient[piece.start : piece.stop]))
+            waits.append(self._start_mean(self.flat_statistics))
+            for wait in waits:
+                wait()
+        except RankError:
+            self.flat_statistics[...] = statistics
+            raise
+        self._execute("finish", self._finish)
+
+    def _start_mean(self, array: Array) -> Callable[[], None]:
+        array *= self._share
+        return self.communicator.start_sum(array)
+
+    def _forward(self) -> None:
         program = self.program
         begun = self._resident is not None and program.begin(self._resident)
-        for call in (*(program.after_stem if begun else program.forward), *program.backward):
-            call()
+        _call_all(program.after_stem if begun else program.forward)
+
+    def _finish(self) -> None:
+        """Update the parameters and write down the results."""
+        program = self.program
         assert self._optimizer is not None
         parameters = self.flat, self.flat_gradient, self.flat_velocity
         launch_sgd_update(*parameters, self.constants, self._optimizer.nesterov)
@@ -235,8 +283,11 @@ class DevicePlan:
         if not wait and count < SLOTS // 2:
             return []
         results = to_host(self.results)
-        rows = results[np.arange(self._collected, self._submitted) % SLOTS]
+        rows = results[np.arange(self._collected, self._submitted) % SLOTS].astype(np.float64)
         self._collected = self._submitted
+        if not self.communicator.broken:
+            rows[:, 0] *= self._share
+            self.communicator.sum(rows)
         return [(float(loss), int(right)) for loss, right in rows]
 
     def refresh(self) -> None:
@@ -287,3 +338,17 @@ class DevicePlan:
         """Bring parameters and statistics back to the host."""
         with on_device(self.device):
             self.network.to("cpu")
+
+
+def _starts(arrays: list[Array]) -> tuple[list[int], int]:
+    """Return where each array begins in one that holds all, and the size of that."""
+    starts, size = [], 0
+    for array in arrays:
+        starts.append(size)
+        size += array.size + -array.size % 4  # each begins where a float4 may
+    return starts, size
+
+
+def _call_all(calls: list[Callable[[], None]]) -> None:
+    for call in calls:
+        call()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 import numpy as np
 
+from ..autograd import Tensor
 from ..backend import single_threaded_blas
-from ..errors import ShapeError, WorkerError
+from ..errors import RankError, ShapeError, WorkerError
 from ..layers import Layer
 from .evaluation import EvaluationProgram
 from .graph import trace
@@ -76,12 +79,15 @@ class Plan:
     def __str__(self) -> str:
         return f"plan, {self.processes} process{'es' if self.processes > 1 else ''}"
 
-    def step(self, x: Array, labels: Array) -> tuple[float, int]:
+    def step(
+        self, x: Array, labels: Array, ready: Callable[[Tensor], None] | None = None
+    ) -> tuple[float, int]:
         """Return the mean loss of a batch and how many of its images were classified rightly.
 
         Args:
             x: (B, C, H, W).
             labels: (B,).
+            ready: called with each parameter as soon as its gradient is complete.
 
         Raises:
             WorkerError: a worker process has ended; parameters are those before the step.
@@ -91,12 +97,14 @@ class Plan:
         self.memory.images[...] = x.transpose(1, 2, 3, 0)
         self.memory.labels[...] = labels
         self.team.send(STEP)
+        take = partial(self._take_gradients, self.program, ready)
         try:
             with single_threaded_blas():
-                self.program.run(self.team.meeting.meet)
+                self.program.run(self.team.meeting.meet, take)
+        except RankError:
+            raise
         except WorkerError:
             raise self.team.explain() from None
-        self._take_gradients(self.program)
         self._update_running(self.program)
         return float(self.memory.losses.sum()), int(self.memory.hits.sum())
 
@@ -148,21 +156,22 @@ class Plan:
             if self.program is not None:
                 tensor.data = shared
 
-    def _take_gradients(self, program: TrainingProgram) -> None:
-        """Add up the shards in their order, and give every parameter its gradient."""
-        for i, tensor in enumerate(self.weights):
-            if not tensor.requires_grad:
-                continue
-            total = self.gradients[i]
+    def _take_gradients(
+        self, program: TrainingProgram, ready: Callable[[Tensor], None] | None, weights: list[int]
+    ) -> None:
+        """Add up the shards of these weights in their order: the gradients of parameters."""
+        for i in weights:
+            tensor, total = self.weights[i], self.gradients[i]
             first, *others = (shard[i] for shard in self.memory.gradients)
-            if first.shape == total.shape:
+            if i in program.merged:
+                np.copyto(total, program.merged[i]())
+            else:
                 np.copyto(total, first)
                 for other in others:
                     total += other
             tensor.grad = total
-        for norm, statistics in zip(self.graph.norms, program.norms, strict=True):
-            self.gradients[norm.gamma][...] = statistics.ggamma
-            self.gradients[norm.beta][...] = statistics.gbeta
+            if ready:
+                ready(tensor)
 
     def _update_running(self, program: TrainingProgram) -> None:
         for norm, statistics, (mean, variance) in zip(

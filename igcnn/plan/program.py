@@ -42,6 +42,8 @@ class TrainingProgram(Forward):
         segments: calls between two merges.
         merges: merges[k] follows segments[k], after all processes have finished it.
         norms: the statistics of each batch norm.
+        completed: completed[k] are the weights whose gradients all shards have after merges[k].
+        merged: what returns the gradient of those, γ and β, that come out of a merge.
     """
 
     def __init__(self, graph: Graph, memory: Memory, local: list[int]) -> None:
@@ -54,21 +56,34 @@ class TrainingProgram(Forward):
         self.shards = make_shards(self.batch, local, self.dtype)
         self.norms = [self._statistics(i, sizes) for i in range(len(graph.norms))]
         self.producers = {node.output: i for i, node in enumerate(graph.nodes)}
+        self.merged: dict[int, Callable[[], Array]] = {}
         self._done: set[int] = set()
+        self._segment: dict[int, int] = {}  # in which each weight's gradient is computed
         self._calls: list[list[Call]] = [[] for _ in self.shards]
         self._lay_out_forward()
         self._lay_out_backward()
+        self.completed: list[list[int]] = [[] for _ in self.segments]
+        for weight, segment in self._segment.items():
+            self.completed[segment].append(weight)
 
-    def run(self, meet: Callable[[], None]) -> None:
-        """Execute a step; `meet` returns when all processes have called it."""
+    def run(self, meet: Callable[[], None], take: Callable[[list[int]], None] | None) -> None:
+        """Execute a step.
+
+        Args:
+            meet: returns when all processes have called it.
+            take: called with the numbers of weights as soon as their gradients are complete.
+        """
         for call in self.refresh:
             call()
-        for calls, merges in zip(self.segments, self.merges, strict=True):
+        passes = zip(self.segments, self.merges, self.completed, strict=True)
+        for calls, merges, completed in passes:
             for call in calls:
                 call()
             meet()
             for call in merges:
                 call()
+            if take and completed:
+                take(completed)
 
     def _statistics(self, number: int, sizes: list[int]) -> BatchStatistics:
         norm = self.graph.norms[number]
@@ -162,6 +177,8 @@ class TrainingProgram(Forward):
     def _slot(self, shard: Shard, weight: int) -> Array | None:
         """Return where a shard writes the gradient of a weight, None where none is wanted."""
         wanted = self.graph.trained[weight]
+        if wanted:
+            self._segment[weight] = len(self.segments)
         return self.memory.gradients[shard.index][weight] if wanted else None
 
     def _backward(self, place: int, node: Node, shard: Shard) -> Iterator[Call]:
@@ -225,6 +242,7 @@ class TrainingProgram(Forward):
                 slot = norm.shards[1, shard.index]
                 calls.append(gradient_sums_call(gy, shard.values[value], slot))
         if normed:
+            self._note_norms(node)
             self._close([norm.merge_backward for _, norm in normed])
         for shard, calls in self._each():
             gy = shard.gradients[node.output]
@@ -234,6 +252,15 @@ class TrainingProgram(Forward):
                 if term.norm is None:
                     calls.extend(self._backward_identity(shard, term.value, gy))
             self._release(shard, node.output)
+
+    def _note_norms(self, node: Node) -> None:
+        for number in (term.norm for term in node.terms if term.norm is not None):
+            norm, statistics = self.graph.norms[number], self.norms[number]
+            self.merged[norm.gamma] = partial(getattr, statistics, "ggamma")
+            self.merged[norm.beta] = partial(getattr, statistics, "gbeta")
+            for weight in (norm.gamma, norm.beta):
+                if self.graph.trained[weight]:
+                    self._segment[weight] = len(self.segments)
 
     def _backward_identity(self, shard: Shard, value: int, gy: Array) -> Iterator[Call]:
         if value not in shard.gradients:

@@ -47,7 +47,7 @@ def main() -> None:
                 match peers[0].recv(1):
                     case team.STEP:
                         assert program is not None
-                        program.run(meeting.meet)
+                        program.run(meeting.meet, None)
                     case team.REFRESH:
                         for call in evaluation.refresh:
                             call()

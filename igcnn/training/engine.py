@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
-from ..autograd import no_grad
+from ..autograd import Tape, Tensor, no_grad
 from ..backend import single_threaded_blas, to_device
+from ..communicator import Communicator
 from ..datasets import Loader
-from ..errors import ConfigError, PlanError
+from ..errors import ConfigError, PlanError, RankError
 from ..functional import cross_entropy
 from ..layers import Layer
 from ..optim import SGD
 from ..plan import DevicePlan, Plan
 from .metrics import count_hits
+from .reducer import CompletionHook, Reducer
 
 Array = np.ndarray
 
@@ -59,16 +61,32 @@ class Engine(Protocol):
 
 
 class StepEngine:
-    """An engine whose `step` leaves gradients in the parameters for the optimizer."""
+    """An engine whose `step` leaves gradients in the parameters for the optimizer.
+
+    Args:
+        network: what is computed.
+        communicator: connects the ranks that share each batch; None for one process.
+    """
 
     _optimizer: SGD
     _loader: Loader
+    _reducer: Reducer | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, network: Layer, communicator: Communicator | None = None) -> None:
+        self.network = network
+        self.communicator = communicator or Communicator()
         self._results: list[tuple[float, int]] = []
 
-    def step(self, x: Array, labels: Array) -> tuple[float, int]:
-        """Return mean loss and right answers of a batch; parameters then have its gradients."""
+    def step(
+        self, x: Array, labels: Array, ready: Callable[[Tensor], None] | None = None
+    ) -> tuple[float, int]:
+        """Return mean loss and right answers of a batch; parameters then have its gradients.
+
+        Args:
+            x: images, (n, 3, H, W).
+            labels: integers, (n,).
+            ready: called with each parameter as soon as its gradient is complete.
+        """
         raise NotImplementedError
 
     def prepare(self, optimizer: SGD, loader: Loader) -> None:
@@ -76,6 +94,10 @@ class StepEngine:
         optimizer.to(optimizer.parameters[0].device)
         self._optimizer = optimizer
         self._loader = loader
+        if self.communicator.size > 1:
+            share = loader.local_batch_size / loader.batch_size
+            buffers = [array for _, array in self.network.named_buffers()]
+            self._reducer = Reducer(self.communicator, optimizer.parameters, buffers, share)
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple[Array, Array]]:
         """Yield (x, labels)."""
@@ -83,10 +105,20 @@ class StepEngine:
 
     def update(self, batch: tuple[Array, Array]) -> None:
         """Do one step of the optimizer, unless the loss is no finite number."""
-        loss, correct = self.step(*batch)
+        loss, correct = self._step_together(*batch) if self._reducer else self.step(*batch)
         self._results.append((loss, correct))
         if math.isfinite(loss):
             self._optimizer.step()
+
+    def _step_together(self, x: Array, labels: Array) -> tuple[float, int]:
+        reducer = self._reducer
+        assert reducer is not None
+        reducer.begin()
+        try:
+            return reducer.finish(*self.step(x, labels, reducer.ready))
+        except RankError:
+            reducer.restore()
+            raise
 
     def collect(self, wait: bool) -> list[tuple[float, int]]:
         """Return what is new; nothing is kept back."""
@@ -99,21 +131,24 @@ class TapeEngine(StepEngine):
 
     Args:
         network: gives logits for images; its parameters receive the gradients.
+        communicator: connects the ranks that share each batch; None for one process.
     """
-
-    def __init__(self, network: Layer) -> None:
-        super().__init__()
-        self.network = network
 
     def __str__(self) -> str:
         return "tape"
 
-    def step(self, x: Array, labels: Array) -> tuple[float, int]:
+    def step(
+        self, x: Array, labels: Array, ready: Callable[[Tensor], None] | None = None
+    ) -> tuple[float, int]:
         """Return the mean loss of a batch and how many of its images were classified rightly."""
         self.network.zero_grad()
         logits = self.network(to_device(x, self._device()))
         loss = cross_entropy(logits, labels)
-        loss.backward()
+        if ready is None:
+            loss.backward()
+        else:
+            with CompletionHook(Tape.of(loss), ready):
+                loss.backward()
         return loss.item(), count_hits(logits.numpy(), labels)
 
     def refresh(self) -> None:
@@ -140,19 +175,25 @@ class PlanEngine(StepEngine):
     """A network by a plan on the CPU.
 
     Args:
+        network: what is computed.
         plan: computes it, and is closed with this.
+        communicator: connects the ranks that share each batch; None for one process.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
+    def __init__(
+        self, network: Layer, plan: Plan, communicator: Communicator | None = None
+    ) -> None:
+        super().__init__(network, communicator)
         self.plan = plan
 
     def __str__(self) -> str:
         return str(self.plan)
 
-    def step(self, x: Array, labels: Array) -> tuple[float, int]:
+    def step(
+        self, x: Array, labels: Array, ready: Callable[[Tensor], None] | None = None
+    ) -> tuple[float, int]:
         """Return what Plan.step returns."""
-        return self.plan.step(x, labels)
+        return self.plan.step(x, labels, ready)
 
     def refresh(self) -> None:
         """Let the plan read parameters and statistics again."""
@@ -177,18 +218,20 @@ def make_engine(
     eager: bool = False,
     precision: str = "fp32",
     training: bool = True,
+    communicator: Communicator | None = None,
 ) -> tuple[Engine, str]:
     """Return the engine for a network, and in words what it is, and why if it is the tape.
 
     Args:
         network: what to compute.
         image_shape: (C, H, W).
-        batch_size: images of a step, at most so many for logits.
+        batch_size: images of a step, on this rank, at most so many for logits.
         device: what computes, "cpu", "emu" or "cuda:i"; the network is moved there.
-        cores: processes to use; None for as many as this process may use cores.
+        cores: processes to use; None for this process's share of the cores.
         eager: take the tape.
         precision: in which a device's plan keeps activations, "fp32" or "bf16".
         training: whether steps are wanted.
+        communicator: connects the ranks that share each batch; None for one process.
 
     Raises:
         ConfigError: cores is below 1, or the precision is not for this engine.
@@ -199,25 +242,34 @@ def make_engine(
         raise ConfigError(f"precision must be fp32 or bf16, not {precision}")
     if precision == "bf16" and (device == "cpu" or eager):
         raise ConfigError("precision bf16 needs a plan on a GPU; use --device cuda, not --eager")
+    communicator = communicator or Communicator()
     network.to(device)
     if eager:
-        return TapeEngine(network), f"tape{_on(device)} (--eager)"
+        return TapeEngine(network, communicator), f"tape{_on(device)} (--eager)"
     try:
         if device != "cpu":
-            device_plan = DevicePlan(network, image_shape, batch_size, device, precision)
+            sizes = image_shape, batch_size, device, precision
+            device_plan = DevicePlan(network, *sizes, communicator)
             return device_plan, str(device_plan)
-        plan = Plan(network, image_shape, batch_size, cores or available_cores(), training)
+        cores = cores or available_cores(communicator.local_size)
+        plan = Plan(network, image_shape, batch_size, cores, training)
     except PlanError as error:
-        return TapeEngine(network), f"tape{_on(device)} (no plan: {error})"
-    return PlanEngine(plan), str(plan)
+        return TapeEngine(network, communicator), f"tape{_on(device)} (no plan: {error})"
+    return PlanEngine(network, plan, communicator), str(plan)
 
 
 def _on(device: str) -> str:
     return "" if device == "cpu" else f" on {device}"
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use."""
+def available_cores(sharing: int = 1) -> int:
+    """Return how many cores this process may use.
+
+    Args:
+        sharing: so many processes train on this computer; each has its share, unless what
+            started them has bound this one to cores already.
+    """
+    cores = everything = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    return max(1, cores // sharing) if cores == everything else cores

@@ -23,11 +23,15 @@ class Interrupt:
 
     In a thread other than the main one signals cannot be handled, and nothing changes there.
 
+    Args:
+        silent: do not say so on the terminal.
+
     Attributes:
         requested: name of the signal that asks to stop, None for none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, silent: bool = False) -> None:
+        self.silent = silent
         self.requested: str | None = None
         self._before: dict[int, Any] = {}
 
@@ -55,4 +59,5 @@ class Interrupt:
             raise KeyboardInterrupt
         # a batch system may repeat itself; a person after it may still want to stop at once
         self.requested = "SIGINT" if name == "SIGINT" else self.requested or name
-        os.write(2, NOTICES[name])  # print may be what the signal interrupted
+        if not self.silent:
+            os.write(2, NOTICES[name])  # print may be what the signal interrupted

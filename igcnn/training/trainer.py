@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -10,7 +12,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..backend import single_threaded_blas
+from ..backend import copy_to, single_threaded_blas, to_host
+from ..communicator import Communicator
 from ..datasets import Dataset, Loader
 from ..errors import (
     CheckpointError,
@@ -22,6 +25,7 @@ from ..errors import (
 )
 from ..networks import Network
 from ..optim import SGD
+from .agreement import agree_on_signal, compare_ranks, spread
 from .checkpoint import Checkpoint, Preprocessing, save_checkpoint
 from .engine import Engine, TapeEngine
 from .evaluate import evaluate
@@ -75,6 +79,8 @@ class Trainer:
         max_steps: updates after which to stop, earlier sessions included; None for no limit.
         progress: what to show; nothing by default.
         engine: what computes loss, gradients and logits; by default the tape.
+        communicator: connects the ranks that train together, each with its part of every batch;
+            None for one process. Rank 0 alone saves.
 
     Raises:
         ConfigError: an interval or max_steps below 1, or classes that do not match.
@@ -94,6 +100,7 @@ class Trainer:
         max_steps: int | None = None,
         progress: Progress | None = None,
         engine: Engine | None = None,
+        communicator: Communicator | None = None,
     ) -> None:
         for name, value in (
             ("log_interval", log_interval),
@@ -117,7 +124,8 @@ class Trainer:
         self.checkpoint_epochs = checkpoint_epochs
         self.checkpoint_steps = checkpoint_steps
         self.progress = progress or Progress()
-        self.engine = engine or TapeEngine(network)
+        self.communicator = communicator or Communicator()
+        self.engine = engine or TapeEngine(network, self.communicator)
         self.state = TrainingState()
         self.loader = Loader(
             dataset.train,
@@ -126,6 +134,8 @@ class Trainer:
             std=dataset.std,
             augmentation=dataset.augmentation,
             seed=seed,
+            rank=self.communicator.rank,
+            ranks=self.communicator.size,
         )
         self.updates_per_epoch = len(self.loader)
         self.total = recipe.epochs * self.updates_per_epoch
@@ -135,7 +145,9 @@ class Trainer:
         self.optimizer = SGD(
             network.named_parameters(), recipe.lr, recipe.momentum, recipe.weight_decay
         )
-        self._interrupt = Interrupt()
+        self._interrupt = Interrupt(silent=self.communicator.rank > 0)
+        self._signal: str | None = None  # by which the ranks have agreed to stop
+        self._fresh = True  # no update yet: the first one compiles
         self._began = self._counted = time.perf_counter()
         self._evaluation: Evaluation | None = None
 
@@ -175,12 +187,17 @@ class Trainer:
             KeyboardInterrupt: Ctrl-C; last.h5 is of the step that was under way.
             CheckpointError: a checkpoint cannot be written.
             PreemptedError: SIGTERM or SIGUSR1; likewise.
-            WorkerError: a worker process ended; last.h5 is of the last whole step.
+            WorkerError: a worker process or a rank was lost; last.h5 is of the last whole step.
             DataError: an image cannot be read; likewise.
+            RankMismatchError: ranks have different weights; last.h5 is from before.
         """
         self._began = time.perf_counter() - self.state.seconds
         self.network.train()
-        self.engine.prepare(self.optimizer, self.loader)
+        self.communicator.stopping = lambda: self._interrupt.requested is not None
+        with self.communicator.patience():
+            self._follow_rank_0()
+            self.engine.prepare(self.optimizer, self.loader)
+            self._compare_ranks("before the first step")
         overflow = np.errstate(over="ignore", invalid="ignore", divide="ignore")
         self.progress.start(self.state.step, self.total, self.updates_per_epoch)
         try:
@@ -191,7 +208,8 @@ class Trainer:
                 return self._run()
         except (WorkerError, DataError) as error:
             if self._interrupt.requested:  # the signal was for all processes of the job
-                self._stop(self._interrupt.requested)
+                self._signal = self._interrupt.requested
+                self._stop_if_asked()
             self._save_last(needed=True)
             message = (
                 f"{error}; step {self.state.step} is saved, "
@@ -230,12 +248,14 @@ class Trainer:
         for batch in self.engine.batches(epoch, position):
             done += 1
             self.optimizer.lr = self.schedule.lr_at(done)
-            self.engine.update(batch)
+            with self.communicator.patience() if self._fresh else contextlib.nullcontext():
+                self.engine.update(batch)
+            self._fresh = False
             self._evaluation = None
             save = bool(self.checkpoint_steps and done % self.checkpoint_steps == 0)
             last = done >= self.total or done % self.updates_per_epoch == 0
-            stop = self._interrupt.requested is not None
-            self._count(wait=save or last or stop or done % self.log_interval == 0)
+            self._signal = agree_on_signal(self.communicator, self._interrupt.requested)
+            self._count(wait=save or last or bool(self._signal) or done % self.log_interval == 0)
             if save:
                 self._save_last()
             self._stop_if_asked()
@@ -284,6 +304,7 @@ class Trainer:
         if not math.isfinite(evaluation.loss):
             raise self._diverged("test loss", evaluation.loss)
         state.epochs += 1
+        self._compare_ranks(f"after epoch {state.epochs}")
         self.run_directory.append_epoch(
             {
                 "epoch": state.epochs,
@@ -319,17 +340,46 @@ class Trainer:
             dataset.test,
             mean=dataset.mean,
             std=dataset.std,
-            batch_size=self.recipe.batch_size,
-            check=self._stop_if_asked,
+            batch_size=self.recipe.batch_size // self.communicator.size,
+            check=self._check,
+            communicator=self.communicator,
         )
 
+    def _arrays(self) -> dict[str, Array]:
+        """Return copies of what an update changes: parameters, statistics, velocity."""
+        velocities = zip(self.optimizer.names, self.optimizer.velocity, strict=True)
+        named = {f"velocity of {name}": to_host(array) for name, array in velocities}
+        return self.network.state_dict() | named
+
+    def _follow_rank_0(self) -> None:
+        """Begin where rank 0 does, which alone has read a checkpoint."""
+        if self.communicator.size == 1:
+            return
+        state = self.communicator.broadcast(json.dumps(self.state.to_json()).encode())
+        self.state = TrainingState.from_json(json.loads(state))
+        arrays = spread(self.communicator, self._arrays())
+        self.network.load_state_dict({name: arrays[name] for name in self.network.state_dict()})
+        for name, velocity in zip(self.optimizer.names, self.optimizer.velocity, strict=True):
+            copy_to(velocity, arrays[f"velocity of {name}"])
+
+    def _compare_ranks(self, when: str) -> None:
+        if self.communicator.size > 1:
+            arrays = self._arrays() | {"labels": self.dataset.train.labels}
+            compare_ranks(self.communicator, arrays, when)
+
+    def _check(self) -> None:
+        """Stop if any rank is asked to."""
+        self._signal = agree_on_signal(self.communicator, self._interrupt.requested)
+        self._stop_if_asked()
+
     def _stop_if_asked(self) -> None:
-        if self._interrupt.requested:
-            self._stop(self._interrupt.requested)
+        if self._signal:
+            self._stop(self._signal)
 
     def _stop(self, name: str) -> NoReturn:
         """Save and end because of a signal."""
-        self._count(wait=True)
+        if not self.communicator.broken:
+            self._count(wait=True)
         self._save_last(needed=True)
         self._say(f"{name}: step {self.state.step} is saved in {self.run_directory.last}")
         if name == "SIGINT":
@@ -357,6 +407,13 @@ class Trainer:
         self._save(self.run_directory.last, needed)
 
     def _save(self, path: Path, needed: bool = False) -> None:
+        if self.communicator.rank == 0:
+            self._write(path, needed)
+        if not self.communicator.broken:
+            with self.communicator.patience():
+                self.communicator.gather(b"")  # no rank ends while rank 0 saves
+
+    def _write(self, path: Path, needed: bool) -> None:
         dataset = self.dataset
         self.state.seconds = self._seconds()
         try:

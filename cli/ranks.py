@@ -1,0 +1,140 @@
+"""Ranks on the command line: starting them, and that they end together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from igcnn.errors import ConfigError, DeviceError, DivergedError, PreemptedError
+
+from .failure import INTERRUPTED, report
+
+if TYPE_CHECKING:
+    from igcnn.communicator import Communicator
+
+# what all ranks end with at the same step, rank 0 having saved
+AGREED = (KeyboardInterrupt, DivergedError, PreemptedError)
+SECONDS_FOR_RANK_0 = 2.0  # to save, or to say what is wrong on all ranks
+
+
+@contextlib.contextmanager
+def ending_together(communicator: Communicator) -> Iterator[None]:
+    """Context in which an error on one rank ends them all, with its exit code."""
+    try:
+        yield
+    except BaseException as error:
+        if communicator.size == 1:
+            raise
+        if isinstance(error, AGREED) and not communicator.broken:
+            if communicator.rank == 0:
+                raise
+            raise click.exceptions.Exit(_code(error)) from None
+        if communicator.rank:
+            time.sleep(SECONDS_FOR_RANK_0)
+        sys.stdout.flush()
+        communicator.abort(report(error))
+
+
+def _code(error: BaseException) -> int:
+    return getattr(error, "exit_code", INTERRUPTED)
+
+
+def parse_gpus(text: str) -> list[int]:
+    """Return the numbers in "0,1,2".
+
+    Raises:
+        ConfigError: these are not numbers of GPUs, each once.
+    """
+    try:
+        gpus = [int(part) for part in text.split(",")]
+    except ValueError:
+        gpus = []
+    if not gpus or min(gpus) < 0 or len(set(gpus)) < len(gpus):
+        raise ConfigError(f"--gpus takes numbers of GPUs such as 0,1,2,3, not {text!r}")
+    return gpus
+
+
+def start_ranks(count: int, arguments: Sequence[str], gpus: Sequence[int] = ()) -> int:
+    """Run this command on several ranks on this computer; return its exit code.
+
+    A signal that asks to end reaches the ranks as SIGUSR1, which mpiexec passes on: at SIGTERM
+    it would kill them before they have saved.
+
+    Args:
+        count: how many.
+        arguments: of the command line.
+        gpus: numbers of the GPUs that they see, one each; empty for no choice.
+
+    Raises:
+        DeviceError: mpiexec is not there.
+    """
+    beside = Path(sys.executable).with_name("mpiexec")
+    mpiexec = str(beside) if beside.is_file() else shutil.which("mpiexec")
+    if mpiexec is None:
+        raise DeviceError(
+            "several ranks need MPI, and mpiexec is not there; pip install 'igcnn[mpi]'"
+        )
+    environment = dict(os.environ)
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+    # of Open MPI: more ranks than cores are allowed, and none is tied to one core
+    environment |= {
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+        "PRTE_MCA_hwloc_default_binding_policy": "none",
+    }
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container
+        environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    line = [mpiexec, "-n", str(count), sys.executable, "-m", "igcnn.cli.main", *arguments]
+    return run_signalled(line, environment, {"SIGTERM": "SIGUSR1", "SIGINT": "SIGUSR1"})
+
+
+def run_signalled(
+    line: Sequence[str], environment: dict[str, str] | None, translation: dict[str, str]
+) -> int:
+    """Return how a command ended; signals that are meant to end it reach it first.
+
+    Args:
+        line: the command.
+        environment: its variables; None for those of this process.
+        translation: name of a signal → name of the one that the command gets for it. If that
+            holds SIGINT the command is out of the terminal's reach, and a second SIGINT ends it.
+    """
+    apart = "SIGINT" in translation
+    process = subprocess.Popen(line, env=environment, start_new_session=apart)
+    before = {}
+    received: list[str] = []
+
+    def forward(number: int, frame: object) -> None:
+        name = signal.Signals(number).name
+        again = name == "SIGINT" and "SIGINT" in received
+        received.append(name)
+        process.send_signal(
+            signal.SIGTERM if again else signal.Signals[translation.get(name, name)]
+        )
+
+    names = ["SIGTERM", "SIGUSR1", *(["SIGINT"] if apart else [])]
+    for name in names:
+        if hasattr(signal, name):
+            number = signal.Signals[name]
+            before[number] = signal.signal(number, forward)
+    try:
+        while True:
+            try:
+                code = process.wait()
+                break
+            except KeyboardInterrupt:  # the terminal told the training too: let it save
+                continue
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return INTERRUPTED if "SIGINT" in received and code else code

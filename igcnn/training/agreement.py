@@ -1,0 +1,77 @@
+"""What the ranks of a run agree on: when to stop, and that they have the same weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..communicator import Communicator
+from ..errors import RankMismatchError
+from .interrupt import NOTICES
+
+Array = np.ndarray
+
+
+def agree_on_signal(communicator: Communicator, requested: str | None) -> str | None:
+    """Return the signal that asked any of the ranks to stop, None for none; the same on all.
+
+    Args:
+        communicator: connects the ranks.
+        requested: the signal that this rank got.
+
+    Raises:
+        RankError: a rank was lost.
+    """
+    if communicator.size == 1:
+        return requested
+    names = list(NOTICES)
+    counts = np.array([name == requested for name in names], np.int64)
+    communicator.sum(counts)
+    return next((name for name, count in zip(names, counts, strict=True) if count), None)
+
+
+def compare_ranks(communicator: Communicator, arrays: Mapping[str, Array], when: str) -> None:
+    """Raise unless all ranks have the same arrays, to the bit.
+
+    Args:
+        communicator: connects the ranks.
+        arrays: name → array of the host; the same names on all ranks.
+        when: ends the sentence of the error.
+
+    Raises:
+        RankMismatchError: an array differs; the first is named.
+        RankError: a rank was lost.
+    """
+    own = b"".join(hashlib.sha256(a.tobytes()).digest() for a in arrays.values())
+    first, *others = communicator.gather(own)
+    for place, name in enumerate(arrays):
+        digest = slice(32 * place, 32 * (place + 1))
+        differing = [rank for rank, x in enumerate(others, 1) if x[digest] != first[digest]]
+        if differing:
+            ranks = ", ".join(map(str, differing))
+            raise RankMismatchError(
+                f"{name} of rank {ranks} differs from that of rank 0 {when}; last.h5 holds the "
+                "last weights that were equal: look for a computer that has other data or "
+                "libraries, or computes wrongly, and go on with --resume"
+            )
+
+
+def spread(communicator: Communicator, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays that rank 0 gave; names, shapes and types are the same on all ranks.
+
+    Raises:
+        RankError: a rank was lost.
+    """
+    mine = (
+        b"".join(array.tobytes() for array in arrays.values()) if communicator.rank == 0 else b""
+    )
+    data = communicator.broadcast(mine)
+    received: dict[str, Array] = {}
+    start = 0
+    for name, array in arrays.items():
+        values = np.frombuffer(data, array.dtype, array.size, start)
+        received[name] = values.reshape(array.shape)
+        start += array.nbytes
+    return received
