@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -98,6 +99,12 @@ def start_ranks(count: int, arguments: Sequence[str], gpus: Sequence[int] = ()) 
     return run_signalled(line, environment, {"SIGTERM": "SIGUSR1", "SIGINT": "SIGUSR1"})
 
 
+def _end_with_parent() -> None:
+    """Let this process, about to become mpiexec, be ended when the one that started it is."""
+    set_parent_death_signal = 1  # sys/prctl.h
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
 def run_signalled(
     line: Sequence[str], environment: dict[str, str] | None, translation: dict[str, str]
 ) -> int:
@@ -110,7 +117,12 @@ def run_signalled(
             holds SIGINT the command is out of the terminal's reach, and a second SIGINT ends it.
     """
     apart = "SIGINT" in translation
-    process = subprocess.Popen(line, env=environment, start_new_session=apart)
+    process = subprocess.Popen(
+        line,
+        env=environment,
+        start_new_session=apart,
+        preexec_fn=_end_with_parent if apart and sys.platform == "linux" else None,
+    )
     before = {}
     received: list[str] = []
 

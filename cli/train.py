@@ -64,7 +64,9 @@ def authors_spelling(name: str) -> str:
 @click.option(
     "--eager", is_flag=True, default=None, help="Compute on the plain tape instead of by a plan."
 )
-@click.option("--ranks", metavar="N", help="Start so many processes that share each batch.")
+@click.option(
+    "--ranks", type=click.IntRange(1), help="Start so many processes that share each batch."
+)
 @click.option("--gpus", metavar="N,N,…", help="Start a rank on each of these GPUs.")
 @click.option(
     "--sync-bn", is_flag=True, default=None, help="Batch norm over all ranks; on the tape."
@@ -100,7 +102,7 @@ def train_command(
     overwrite: bool,
     config: str | None,
     assignments: tuple[str, ...],
-    ranks: str | None,
+    ranks: int | None,
     gpus: str | None,
     authors_L: str | None,
     authors_M: str | None,
@@ -128,7 +130,7 @@ def train_command(
     flags |= _authors_partitions(flags, authors_L, authors_M)
     if not is_one_of_several():
         chosen = parse_gpus(gpus) if gpus is not None else []
-        count = len(chosen) or layers.convert("ranks", ranks or "1", "--ranks")
+        count = len(chosen) or ranks or 1
         if count > 1:
             arguments = click.get_current_context().obj
             raise click.exceptions.Exit(start_ranks(count, arguments, chosen))
@@ -181,7 +183,7 @@ def _train(
     device = resolve_device(settings["device"], communicator.local_rank)
     communicator = for_device(communicator, device, settings["reduce"])
     communicator.timeout = settings["rank_timeout"]
-    progress = make_progress(settings["progress"] if communicator.rank == 0 else "none")
+    progress = make_progress(_display(settings["progress"], communicator))
     recipe = Recipe(**{k: settings[k] for k in layers.RECIPE if settings[k] is not None})
     checkpoint = _load(run, source) if source else None
     dataset = open_dataset(
@@ -254,6 +256,14 @@ def _run(trainer: Trainer, settings: dict[str, Any], device: str) -> Result:
         raise
     finally:
         trainer.engine.close()
+
+
+def _display(mode: str, communicator: Communicator) -> str:
+    """Return the progress display of a rank: rank 0 has plain lines, the others nothing."""
+    if communicator.rank:
+        return "none"
+    # what mpiexec gives a rank for a terminal has no width
+    return "plain" if mode == "auto" and communicator.size > 1 else mode
 
 
 def _decide_together(

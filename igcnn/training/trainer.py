@@ -38,6 +38,7 @@ from .state import TrainingState
 
 Array = np.ndarray
 
+NOTHING: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 # what the order and the pixels of the batches depend on
 FIXED = ("dataset", "images", "seed", "batch_size")
 
@@ -211,10 +212,9 @@ class Trainer:
                 self._signal = self._interrupt.requested
                 self._stop_if_asked()
             self._save_last(needed=True)
-            message = (
-                f"{error}; step {self.state.step} is saved, "
-                f"go on with: igcnn train --resume {self.run_directory.path}"
-            )
+            # rank 0 saves, and where it is lost the last checkpoint stays
+            saved = f"step {self.state.step} is saved, " if self.communicator.rank == 0 else ""
+            message = f"{error}; {saved}go on with: igcnn train --resume {self.run_directory.path}"
             self._say(message)
             raise type(error)(message) from None
         finally:
@@ -248,7 +248,7 @@ class Trainer:
         for batch in self.engine.batches(epoch, position):
             done += 1
             self.optimizer.lr = self.schedule.lr_at(done)
-            with self.communicator.patience() if self._fresh else contextlib.nullcontext():
+            with self.communicator.patience() if self._fresh else NOTHING:
                 self.engine.update(batch)
             self._fresh = False
             self._evaluation = None
@@ -410,8 +410,10 @@ class Trainer:
         if self.communicator.rank == 0:
             self._write(path, needed)
         if not self.communicator.broken:
-            with self.communicator.patience():
-                self.communicator.gather(b"")  # no rank ends while rank 0 saves
+            # no rank ends while rank 0 saves, for which the others have time
+            waiting = self.communicator.patience() if self.communicator.rank else NOTHING
+            with waiting:
+                self.communicator.gather(b"")
 
     def _write(self, path: Path, needed: bool) -> None:
         dataset = self.dataset
