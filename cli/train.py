@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import settings as layers
+from .choice import build, decide_together, load
 from .dataset import open_dataset
 from .ranks import ending_together, parse_gpus, start_ranks
 
@@ -179,13 +179,13 @@ def _train(
     from igcnn.training.progress import make_progress
 
     choices = flags, assignments, config, out, resume, overwrite
-    settings, run, source = _decide_together(communicator, *choices)
+    settings, run, source = decide_together(communicator, *choices)
     device = resolve_device(settings["device"], communicator.local_rank)
     communicator = for_device(communicator, device, settings["reduce"])
     communicator.timeout = settings["rank_timeout"]
     progress = make_progress(_display(settings["progress"], communicator))
     recipe = Recipe(**{k: settings[k] for k in layers.RECIPE if settings[k] is not None})
-    checkpoint = _load(run, source) if source else None
+    checkpoint = load(run, source) if source else None
     dataset = open_dataset(
         settings["dataset"],
         settings["data_dir"],
@@ -194,7 +194,7 @@ def _train(
         on_bad_image=settings["on_bad_image"],
         communicator=communicator,
     )
-    network = _build(settings, len(dataset.classes))
+    network = build(settings, len(dataset.classes))
     if settings["sync_bn"]:
         synchronise(network, communicator)
     keep_memory()
@@ -264,104 +264,6 @@ def _display(mode: str, communicator: Communicator) -> str:
         return "none"
     # what mpiexec gives a rank for a terminal has no width
     return "plain" if mode == "auto" and communicator.size > 1 else mode
-
-
-def _decide_together(
-    communicator: Communicator, *choices: Any
-) -> tuple[dict[str, Any], RunDirectory, Path | None]:
-    """Return what rank 0 decides; the checkpoint to go on from is its own matter."""
-    from igcnn.training.silent_run import SilentRun
-
-    decided = b""
-    if communicator.rank == 0:
-        settings, run, source = _decide(*choices)
-        decided = json.dumps([settings, str(run.path)]).encode()
-    with communicator.patience():
-        decided = communicator.broadcast(decided)
-    if communicator.rank:
-        settings, path = json.loads(decided)
-        run, source = SilentRun(path), None
-    return settings, run, source
-
-
-def _decide(
-    flags: dict[str, Any],
-    assignments: tuple[str, ...],
-    config: str | None,
-    out: str | None,
-    resume: str | None,
-    overwrite: bool,
-) -> tuple[dict[str, Any], RunDirectory, Path | None]:
-    """Return the settings, the run directory, and the checkpoint to go on from, if any."""
-    settings = layers.collect(flags, assignments, config)
-    run, source = _choose_run(settings, out, resume, overwrite)
-    if source is not None:
-        # max_steps ended the session before; this one has its own
-        before = {k: v for k, v in run.read_config().items() if k != "max_steps"}
-        settings = layers.collect(flags, assignments, config, before)
-    return settings, run, source
-
-
-def _load(run: RunDirectory, source: Path) -> Checkpoint:
-    """Return the checkpoint to go on from: if the newest is damaged, the one before."""
-    from igcnn.training import load_checkpoint, load_newest
-
-    if source != run.last:
-        return load_checkpoint(source)
-    checkpoint, note = load_newest(run.last, run.previous)
-    if note:
-        click.echo(f"igcnn: {note}", err=True)
-        run.log(note)
-    return checkpoint
-
-
-def _choose_run(
-    settings: dict[str, Any], out: str | None, resume: str | None, overwrite: bool
-) -> tuple[RunDirectory, Path | None]:
-    """Return the run directory and the checkpoint to go on from, None for a new run."""
-    from igcnn.errors import CheckpointError, ConfigError
-    from igcnn.training import RunDirectory
-    from igcnn.training.run_directory import default_folder, new_run, newest_run
-
-    if resume and overwrite:
-        raise ConfigError("--resume goes on with a run and --overwrite deletes it; give one")
-    if resume not in (None, "auto"):
-        if out:
-            raise ConfigError("--resume PATH goes on in the run's own folder; leave out --out")
-        path = Path(resume)
-        if path.is_dir():
-            run = RunDirectory(path)
-            return run, run.last
-        if path.is_file() and path.absolute().parent.name != "checkpoints":
-            raise ConfigError(
-                f"{path} does not lie in the checkpoints folder of a run, where --resume finds "
-                "its settings; give the folder of the run"
-            )
-        if not path.is_file():
-            raise CheckpointError(f"there is no checkpoint {path}; give one, or a run's folder")
-        return RunDirectory(path.parent.parent), path
-    if out:
-        run = RunDirectory(out)
-        if resume and run.last.is_file():
-            return run, run.last
-        if not overwrite and not (resume and run.is_run()):
-            run.refuse_if_used()
-        return run, None
-    network = _build(settings, None)
-    folder = default_folder(Path("runs"), settings["dataset"], network.settings)
-    newest = newest_run(folder) if resume else None
-    if newest:
-        return newest, newest.last
-    if resume:
-        click.echo(f"igcnn: no run to resume in {folder}; starting a new one", err=True)
-    return new_run(folder), None
-
-
-def _build(settings: dict[str, Any], num_classes: int | None) -> Network:
-    from igcnn.networks import build_network
-
-    given = {k: settings[k] for k in layers.NETWORK if settings[k] is not None}
-    return build_network(**given, num_classes=num_classes)
 
 
 def _write_run(

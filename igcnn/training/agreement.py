@@ -3,15 +3,69 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 
 import numpy as np
 
+from ..backend import copy_to, to_host
 from ..communicator import Communicator
 from ..errors import RankMismatchError
+from ..networks import Network
+from ..optim import SGD
 from .interrupt import NOTICES
+from .state import TrainingState
 
 Array = np.ndarray
+
+
+class Agreement:
+    """Keeps the ranks of a run together.
+
+    Args:
+        communicator: connects them.
+        network: must be the same on all.
+        optimizer: likewise its velocity.
+        labels: of the training images; likewise.
+    """
+
+    def __init__(
+        self, communicator: Communicator, network: Network, optimizer: SGD, labels: Array
+    ) -> None:
+        self.communicator = communicator
+        self.network = network
+        self.optimizer = optimizer
+        self.labels = labels
+
+    def signal(self, requested: str | None) -> str | None:
+        """Return the signal that asked any of the ranks to stop; see agree_on_signal."""
+        return agree_on_signal(self.communicator, requested)
+
+    def follow_rank_0(self, state: TrainingState) -> TrainingState:
+        """Take over the weights of rank 0, which alone has read a checkpoint; return its state.
+
+        Raises:
+            RankError: a rank was lost.
+        """
+        if self.communicator.size == 1:
+            return state
+        described = self.communicator.broadcast(json.dumps(state.to_json()).encode())
+        arrays = spread(self.communicator, self._arrays())
+        self.network.load_state_dict({name: arrays[name] for name in self.network.state_dict()})
+        for name, velocity in zip(self.optimizer.names, self.optimizer.velocity, strict=True):
+            copy_to(velocity, arrays[f"velocity of {name}"])
+        return TrainingState.from_json(json.loads(described))
+
+    def compare(self, when: str) -> None:
+        """Raise unless all ranks have the same weights; see compare_ranks."""
+        if self.communicator.size > 1:
+            compare_ranks(self.communicator, self._arrays() | {"labels": self.labels}, when)
+
+    def _arrays(self) -> dict[str, Array]:
+        """Return copies of what an update changes: parameters, statistics, velocity."""
+        velocities = zip(self.optimizer.names, self.optimizer.velocity, strict=True)
+        named = {f"velocity of {name}": to_host(array) for name, array in velocities}
+        return self.network.state_dict() | named
 
 
 def agree_on_signal(communicator: Communicator, requested: str | None) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..backend import copy_to, single_threaded_blas, to_host
+from ..backend import single_threaded_blas
 from ..communicator import Communicator
 from ..datasets import Dataset, Loader
 from ..errors import (
@@ -25,8 +24,8 @@ from ..errors import (
 )
 from ..networks import Network
 from ..optim import SGD
-from .agreement import agree_on_signal, compare_ranks, spread
-from .checkpoint import Checkpoint, Preprocessing, save_checkpoint
+from .agreement import Agreement
+from .checkpoint import Checkpoint
 from .engine import Engine, TapeEngine
 from .evaluate import evaluate
 from .interrupt import Interrupt
@@ -34,6 +33,7 @@ from .metrics import Evaluation, Sums
 from .progress import Progress
 from .recipe import Recipe
 from .run_directory import RunDirectory
+from .saver import Saver
 from .state import TrainingState
 
 Array = np.ndarray
@@ -146,6 +146,10 @@ class Trainer:
         self.optimizer = SGD(
             network.named_parameters(), recipe.lr, recipe.momentum, recipe.weight_decay
         )
+        labels = dataset.train.labels
+        self.agreement = Agreement(self.communicator, network, self.optimizer, labels)
+        settings = self._training_settings()
+        self.saver = Saver(run, network, self.optimizer, dataset, settings)
         self._interrupt = Interrupt(silent=self.communicator.rank > 0)
         self._signal: str | None = None  # by which the ranks have agreed to stop
         self._fresh = True  # no update yet: the first one compiles
@@ -196,9 +200,9 @@ class Trainer:
         self.network.train()
         self.communicator.stopping = lambda: self._interrupt.requested is not None
         with self.communicator.patience():
-            self._follow_rank_0()
+            self.state = self.agreement.follow_rank_0(self.state)
             self.engine.prepare(self.optimizer, self.loader)
-            self._compare_ranks("before the first step")
+            self.agreement.compare("before the first step")
         overflow = np.errstate(over="ignore", invalid="ignore", divide="ignore")
         self.progress.start(self.state.step, self.total, self.updates_per_epoch)
         try:
@@ -254,7 +258,7 @@ class Trainer:
             self._evaluation = None
             save = bool(self.checkpoint_steps and done % self.checkpoint_steps == 0)
             last = done >= self.total or done % self.updates_per_epoch == 0
-            self._signal = agree_on_signal(self.communicator, self._interrupt.requested)
+            self._signal = self.agreement.signal(self._interrupt.requested)
             self._count(wait=save or last or bool(self._signal) or done % self.log_interval == 0)
             if save:
                 self._save_last()
@@ -304,7 +308,7 @@ class Trainer:
         if not math.isfinite(evaluation.loss):
             raise self._diverged("test loss", evaluation.loss)
         state.epochs += 1
-        self._compare_ranks(f"after epoch {state.epochs}")
+        self.agreement.compare(f"after epoch {state.epochs}")
         self.run_directory.append_epoch(
             {
                 "epoch": state.epochs,
@@ -345,31 +349,9 @@ class Trainer:
             communicator=self.communicator,
         )
 
-    def _arrays(self) -> dict[str, Array]:
-        """Return copies of what an update changes: parameters, statistics, velocity."""
-        velocities = zip(self.optimizer.names, self.optimizer.velocity, strict=True)
-        named = {f"velocity of {name}": to_host(array) for name, array in velocities}
-        return self.network.state_dict() | named
-
-    def _follow_rank_0(self) -> None:
-        """Begin where rank 0 does, which alone has read a checkpoint."""
-        if self.communicator.size == 1:
-            return
-        state = self.communicator.broadcast(json.dumps(self.state.to_json()).encode())
-        self.state = TrainingState.from_json(json.loads(state))
-        arrays = spread(self.communicator, self._arrays())
-        self.network.load_state_dict({name: arrays[name] for name in self.network.state_dict()})
-        for name, velocity in zip(self.optimizer.names, self.optimizer.velocity, strict=True):
-            copy_to(velocity, arrays[f"velocity of {name}"])
-
-    def _compare_ranks(self, when: str) -> None:
-        if self.communicator.size > 1:
-            arrays = self._arrays() | {"labels": self.dataset.train.labels}
-            compare_ranks(self.communicator, arrays, when)
-
     def _check(self) -> None:
         """Stop if any rank is asked to."""
-        self._signal = agree_on_signal(self.communicator, self._interrupt.requested)
+        self._signal = self.agreement.signal(self._interrupt.requested)
         self._stop_if_asked()
 
     def _stop_if_asked(self) -> None:
@@ -407,43 +389,16 @@ class Trainer:
         self._save(self.run_directory.last, needed)
 
     def _save(self, path: Path, needed: bool = False) -> None:
+        self.state.seconds = self._seconds()
         if self.communicator.rank == 0:
-            self._write(path, needed)
+            failure = self.saver.save(path, self.state, needed)
+            if failure:
+                self._say(failure)
         if not self.communicator.broken:
             # no rank ends while rank 0 saves, for which the others have time
             waiting = self.communicator.patience() if self.communicator.rank else NOTHING
             with waiting:
                 self.communicator.gather(b"")
-
-    def _write(self, path: Path, needed: bool) -> None:
-        dataset = self.dataset
-        self.state.seconds = self._seconds()
-        try:
-            # no checkpoint is newer than its rows: they would be lost
-            self.run_directory.flush()
-            if path == self.run_directory.last:
-                self.run_directory.keep_previous()
-            save_checkpoint(
-                path,
-                self.network,
-                self.optimizer,
-                preprocessing=Preprocessing(
-                    dataset.name,
-                    dataset.classes,
-                    dataset.mean,
-                    dataset.std,
-                    dataset.train.image_shape[-1],
-                    dataset.train.view,
-                ),
-                training=self._training_settings(),
-                progress=self.state.to_json(),
-            )
-        except (CheckpointError, OSError) as error:
-            if needed:
-                if isinstance(error, OSError):
-                    raise _unsaved(path, error) from error
-                raise
-            self._say(f"step {self.state.step} could not be saved, the run goes on: {error}")
 
     def _training_settings(self) -> dict[str, Any]:
         return {
@@ -459,10 +414,3 @@ class Trainer:
     def _say(self, text: str) -> None:
         self.run_directory.log(text)
         self.progress.message(text)
-
-
-def _unsaved(path: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(
-        f"cannot write the checkpoint {path}: {error.strerror or error}; what was there is "
-        "untouched; make room and go on with --resume"
-    )

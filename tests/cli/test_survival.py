@@ -191,9 +191,9 @@ def test_rows_wait_for_a_disk_that_takes_them(tmp_path, monkeypatch):
 
 def test_a_disk_that_is_full_while_saving(igcnn, whole, monkeypatch):
     """Checkpoints in the middle are done without; the one before stays and the run ends well."""
-    from igcnn.training import trainer
+    from igcnn.training import saver
 
-    real = trainer.save_checkpoint
+    real = saver.save_checkpoint
     saves = []
 
     def save(path, *arguments, **named):
@@ -202,7 +202,7 @@ def test_a_disk_that_is_full_while_saving(igcnn, whole, monkeypatch):
             raise CheckpointError(f"cannot write the checkpoint {path}: no room")
         real(path, *arguments, **named)
 
-    monkeypatch.setattr(trainer, "save_checkpoint", save)
+    monkeypatch.setattr(saver, "save_checkpoint", save)
     code, _, err = igcnn(*LINE, "--out", "run")
     assert code == 0, err
     assert "could not be saved, the run goes on" in Path("run/train.log").read_text()

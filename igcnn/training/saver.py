@@ -1,0 +1,90 @@
+"""Saving a run: what goes into its checkpoints, and what happens when the disk takes none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..datasets import Dataset
+from ..errors import CheckpointError
+from ..networks import Network
+from ..optim import SGD
+from .checkpoint import Preprocessing, save_checkpoint
+from .run_directory import RunDirectory
+from .state import TrainingState
+
+
+class Saver:
+    """Writes checkpoints of a run.
+
+    Args:
+        run: where they go.
+        network: its parameters and statistics.
+        optimizer: its velocity.
+        dataset: how its pixels were prepared.
+        settings: JSON values: what the training depends on.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        network: Network,
+        optimizer: SGD,
+        dataset: Dataset,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.run = run
+        self.network = network
+        self.optimizer = optimizer
+        self.preprocessing = Preprocessing(
+            dataset.name,
+            dataset.classes,
+            dataset.mean,
+            dataset.std,
+            dataset.train.image_shape[-1],
+            dataset.train.view,
+        )
+        self.settings = settings
+
+    def save(self, path: Path, state: TrainingState, needed: bool) -> str | None:
+        """Write a checkpoint; if it is last.h5, the one before becomes previous.h5.
+
+        Args:
+            path: of the file.
+            state: where the run is.
+            needed: nothing comes after it; otherwise a full disk only costs this checkpoint.
+
+        Returns:
+            What there is to say if it could not be written.
+
+        Raises:
+            CheckpointError: it is needed and cannot be written; what was there stays.
+        """
+        try:
+            # no checkpoint is newer than its rows: they would be lost
+            self.run.flush()
+            if path == self.run.last:
+                self.run.keep_previous()
+            save_checkpoint(
+                path,
+                self.network,
+                self.optimizer,
+                preprocessing=self.preprocessing,
+                training=self.settings,
+                progress=state.to_json(),
+            )
+        except (CheckpointError, OSError) as error:
+            if not needed:
+                return f"step {state.step} could not be saved, the run goes on: {error}"
+            if isinstance(error, OSError):
+                raise _unsaved(path, error) from error
+            raise
+        return None
+
+
+def _unsaved(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"cannot write the checkpoint {path}: {error.strerror or error}; what was there is "
+        "untouched; make room and go on with --resume"
+    )
