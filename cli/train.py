@@ -128,8 +128,10 @@ def train_command(
     from igcnn.communicator import connect, is_one_of_several
 
     flags |= _authors_partitions(flags, authors_L, authors_M)
+    chosen = parse_gpus(gpus) if gpus is not None else []
+    if chosen:
+        flags["device"] = flags["device"] or "cuda"
     if not is_one_of_several():
-        chosen = parse_gpus(gpus) if gpus is not None else []
         count = len(chosen) or ranks or 1
         if count > 1:
             arguments = click.get_current_context().obj
