@@ -20,12 +20,10 @@ import argparse
 import json
 import math
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
@@ -34,6 +32,7 @@ from harness import machine, ratios, save
 
 import igcnn
 from igcnn.backend import keep_memory
+from igcnn.cli.ranks import mpiexec
 from igcnn.communicator import connect
 from igcnn.datasets import Loader
 from igcnn.datasets.dataset import Split
@@ -108,18 +107,13 @@ def step(cores, batch, updates):
 def run(name, updates):
     """Return what `step` printed for a case, in processes of its own."""
     ranks, cores, batch = CASES[name]
-    beside = Path(sys.executable).with_name("mpiexec")
-    mpiexec = str(beside) if beside.is_file() else shutil.which("mpiexec")
-    environment = os.environ | {
-        "PRTE_MCA_hwloc_default_binding_policy": "none",
-        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-        "OMPI_ALLOW_RUN_AS_ROOT": "1",
-        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    }
+    program, variables = mpiexec()
     line = [sys.executable, __file__, "--step", str(cores), str(batch), str(updates)]
     if ranks > 1:
-        line = [mpiexec, "-n", str(ranks), *line]
-    done = subprocess.run(line, check=True, capture_output=True, text=True, env=environment)
+        line = [program, "-n", str(ranks), *line]
+    done = subprocess.run(
+        line, check=True, capture_output=True, text=True, env=os.environ | variables
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 

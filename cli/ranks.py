@@ -65,6 +65,28 @@ def parse_gpus(text: str) -> list[int]:
     return gpus
 
 
+def mpiexec() -> tuple[str, dict[str, str]]:
+    """Return the program that starts ranks, and environment variables for it.
+
+    Raises:
+        DeviceError: it is not there.
+    """
+    beside = Path(sys.executable).with_name("mpiexec")
+    program = str(beside) if beside.is_file() else shutil.which("mpiexec")
+    if program is None:
+        raise DeviceError(
+            "several ranks need MPI, and mpiexec is not there; pip install 'igcnn[mpi]'"
+        )
+    # of Open MPI: more ranks than cores are allowed, and none is tied to one core
+    variables = {
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+        "PRTE_MCA_hwloc_default_binding_policy": "none",
+    }
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container
+        variables |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return program, variables
+
+
 def start_ranks(count: int, arguments: Sequence[str], gpus: Sequence[int] = ()) -> int:
     """Run this command on several ranks on this computer; return its exit code.
 
@@ -79,23 +101,11 @@ def start_ranks(count: int, arguments: Sequence[str], gpus: Sequence[int] = ()) 
     Raises:
         DeviceError: mpiexec is not there.
     """
-    beside = Path(sys.executable).with_name("mpiexec")
-    mpiexec = str(beside) if beside.is_file() else shutil.which("mpiexec")
-    if mpiexec is None:
-        raise DeviceError(
-            "several ranks need MPI, and mpiexec is not there; pip install 'igcnn[mpi]'"
-        )
-    environment = dict(os.environ)
+    program, variables = mpiexec()
+    environment = os.environ | variables
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
-    # of Open MPI: more ranks than cores are allowed, and none is tied to one core
-    environment |= {
-        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-        "PRTE_MCA_hwloc_default_binding_policy": "none",
-    }
-    if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container
-        environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    line = [mpiexec, "-n", str(count), sys.executable, "-m", "igcnn.cli.main", *arguments]
+    line = [program, "-n", str(count), sys.executable, "-m", "igcnn.cli.main", *arguments]
     return run_signalled(line, environment, {"SIGTERM": "SIGUSR1", "SIGINT": "SIGUSR1"})
 
 

@@ -1,22 +1,21 @@
 import os
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
+from igcnn.cli import ranks
+from igcnn.errors import DeviceError
+
 
 @pytest.fixture
 def mpiexec(monkeypatch):
-    """The beginning of a command line that starts ranks, also as root and on few cores."""
-    beside = Path(sys.executable).with_name("mpiexec")
-    program = str(beside) if beside.is_file() else shutil.which("mpiexec")
-    if program is None:
-        pytest.skip("needs mpiexec (pip install 'igcnn[mpi]')")
-    monkeypatch.setenv("OMPI_ALLOW_RUN_AS_ROOT", "1")
-    monkeypatch.setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-    monkeypatch.setenv("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")
-    monkeypatch.setenv("PRTE_MCA_hwloc_default_binding_policy", "none")
+    """The beginning of a command line that starts ranks; its variables are set."""
+    try:
+        program, variables = ranks.mpiexec()
+    except DeviceError as error:
+        pytest.skip(str(error))
     root = str(Path(__file__).parents[1])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
+    paths = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    for name, value in (*variables.items(), ("PYTHONPATH", paths)):
+        monkeypatch.setenv(name, value)
     return [program]

@@ -13,7 +13,7 @@ from igcnn.datasets import Loader
 from igcnn.datasets.dataset import Split
 from igcnn.errors import ConfigError
 
-mpi = pytest.importorskip("mpi4py.MPI", reason="needs MPI (pip install 'igcnn[mpi]')")
+pytest.importorskip("mpi4py", reason="needs MPI (pip install 'igcnn[mpi]')")
 
 PROGRAMS = Path(__file__).with_name("rank_programs.py")
 

@@ -19,7 +19,7 @@ from .test_processes import children, gone, needs_procfs
 from .test_survival import counts
 from .test_train import rows, wait_for_rows, weights
 
-pytest.importorskip("mpi4py.MPI", reason="needs MPI (pip install 'igcnn[mpi]')")
+pytest.importorskip("mpi4py", reason="needs MPI (pip install 'igcnn[mpi]')")
 pytestmark = [needs_procfs, pytest.mark.usefixtures("mpiexec")]
 
 PROGRAMS = Path(__file__).parents[1] / "rank_programs.py"
