@@ -10,7 +10,7 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
 def test_the_ladder_has_no_missing_step():
-    assert [path.name[:2] for path in EXAMPLES] == [f"{n:02}" for n in range(1, 7)]
+    assert [path.name[:2] for path in EXAMPLES] == [f"{n:02}" for n in range(1, 8)]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -1,0 +1,106 @@
+"""The composed kernel, by definition and by what units really compute."""
+
+import numpy as np
+import pytest
+
+from igcnn import build_network
+from igcnn.errors import ShapeError
+from igcnn.inspection.composed import (
+    compose,
+    composed_kernel,
+    dense_kernel,
+    unit_parameters,
+    widest,
+)
+from igcnn.layers import InterleavedGroupConvolution
+
+
+def unit(C_in, C_out, L, groups=None, stride=1, kernel_size=3):
+    rng = np.random.default_rng(C_in + L)
+    return InterleavedGroupConvolution(
+        C_in, C_out, L, groups, kernel_size, stride, rng=rng, dtype="float64"
+    )
+
+
+@pytest.mark.parametrize(
+    ("C_in", "C_out", "L", "groups", "stride", "kernel_size"),
+    [
+        (6, 6, 2, None, 1, 3),
+        (12, 12, 4, None, 2, 3),
+        (8, 24, 4, None, 1, 1),  # more outputs than inputs
+        (12, 24, 6, 2, 2, 3),  # down-sampling of resnet_igc: groups of two from each partition
+        (5, 5, 5, None, 1, 3),  # M = 1
+        (5, 5, 1, None, 1, 7),  # L = 1
+    ],
+)
+def test_a_unit_is_one_regular_convolution(C_in, C_out, L, groups, stride, kernel_size):
+    layer = unit(C_in, C_out, L, groups, stride, kernel_size)
+    x = np.random.default_rng(0).normal(size=(2, C_in, 9, 7))
+    found = compose(layer, x)
+    assert found.difference <= 1e-12 * found.scale
+    assert found.kernel.shape == (C_out, C_in, kernel_size, kernel_size)
+    assert found.dense_parameters == C_out * C_in * kernel_size**2
+    assert found.parameters == sum(w.size for w in (layer.primary.data, layer.secondary.data))
+    partitions_met = layer.secondary.data.shape[1] // L
+    np.testing.assert_array_equal(found.paths, max(1, partitions_met))
+
+
+def test_entries_are_the_products_of_the_paper():
+    L, M = 3, 2
+    layer = unit(6, 6, L)
+    W_p = layer.primary.data.reshape(L, M, M, 3, 3)
+    W_d = layer.secondary.data.reshape(M, L, L)
+    W = composed_kernel(layer.primary.data, layer.secondary.data, L, M)
+    for l, m, k, n in np.ndindex(L, M, L, M):  # noqa: E741 – the paper's letter
+        np.testing.assert_allclose(W[l * M + m, k * M + n], W_d[m, l, k] * W_p[k, m, n])
+
+
+def test_every_unit_of_a_network():
+    network = build_network("resnet_igc", depth=8, L=4, M=2, num_classes=3, dtype="float64")
+    units = [x for _, x in network.named_layers() if isinstance(x, InterleavedGroupConvolution)]
+    assert len(units) == 6
+    for layer in units:
+        C_in = layer.primary.data.shape[1] * layer.L
+        x = np.random.default_rng(1).normal(size=(1, C_in, 6, 6))
+        found = compose(layer, x)
+        assert found.difference <= 1e-12 * found.scale
+        assert found.paths.min() >= 1
+
+
+def test_a_fault_in_the_order_of_channels_shows(monkeypatch):
+    """The comparison on images can fail."""
+    from igcnn.inspection import composed
+
+    monkeypatch.setattr(composed, "permutation_index", lambda channels, _: np.arange(channels))
+    x = np.random.default_rng(0).normal(size=(1, 6, 5, 5))
+    assert compose(unit(6, 6, 2), x).difference > 0.1
+
+
+def test_dense_kernel_keeps_groups_apart():
+    w = np.arange(1.0, 13).reshape(4, 3, 1, 1)
+    dense = dense_kernel(w, 2)[:, :, 0, 0]
+    np.testing.assert_array_equal(dense[:2, 3:], 0)
+    np.testing.assert_array_equal(dense[2:, :3], 0)
+    np.testing.assert_array_equal(dense[2:, 3:], w[2:, :, 0, 0])
+    with pytest.raises(ShapeError):
+        composed_kernel(np.ones((4, 3, 1, 1)), np.ones((4, 4, 1, 1)), 3, 1)
+
+
+@pytest.mark.parametrize(("budget", "L", "M"), [(4672, 28, 3), (17536, 40, 5), (10, 1, 1)])
+def test_widest_unit(budget, L, M):
+    """Two budgets of the paper's tables, and the smallest there is; (41, 5) would take 17,630."""
+    assert widest(budget) == (L, M)
+    assert unit_parameters(L, M) <= budget
+    assert (budget / 6) ** (2 / 3) + 1e-9 >= L * M or budget == 10
+
+
+@pytest.mark.parametrize("budget", [50, 333, 4672])
+def test_widest_by_trying_all(budget):
+    fitting = [
+        (L * M, -unit_parameters(L, M))
+        for L in range(1, budget)
+        for M in range(1, 40)
+        if unit_parameters(L, M) <= budget
+    ]
+    L, M = widest(budget)
+    assert (L * M, -unit_parameters(L, M)) == max(fitting)
