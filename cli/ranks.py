@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # what all ranks end with at the same step, rank 0 having saved
 AGREED = (KeyboardInterrupt, DivergedError, PreemptedError)
-SECONDS_FOR_RANK_0 = 2.0  # to save, or to say what is wrong on all ranks
+SECONDS_FOR_RANK_0 = 1.5  # to save, or to say what is wrong on all ranks
 
 
 @contextlib.contextmanager
