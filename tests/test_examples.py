@@ -1,5 +1,6 @@
 """Every example runs, from the first to the last."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
@@ -23,3 +25,9 @@ def test_example_runs(path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+    # what the guide shows of it
+    guide = GUIDE.read_text().partition(f"python examples/{path.name}")[2]
+    assert guide, "the guide does not name it"
+    shown = re.match(r"\s*```\n(.*?)```", guide, re.DOTALL)
+    for line in shown.group(1).splitlines() if shown else []:
+        assert line in done.stdout
