@@ -65,7 +65,10 @@ def authors_spelling(name: str) -> str:
     "--eager", is_flag=True, default=None, help="Compute on the plain tape instead of by a plan."
 )
 @click.option(
-    "--ranks", type=click.IntRange(1), help="Start so many processes that share each batch."
+    "--ranks",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Start so many processes that share each batch.",
 )
 @click.option("--gpus", metavar="N,N,…", help="Start a rank on each of these GPUs.")
 @click.option(
