@@ -11,7 +11,7 @@ from igcnn.backend import to_host
 from igcnn.communicator import MPICommunicator, StagedCommunicator, connect
 from igcnn.datasets import Loader
 from igcnn.datasets.dataset import Augmentation, Split
-from igcnn.errors import RankError, RankMismatchError
+from igcnn.errors import RankError, RankMismatchError, WorkerError
 from igcnn.layers.batch_norm import synchronise
 from igcnn.optim import SGD
 from igcnn.plan import DevicePlan
@@ -250,7 +250,7 @@ def a_silent_rank_is_lost(communicator):
     time.sleep(5)
 
 
-def an_error_on_rank_0(communicator, rank=0):
+def an_error_on_rank_0(communicator, rank=0, error=RuntimeError):
     """The program itself, whose plan fails on one rank."""
     from igcnn.cli.main import main
     from igcnn.training.engine import PlanEngine
@@ -260,7 +260,7 @@ def an_error_on_rank_0(communicator, rank=0):
     def fail(*arguments):
         calls.append(1)
         if communicator.rank == rank and len(calls) == 20:
-            raise RuntimeError("out of luck")
+            raise error("out of luck")
         return step(*arguments)
 
     PlanEngine.step = fail
@@ -269,6 +269,14 @@ def an_error_on_rank_0(communicator, rank=0):
 
 def an_error_on_rank_1(communicator):
     an_error_on_rank_0(communicator, rank=1)
+
+
+def a_lost_worker_on_rank_0(communicator):
+    an_error_on_rank_0(communicator, error=WorkerError)
+
+
+def a_lost_worker_on_rank_1(communicator):
+    an_error_on_rank_0(communicator, rank=1, error=WorkerError)
 
 
 if __name__ == "__main__":

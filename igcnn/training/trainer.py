@@ -212,6 +212,8 @@ class Trainer:
                     self._save_last(needed=True)
                 return self._run()
         except (WorkerError, DataError) as error:
+            # the other ranks are elsewhere: nothing can be agreed on any more
+            self.communicator.broken = self.communicator.size > 1
             if self._interrupt.requested:  # the signal was for all processes of the job
                 self._signal = self._interrupt.requested
                 self._stop_if_asked()
