@@ -86,9 +86,7 @@ def gradcheck(
             raise DtypeError(f"gradcheck: input {i} is {x.dtype}, but differences need float64")
         x.zero_grad()
     output = function(*tensors)
-    # Not default_rng: with the same seed as the inputs the cotangent would equal them, and along
-    # x itself the gradient of batch norm vanishes.
-    cotangent = np.random.Generator(np.random.Philox(seed)).standard_normal(output.shape)
+    cotangent = _cotangent(output.shape, seed)
     output.backward(cotangent)
 
     report = GradcheckReport(True, -1.0, 0, (), 0.0, 0.0, 0, tolerance)
@@ -98,7 +96,7 @@ def gradcheck(
             report = replace(report, elements=report.elements + 1)
             numeric = _central_difference(function, tensors, x, index, step, cotangent)
             analytic = float(gradient[index])
-            error = abs(analytic - numeric) / max(1.0, abs(analytic), abs(numeric))
+            error = _error(analytic, numeric)
             # a NaN is the worst error of all: it is taken, and nothing replaces it
             if not (error <= report.worst_error or np.isnan(report.worst_error)):
                 report = replace(
@@ -113,6 +111,48 @@ def gradcheck(
     if raise_exception and not report:
         raise AutogradError(str(report))
     return report
+
+
+def error_curve(
+    function: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    report: GradcheckReport,
+    steps: Sequence[float],
+    seed: int = 0,
+) -> list[float]:
+    """Return the error at a report's worst element for central differences of several steps.
+
+    It falls like step² while the error of the formula rules and rises like 1/step when rounding
+    does: a V in logarithmic axes. Where a gradient is wrong the curve has a floor instead.
+
+    Args:
+        function: as given to gradcheck.
+        inputs: likewise.
+        report: what gradcheck returned for them.
+        steps: half the distances of the differences.
+        seed: as given to gradcheck.
+    """
+    tensors = list(inputs)
+    with no_grad():
+        cotangent = _cotangent(function(*tensors).shape, seed)
+    errors = []
+    for step in steps:
+        x = tensors[report.worst_input]
+        numeric = _central_difference(
+            function, tensors, x, report.worst_index, step, cotangent
+        )
+        errors.append(_error(report.analytic, numeric))
+    return errors
+
+
+def _error(analytic: float, numeric: float) -> float:
+    return abs(analytic - numeric) / max(1.0, abs(analytic), abs(numeric))
+
+
+def _cotangent(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    # Not default_rng: with the same seed as the inputs the cotangent would equal them, and along
+    # x itself the gradient of batch norm vanishes.
+    return np.random.Generator(np.random.Philox(seed)).standard_normal(shape)
 
 
 def _chosen(shape: tuple[int, ...], elements: int | None, seed: int) -> Iterable[tuple[int, ...]]:

@@ -9,7 +9,6 @@ import numpy as np
 from ..autograd import Tensor
 from ..layers import BatchNorm, Chain, Convolution, InterleavedGroupConvolution, Layer, ReLU
 from ..layers.add import add
-from ..layers.relu import relu
 
 Array = np.ndarray
 
@@ -108,8 +107,9 @@ class ResidualBlock(Layer):
         self.shortcut = self.add_child(*shortcut) if shortcut else None
         self.first = self.add_child(*first)
         self.second = self.add_child(*second)
+        self.relu = self.add_child("relu", ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
         skipped = self.shortcut(x) if self.shortcut else x
-        return relu(add(skipped, self.second(self.first(x))))
+        return self.relu(add(skipped, self.second(self.first(x))))

@@ -8,7 +8,6 @@ from igcnn.errors import ShapeError
 from igcnn.inspection.composed import (
     compose,
     composed_kernel,
-    dense_kernel,
     unit_parameters,
     widest,
 )
@@ -76,12 +75,34 @@ def test_a_fault_in_the_order_of_channels_shows(monkeypatch):
     assert compose(unit(6, 6, 2), x).difference > 0.1
 
 
-def test_dense_kernel_keeps_groups_apart():
-    w = np.arange(1.0, 13).reshape(4, 3, 1, 1)
-    dense = dense_kernel(w, 2)[:, :, 0, 0]
-    np.testing.assert_array_equal(dense[:2, 3:], 0)
-    np.testing.assert_array_equal(dense[2:, :3], 0)
-    np.testing.assert_array_equal(dense[2:, 3:], w[2:, :, 0, 0])
+def test_some_of_the_outputs():
+    layer = unit(12, 24, 6, 2, 2)
+    x = np.random.default_rng(3).normal(size=(1, 12, 6, 6))
+    some = compose(layer, x, np.array([0, 7, 23]))
+    every = compose(layer, x)
+    np.testing.assert_array_equal(some.kernel, every.kernel[[0, 7, 23]])
+    np.testing.assert_array_equal(some.paths, every.paths[[0, 7, 23]])
+    assert some.difference <= 1e-12 * some.scale
+    assert some.dense_parameters == every.dense_parameters
+
+
+def test_rank_is_that_of_the_kernel():
+    """Full, or lost by either factor, or by both; by singular values of the whole kernel."""
+    layer = unit(12, 12, 4)
+    x = np.random.default_rng(3).normal(size=(1, 12, 6, 6))
+    for primary, secondary in ((1, 1), (0, 1), (1, 0), (0, 0)):
+        broken = unit(12, 12, 4)
+        if not primary:
+            broken.primary.data[4] = 2 * broken.primary.data[3]
+        if not secondary:
+            broken.secondary.data[:4] = 1
+        W = compose(broken, x).kernel.reshape(12, -1)
+        assert compose(broken, x).rank == np.linalg.matrix_rank(W)
+        assert (compose(broken, x).rank == 12) == (primary and secondary)
+    assert compose(layer, x).rank == 12
+
+
+def test_weights_that_do_not_fit():
     with pytest.raises(ShapeError):
         composed_kernel(np.ones((4, 3, 1, 1)), np.ones((4, 4, 1, 1)), 3, 1)
 

@@ -1,0 +1,283 @@
+"""Diagrams of the page in SVG: wiring, distributions, error curves, widths, composed kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from .pictures import photograph, tiles
+
+__all__ = ["bars", "error_curve", "kernel", "matrix", "photograph", "tiles", "widths", "wiring"]
+
+HUES = 12  # as many classes h0, h1, … as style.css has
+MOST_CHANNELS = 256  # that are drawn one by one
+COLUMNS = (44, 230, 430, 616, 816)  # of the wiring: the stages from input to output
+WIDTH = 860
+HEADS = ("input", "primary outputs", "secondary inputs", "secondary outputs", "output")
+
+
+def wiring(unit: dict[str, Any]) -> Markup:
+    """Return the diagram of a unit: partitions as boxes, channels as dots, wires between them."""
+    if max(unit["C_in"], unit["C_out"]) > MOST_CHANNELS:
+        return _bundles(unit)
+    C_in, C_out, L, S = (unit[key] for key in ("C_in", "C_out", "L", "secondary_groups"))
+    height = min(860, max(180, 22 * max(C_in, C_out)))
+    sizes = (C_in, C_out, C_out, C_out, C_out)
+    groups = (L, L, S, S, L)
+    ys = [_places(n, parts, height) for n, parts in zip(sizes, groups, strict=True)]
+    parts = [_boxes(0, ys[0], ys[1], L), _boxes(2, ys[2], ys[3], S)]
+    interleave = ((q, r, q // (C_out // L)) for r, q in enumerate(unit["interleave"]))
+    restore = ((t, c, t // (C_out // S)) for c, t in enumerate(unit["restore"]))
+    parts.append(_wires("interleave", 1, ys[1], ys[2], interleave))
+    parts.append(_wires("restore", 3, ys[3], ys[4], restore))
+    for x, column in zip(COLUMNS, ys, strict=True):
+        dots = "".join(f"M{x} {y:.1f}h0" for y in column)
+        parts.append(f'<path class="dots" d="{dots}"/>')
+    label = (
+        f"Wiring of a unit with {L} primary partitions of {C_in // L} input channels and {S} "
+        f"secondary partitions of {C_out // S}: {C_out} wires in each of the two permutations."
+    )
+    return _figure(height, label, parts, [_attribute("y", column) for column in ys])
+
+
+def _attribute(name: str, values: Sequence[float]) -> str:
+    return " ".join(f"{value:.1f}" for value in values)
+
+
+def _places(n: int, groups: int, height: float) -> list[float]:
+    """Return a height for each of n channels, with gaps between groups."""
+    gap = 0.8
+    units = n - 1 + gap * (groups - 1) or 1.0
+    step = (height - 60) / units
+    size = n // groups
+    return [44 + step * (k + gap * (k // size)) for k in range(n)]
+
+
+def _boxes(column: int, left: list[float], right: list[float], groups: int) -> str:
+    """Return a box for each group between its channels on the left and on the right."""
+    x0, x1 = COLUMNS[column], COLUMNS[column + 1]
+    a, b = len(left) // groups, len(right) // groups
+    margin = min(6.0, (left[1] - left[0]) / 2 if len(left) > 1 else 6.0)
+    boxes = []
+    for g in range(groups):
+        top, bottom = left[g * a] - margin, left[(g + 1) * a - 1] + margin
+        upper, lower = right[g * b] - margin, right[(g + 1) * b - 1] + margin
+        boxes.append(
+            f'<path class="h{g % HUES}" d="M{x0} {top:.1f}L{x1} {upper:.1f}V{lower:.1f}'
+            f'L{x0} {bottom:.1f}z"/>'
+        )
+    return f'<g class="boxes">{"".join(boxes)}</g>'
+
+
+def _wires(
+    stage: str,
+    column: int,
+    left: list[float],
+    right: list[float],
+    pairs: Iterator[tuple[int, int, int]],
+) -> str:
+    """Return a wire for each (left channel, right channel, partition)."""
+    x0, x1 = COLUMNS[column], COLUMNS[column + 1]
+    wires = "".join(
+        f'<path class="h{group % HUES}" d="M{x0} {left[i]:.1f}L{x1} {right[k]:.1f}"/>'
+        for i, k, group in pairs
+    )
+    return f'<g class="wires" data-stage="{stage}">{wires}</g>'
+
+
+def _bundles(unit: dict[str, Any]) -> Markup:
+    """Return the diagram with bundles of wires between bundles of partitions."""
+    wires, back = (np.array(unit["bundles"][key]) for key in ("wires", "back"))
+    A, B = wires.shape
+    height = min(860, max(220, 26 * max(A, B)))
+    ys = [_places(n, n, height) for n in (A, A, B, B, A)]
+    parts = [_boxes(0, ys[0], ys[1], A), _boxes(2, ys[2], ys[3], B)]
+    for stage, column, counts in (("interleave", 1, wires), ("restore", 3, back)):
+        x0, x1 = COLUMNS[column], COLUMNS[column + 1]
+        paths = "".join(
+            f'<path class="h{i % HUES}" data-from="{i}" data-to="{k}" '
+            f'stroke-width="{0.5 + 2.5 * counts[i, k] / counts.max():.1f}" '
+            f'd="M{x0} {ys[column][i]:.1f}L{x1} {ys[column + 1][k]:.1f}">'
+            f"<title>{counts[i, k]} wires</title></path>"
+            for i, k in np.argwhere(counts).tolist()
+        )
+        parts.append(f'<g class="wires bundled" data-stage="{stage}">{paths}</g>')
+    per_primary, per_secondary = unit["bundles"]["primary"], unit["bundles"]["secondary"]
+    label = (
+        f"Wiring of {unit['C_out']} channels in bundles: {unit['L']} primary partitions, "
+        f"{per_primary} to a box, {unit['secondary_groups']} secondary ones, {per_secondary} "
+        "to a box."
+    )
+    return _figure(height, label, parts, [_attribute("y", column) for column in ys])
+
+
+def _figure(height: float, label: str, parts: list[str], ys: list[str]) -> Markup:
+    heads = "".join(
+        f'<text x="{x}" y="16" text-anchor="{anchor}">{head}</text>'
+        for x, head, anchor in zip(
+            COLUMNS, HEADS, ("start", "middle", "middle", "middle", "end"), strict=True
+        )
+    )
+    stages = "".join(
+        f'<text class="stage" x="{x}" y="32" text-anchor="middle">{name}</text>'
+        for x, name in zip((137, 330, 523, 716), ("W^p", "P^T", "W^d", "P"), strict=True)
+    )
+    return Markup(
+        f'<svg class="wiring" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}" '
+        f'data-ys="{"|".join(ys)}" data-xs="{" ".join(map(str, COLUMNS))}">'
+        f'{heads}{stages}{"".join(parts)}<g class="lit"></g></svg>'
+    )
+
+
+def bars(distribution: dict[str, Any], label: str) -> Markup:
+    """Return how values are distributed, as bars over 31 bins."""
+    bins = distribution["bins"]
+    most = max(bins) or 1
+    width, height = 4, 36
+    shapes = "".join(
+        f"M{width * k} {height}v{-max(1.0, height * n / most):.1f}h{width - 1}V{height}z"
+        for k, n in enumerate(bins)
+        if n
+    )
+    low, high = distribution["min"], distribution["max"]
+    zero = ""
+    if low < 0 < high:
+        x = width * len(bins) * -low / (high - low)
+        zero = f'<path class="zero" d="M{x:.1f} 0V{height}"/>'
+    return Markup(
+        f'<svg class="bars" viewBox="0 0 {width * len(bins)} {height}" role="img" '
+        f'aria-label="{label}: {len(bins)} bins from {low:.3g} to {high:.3g}">'
+        f'<path class="bar" d="{shapes}"/>{zero}</svg>'
+    )
+
+
+def error_curve(gradient: dict[str, Any]) -> Markup:
+    """Return the error at the worst element against the step, both logarithmic."""
+    points = [
+        (math.log10(step), math.log10(max(error, 1e-16)))
+        for step, error in zip(gradient["steps"], gradient["errors"], strict=True)
+        if math.isfinite(error)
+    ]
+    x = _axis(-12, 0, 34, 250)
+    y = _axis(-16, 1, 140, 8)
+    grid = "".join(
+        f'<path class="grid" d="M34 {y(k):.1f}H250"/><text x="30" y="{y(k) + 3:.1f}" '
+        f'text-anchor="end">{_power(k)}</text>'
+        for k in (-15, -10, -5, 0)
+    )
+    grid += "".join(
+        f'<text x="{x(k):.1f}" y="155" text-anchor="middle">{_power(k)}</text>'
+        for k in (-10, -5, -1)
+    )
+    limit = y(math.log10(gradient["tolerance"]))
+    line = "L".join(f"{x(a):.1f} {y(b):.1f}" for a, b in points)
+    dots = "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in points)
+    state = "passed" if gradient["passed"] else "failed"
+    return Markup(
+        f'<svg class="curve {state}" viewBox="0 0 258 172" role="img" aria-label="Error against '
+        f'step: smallest {min(gradient["errors"]):.1e}">{grid}'
+        f'<path class="limit" d="M34 {limit:.1f}H250"/>'
+        f'<path class="line" d="M{line}"/><path class="points" d="{dots}"/>'
+        f'<text x="142" y="169" text-anchor="middle">step h</text></svg>'
+    )
+
+
+def _axis(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
+    """Return the function from numbers to places in the picture."""
+    return lambda value: start + (stop - start) * (value - low) / (high - low)
+
+
+def _power(exponent: int) -> str:
+    return f'10<tspan dy="-4" font-size="8">{str(exponent).replace("-", "−")}</tspan>'
+
+
+def widths(width: dict[str, Any]) -> Markup:
+    """Return the width that a budget buys against M, with L = 9M and the network marked."""
+    curve = width["curve"]
+    this, bound, area = width["this"], width["bound"], width["kernel_area"]
+    most_m = max([each["M"] for each in curve] + [this["M"]])
+    x = _axis(math.log2(0.9), math.log2(most_m * 1.15), 60, 660)
+    top = 1.12 * max([bound, this["width"]] + [each["width"] for each in curve])
+    y = _axis(0, top, 280, 16)
+    ticks = [2**k for k in range(12) if 2**k <= most_m]
+    step = 10 ** math.floor(math.log10(top)) / 2
+    step *= max(1, round(top / step / 6))
+    levels = np.arange(0, top, step).tolist()
+    grid = "".join(
+        f'<path class="grid" d="M60 {y(v):.1f}H660"/><text x="54" y="{y(v) + 4:.1f}" '
+        f'text-anchor="end">{v:g}</text>'
+        for v in levels
+    )
+    grid += "".join(
+        f'<text x="{x(math.log2(m)):.1f}" y="298" text-anchor="middle">{m}</text>' for m in ticks
+    )
+    best_m = (bound / area) ** 0.5  # where L = S·M: G = S·M²
+    place = x(math.log2(max(best_m, 0.95)))
+    line = "L".join(f"{x(math.log2(p['M'])):.1f} {y(p['width']):.1f}" for p in curve)
+    dots = "".join(
+        f'<circle cx="{x(math.log2(p["M"])):.1f}" cy="{y(p["width"]):.1f}" r="4"><title>L = '
+        f"{p['L']}, M = {p['M']}: {p['width']} channels</title></circle>"
+        for p in curve
+    )
+    at = x(math.log2(this["M"])), y(this["width"])
+    label = (
+        f"Width against M for {width['budget']} parameters: at most {bound:.1f}, where L = "
+        f"{area}M; a regular convolution has {width['regular']:.1f}; this network {this['width']}"
+    )
+    return Markup(
+        f'<svg class="widths" viewBox="0 0 680 322" role="img" aria-label="{label}">{grid}'
+        f'<path class="limit" d="M60 {y(bound):.1f}H660"/>'
+        f'<text x="656" y="{y(bound) - 6:.1f}" text-anchor="end">bound {bound:.1f}</text>'
+        f'<path class="limit" d="M{place:.1f} 280V{y(bound):.1f}"/>'
+        f'<text x="{place + 5:.1f}" y="274">L = {area}M</text>'
+        f'<path class="regular" d="M60 {y(width["regular"]):.1f}H660"/>'
+        f'<text x="656" y="{y(width["regular"]) - 6:.1f}" text-anchor="end">regular '
+        f"convolution {width['regular']:.1f}</text>"
+        f'<path class="line" d="M{line}"/><g class="points">{dots}</g>'
+        f'<path class="this" d="M{at[0]:.1f} {at[1] - 9:.1f}l9 9l-9 9l-9-9z"/>'
+        f'<text class="this" x="{at[0] + 14:.1f}" y="{at[1] + 22:.1f}">this network: '
+        f"L = {this['L']}, M = {this['M']}</text>"
+        f'<text x="360" y="316" text-anchor="middle">M, channels of a primary partition</text>'
+        f'<text x="14" y="150" transform="rotate(-90 14 150)" text-anchor="middle">channels'
+        f"</text></svg>"
+    )
+
+
+def kernel(unit: dict[str, Any]) -> Markup:
+    """Return the composed kernel as a picture: rows are outputs, columns inputs."""
+    values = np.array(unit["kernel"], float)
+    address, columns, rows = tiles(values[None], 0.0, float(values.max()))
+    step = unit["C_in"] / unit["L"] / unit["columns"]
+    lines = ""
+    if step >= 2 and unit["columns"] == 1:
+        lines += "".join(f"M{step * k:.2f} 0v{rows}" for k in range(1, unit["L"]))
+    if len(unit["outputs"]) == unit["C_out"]:
+        height = unit["C_out"] / unit["L"]
+        lines += "".join(f"M0 {height * k:.2f}h{columns}" for k in range(1, unit["L"]))
+    return Markup(
+        f'<svg class="kernel" viewBox="0 0 {columns} {rows}" role="img" aria-label="Length of the '
+        f"kernel from each of {unit['C_in']} input channels to each of {len(unit['outputs'])} "
+        f'output channels; all of them are connected">'
+        f'<image href="{address}" width="{columns}" height="{rows}"/>'
+        f'<path class="blocks" d="{lines}"/></svg>'
+    )
+
+
+def matrix(values: Sequence[Sequence[float]], label: str) -> Markup:
+    """Return a small matrix as a picture with its numbers in titles."""
+    array = np.array(values, float)
+    address, columns, rows = tiles(array[None], min(0.0, float(array.min())), float(array.max()))
+    titles = "".join(
+        f'<rect x="{k}" y="{i}" width="1" height="1"><title>{label}[{i}, {k}] = '
+        f"{array[i, k]:.3g}</title></rect>"
+        for i, k in np.ndindex(array.shape)
+    )
+    return Markup(
+        f'<svg class="matrix" viewBox="0 0 {columns} {rows}" role="img" aria-label="{label}, '
+        f'{rows} × {columns}"><image href="{address}" width="{columns}" height="{rows}"/>'
+        f"{titles}</svg>"
+    )

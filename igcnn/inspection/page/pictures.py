@@ -1,0 +1,63 @@
+"""Arrays as small PNG pictures inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+
+import numpy as np
+from PIL import Image
+
+Array = np.ndarray
+
+# from small to large: dark violet over green to yellow, as many see apart
+SEQUENTIAL = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+# negative blue, zero white, positive red
+DIVERGING = ((5, 48, 97), (67, 147, 195), (247, 247, 247), (214, 96, 77), (103, 0, 31))
+GAP = 255  # the palette's last entry is transparent
+
+
+def photograph(pixels: Array) -> str:
+    """Return an image of uint8, (3, H, W), as the address of a PNG."""
+    return _address(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))))
+
+
+def tiles(maps: Array, low: float, high: float) -> tuple[str, int, int]:
+    """Return maps, (n, H, W), side by side with gaps of a pixel, and the picture's size.
+
+    Where low is negative, zero is white and the scale runs equally far to both sides.
+    """
+    n, H, W = maps.shape
+    columns = min(n, max(1, round(math.sqrt(3 * n))))
+    rows = -(-n // columns)
+    canvas = np.full((rows, H + 1, columns, W + 1), GAP, np.uint8)
+    indices = levels(maps, low, high)
+    for k in range(n):
+        canvas[k // columns, :H, k % columns, :W] = indices[k]
+    # (rows, H + 1, columns, W + 1) → one picture, without the last gap
+    flat = canvas.reshape(rows * (H + 1), columns * (W + 1))[:-1, :-1]
+    return _palette(flat, DIVERGING if low < 0 else SEQUENTIAL), flat.shape[1], flat.shape[0]
+
+
+def levels(values: Array, low: float, high: float) -> Array:
+    """Return the place of values on the scale, from 0 to 254."""
+    if low < 0:
+        largest = max(-low, high)
+        low, high = -largest, largest
+    share = (np.nan_to_num(values) - low) / (high - low or 1.0)
+    return np.clip(np.round(share * (GAP - 1)), 0, GAP - 1).astype(np.uint8)
+
+
+def _palette(indices: Array, anchors: tuple[tuple[int, int, int], ...]) -> str:
+    places = np.linspace(0, GAP - 1, len(anchors))
+    table = [np.interp(np.arange(GAP), places, channel) for channel in zip(*anchors, strict=True)]
+    image = Image.fromarray(indices)
+    image.putpalette([*np.stack(table, axis=1).round().astype(int).ravel().tolist(), 0, 0, 0])
+    return _address(image, transparency=GAP)
+
+
+def _address(image: Image.Image, **options: int) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True, **options)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
