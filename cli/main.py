@@ -15,6 +15,7 @@ from .doctor import doctor_command
 from .eval import evaluate_command
 from .failure import report
 from .gradcheck import gradcheck_command
+from .inspection import inspect_command
 from .launch import launch_command
 from .predict import predict_command
 from .reproduce import reproduce_command
@@ -46,6 +47,7 @@ cli.add_command(predict_command)
 cli.add_command(summary_command)
 cli.add_command(trace_command)
 cli.add_command(gradcheck_command)
+cli.add_command(inspect_command)
 cli.add_command(reproduce_command)
 cli.add_command(launch_command)
 cli.add_command(doctor_command)

@@ -17,13 +17,15 @@ OPTIONS = (
     click.option("--depth", type=int, help="Layers with weights.  [default: 20; ImageNet: 18]"),
     click.option("--L", "L", type=int, help="Primary partitions.  [default: as published]"),
     click.option("--M", "M", type=int, help="Channels of a primary partition."),
+    click.option("--fusion", help="Secondary convolution of plain_igc.  [default: learned]"),
+    click.option("--growth", help="What stages of resnet_igc_imgnet_d18 double, L or M."),
     click.option("--classes", type=int, help="Number of classes.  [default: 10; ImageNet: 1000]"),
     click.option("--image-size", type=int, help="Side in pixels.  [default: 32; ImageNet: 224]"),
 )
 
 
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --net, --depth, --L, --M, --classes and --image-size to a command."""
+    """Add the options that `make_network` takes to a command."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command
@@ -34,6 +36,8 @@ def make_network(
     depth: int | None,
     L: int | None,
     M: int | None,
+    fusion: str | None,
+    growth: str | None,
     classes: int | None,
     image_size: int | None,
     dtype: str = "float32",
@@ -46,7 +50,16 @@ def make_network(
     from igcnn.errors import ConfigError
     from igcnn.networks import build_network
 
-    network = build_network(net, depth=depth, L=L, M=M, num_classes=classes, dtype=dtype)
+    network = build_network(
+        net,
+        depth=depth,
+        L=L,
+        M=M,
+        num_classes=classes,
+        dtype=dtype,
+        fusion=fusion or "learned",
+        growth=growth,
+    )
     side = image_size
     if side is None:
         side = IMAGENET_SIZE if "imgnet" in net else CIFAR_SIZE

@@ -138,9 +138,7 @@ def error_curve(
     errors = []
     for step in steps:
         x = tensors[report.worst_input]
-        numeric = _central_difference(
-            function, tensors, x, report.worst_index, step, cotangent
-        )
+        numeric = _central_difference(function, tensors, x, report.worst_index, step, cotangent)
         errors.append(_error(report.analytic, numeric))
     return errors
 

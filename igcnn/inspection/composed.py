@@ -148,7 +148,7 @@ def widest(budget: float, kernel_area: int = 9) -> tuple[int, int]:
     """
     return max(
         candidates(budget, kernel_area),
-        key=lambda LM: (LM[0] * LM[1], -unit_parameters(*LM, kernel_area)),
+        key=lambda LM: (LM[0] * LM[1], -unit_parameters(LM[0], LM[1], kernel_area)),
     )
 
 

@@ -13,6 +13,7 @@ from ..backend import to_device
 from ..functional import cross_entropy
 from ..layers import Layer, forward_hook, undisturbed
 
+
 @dataclass(frozen=True)
 class LayerGradients:
     """The check of one layer.

@@ -151,8 +151,7 @@ def _(layer: GlobalAveragePool, x: Array, index: tuple[int, ...]) -> list[Step]:
     c = index[0]
     _, H, W = x.shape
     products: list[Term] = [
-        (f"x{[c, i, j]}", float(x[c, i, j]), "1/(H·W)", 1 / (H * W))
-        for i, j in np.ndindex(H, W)
+        (f"x{[c, i, j]}", float(x[c, i, j]), "1/(H·W)", 1 / (H * W)) for i, j in np.ndindex(H, W)
     ]
     return [_sum(f"y{list(index)}", "Σ x[c, i, j] / (H·W)", products)]
 

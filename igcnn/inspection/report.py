@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from .devices import compare_devices
 from .gradients import LayerGradients, check_layers
 from .pixel import write_out
 from .special_cases import special_cases
+from .subject import Subject
 from .summary import LayerSummary, Summary, summarize
 from .wiring import wire
 
@@ -39,39 +40,6 @@ STEPS = tuple(10.0**-k for k in range(1, 12))
 WIDEST_RATIO = 4  # the curve of widths ends where L = 9M/4²…: M up to 4 times the best
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What a report is about.
-
-    Attributes:
-        network: float32, on the CPU.
-        pixels: the image, uint8, (3, H, W).
-        mean: (3,) in pixel values; the network sees (pixels − mean) / std.
-        std: likewise.
-        source: where the image is from.
-        classes: names, () where they are not known.
-        label: of the image, None where it is not known.
-        others: more images for the search for dead channels, uint8, (N, 3, H, W).
-        checkpoint: name of the file, "" for initial weights.
-    """
-
-    network: Network
-    pixels: Array
-    mean: Array
-    std: Array
-    source: str
-    classes: tuple[str, ...] = ()
-    label: int | None = None
-    others: Array | None = None
-    checkpoint: str = ""
-
-    def normalised(self, pixels: Array) -> Array:
-        """Return images as the network sees them, (N, 3, H, W)."""
-        column = (slice(None), None, None)
-        x = (pixels.astype(np.float32) - self.mean[column]) / self.std[column]
-        return np.asarray(x, np.float32)
-
-
 def make_report(subject: Subject, devices: list[str]) -> dict[str, Any]:
     """Return everything that can be said of a network on an image; the network is unchanged.
 
@@ -84,7 +52,7 @@ def make_report(subject: Subject, devices: list[str]) -> dict[str, Any]:
     """
     network = subject.network
     image_shape = subject.pixels.shape
-    summary = summarize(network, image_shape)  # type: ignore[arg-type]  # three numbers
+    summary = summarize(network, image_shape)
     x = subject.normalised(subject.pixels[None])
     seen, logits = observe(network, x)
     small = _shrunk(x, SMALL_IMAGENET if "imgnet" in network.settings["net"] else SMALL)
@@ -208,10 +176,8 @@ def _gradients(network: Network, small: Array) -> list[LayerGradients]:
     double = build_network(**network.settings, dtype="float64")
     double.load_state_dict(network.state_dict())
     x = np.concatenate([small, small[:, :, :, ::-1]]).astype(np.float64)
-    rows = summarize(double, x.shape[1:]).layers  # type: ignore[arg-type]  # three numbers
-    work = {
-        row.name: len(x) * (row.macs + ELEMENT_WORK * math.prod(row.output)) for row in rows
-    }
+    rows = summarize(double, x.shape[1:]).layers
+    work = {row.name: len(x) * (row.macs + ELEMENT_WORK * math.prod(row.output)) for row in rows}
 
     def elements(layer: Layer) -> int:
         tensors = 1 + len(layer.parameters())

@@ -56,9 +56,7 @@ def special_cases(seed: int = 0) -> list[SpecialCase]:
     rng = np.random.default_rng(seed)
 
     def unit(L: int, secondary: Array | None = None) -> InterleavedGroupConvolution:
-        return InterleavedGroupConvolution(
-            C, C, L, secondary=secondary, rng=rng, dtype="float64"
-        )
+        return InterleavedGroupConvolution(C, C, L, secondary=secondary, rng=rng, dtype="float64")
 
     x = rng.standard_normal((1, C, SIDE, SIDE))
     half = C // 2
@@ -72,12 +70,13 @@ def special_cases(seed: int = 0) -> list[SpecialCase]:
     def once(unit: InterleavedGroupConvolution, x: Array) -> Array:
         return np.concatenate([_conv(x[:, :half], dense)] * 2, axis=1)
 
+    grouped = 9 * C * C // 4
     return [
         _case("interleaved", unit(4), x, _dense, 9 * C * C),
         _case("regular", unit(1), x, _regular, 9 * C * C + C),
         _case("xception", unit(C), x, _xception, 9 * C + C * C),
-        _case("identity", unit(4, fixed_secondary("identity", C, 4)), x, _grouped, 9 * C * C // 4),
-        _case("summation", unit(4, fixed_secondary("summation", C, 4)), x, _summed, 9 * C * C // 4),
+        _case("identity", unit(4, fixed_secondary("identity", C, 4)), x, _grouped, grouped),
+        _case("summation", unit(4, fixed_secondary("summation", C, 4)), x, _summed, grouped),
         _case("four_branch", four, twice, once, dense.size),
     ]
 

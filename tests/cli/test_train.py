@@ -265,10 +265,11 @@ def test_after_a_damaged_checkpoint_comes_the_one_before(igcnn, whole):
 def test_a_run_in_a_folder_that_another_process_trains_in(start, refused):
     process = start(*TINY, "--epochs", "400", "--progress", "none", "--out", "run")
     wait_for_rows("run", 1, process)
-    before = fingerprint("run/checkpoints")
+    # A file that is being written goes again when it takes its name.
+    before = {name for name in fingerprint("run/checkpoints") if not name.endswith(".part")}
     assert "another process" in refused(2, *WHOLE, "--out", "run", "--overwrite")
     assert "another process" in refused(2, "train", "--resume", "run")
-    assert before.keys() <= fingerprint("run/checkpoints").keys()
+    assert before <= fingerprint("run/checkpoints").keys()
 
 
 def test_an_output_folder_that_cannot_be_written(refused):

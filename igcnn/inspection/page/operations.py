@@ -147,8 +147,9 @@ OPERATIONS = (
         forward=r"y = \gamma \, \hat{x} + \beta, \qquad "
         r"\hat{x} = \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}}",
         backward=(
-            r"\frac{\partial \ell}{\partial \beta} = \sum \frac{\partial \ell}{\partial y}, \qquad "
-            r"\frac{\partial \ell}{\partial \gamma} = \sum \frac{\partial \ell}{\partial y} \hat{x}",
+            r"\frac{\partial \ell}{\partial \beta} = \sum \frac{\partial \ell}{\partial y}, "
+            r"\qquad \frac{\partial \ell}{\partial \gamma} = "
+            r"\sum \frac{\partial \ell}{\partial y} \hat{x}",
             r"\frac{\partial \ell}{\partial x} = \frac{\gamma}{\sqrt{\sigma^2 + \varepsilon}} "
             r"\left( \frac{\partial \ell}{\partial y} - \frac{1}{m} \frac{\partial \ell}{\partial "
             r"\beta} - \frac{\hat{x}}{m} \frac{\partial \ell}{\partial \gamma} \right)",
@@ -173,7 +174,8 @@ OPERATIONS = (
         says="What is negative becomes zero; the gradient passes where the output is positive.",
         forward=r"y = \max(x, 0)",
         backward=(
-            r"\frac{\partial \ell}{\partial x} = \frac{\partial \ell}{\partial y} \, [\, y > 0 \,]",
+            r"\frac{\partial \ell}{\partial x} = "
+            r"\frac{\partial \ell}{\partial y} \, [\, y > 0 \,]",
         ),
         numpy=(("relu.relu_forward",), ("relu.relu_backward",)),
         cuda=(("relu.relu_forward",), ("relu.relu_backward",)),

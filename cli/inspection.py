@@ -1,0 +1,166 @@
+"""`igcnn inspect`: a page about a network and one image."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from .dataset import open_dataset
+from .network import make_network, network_options
+
+if TYPE_CHECKING:
+    from igcnn.inspection import Subject
+
+DEFAULT = "digits"  # the data set that is always there
+
+
+class Place(NamedTuple):
+    """Where an image is: a file's name, or a data set and an index."""
+
+    image: str | None
+    dataset: str | None
+    index: int
+    data_dir: str | None
+
+
+@click.command("inspect")
+@click.argument("checkpoint", required=False, metavar="[CHECKPOINT]")
+@network_options
+@click.option("--image", metavar="FILE", help="A picture to show the network.")
+@click.option(
+    "--dataset", help="Or a test image of this data set.  [default: as in training, or digits]"
+)
+@click.option("--index", type=click.IntRange(0), help="Which one.  [default: 0]")
+@click.option("--data-dir", help="Folder with the data set's files.")
+@click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE")
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the page's numbers as one object.")
+@click.pass_context
+def inspect_command(
+    context: click.Context,
+    checkpoint: str | None,
+    image: str | None,
+    dataset: str | None,
+    index: int | None,
+    data_dir: str | None,
+    output: str,
+    overwrite: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Write a page that shows a network layer by layer, with its real numbers on one image.
+
+    Without a checkpoint the weights are the initial ones. The page is one file, shown by any
+    browser, without a network: layers with formulas and source, wiring of the interleaving,
+    composed kernels, feature maps, gradients against central differences, other devices.
+
+    \b
+    pip install "igcnn[inspect]"
+    igcnn inspect --net resnet_igc --depth 8 --L 24 --M 2 -o report.html
+    igcnn inspect runs/cifar10/…/checkpoints/best.h5 --index 7 -o seven.html
+    igcnn inspect best.h5 --image cat.jpg --overwrite --json > numbers.json
+    """
+    from igcnn.errors import ConfigError
+    from igcnn.files import write_atomically
+    from igcnn.inspection import make_report, other_devices
+
+    try:
+        from igcnn.inspection.page import render_page
+    except ImportError as error:
+        raise ConfigError(
+            f'igcnn inspect needs {error.name}: pip install "igcnn[inspect]"'
+        ) from error
+
+    if image is not None and (dataset is not None or index is not None):
+        raise ConfigError("--image and a data set's image exclude each other; give one of them")
+    path = Path(output)
+    _check_output(path, overwrite)
+    place = Place(image, dataset, index or 0, data_dir)
+    if checkpoint is None:
+        subject = _of_initial_weights(options, place)
+    else:
+        given = [f"--{name.replace('_', '-')}" for name in options if _is_given(context, name)]
+        if given:
+            raise ConfigError(
+                f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"
+            )
+        subject = _of_checkpoint(checkpoint, place)
+    report = make_report(subject, other_devices())
+    try:
+        write_atomically(path, render_page(report).encode())
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if as_json:
+        click.echo(json.dumps(report))
+        return
+    click.echo(path)
+    if report["failed"]:
+        click.echo(f"gradients are wrong in: {', '.join(report['failed'])}")
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def _check_output(path: Path, overwrite: bool) -> None:
+    """Refuse what cannot be written before anything is computed."""
+    from igcnn.errors import ConfigError
+
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give the name of a file by -o")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} exists; choose another -o, or --overwrite it")
+    trial = path.with_name(f".{path.name}.trial")
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> Exception:
+    from igcnn.errors import ConfigError
+
+    return ConfigError(f"cannot write {path}: {error.strerror or error}; choose another -o")
+
+
+def _of_initial_weights(options: dict[str, Any], place: Place) -> Subject:
+    """Return a new network, and an image of the size that it is for."""
+    from igcnn.inspection.subject import with_picture, with_test_image
+
+    if place.image is not None:
+        network, (_, side, _) = make_network(**options)
+        return with_picture(network, Path(place.image), side)
+    name = place.dataset or DEFAULT
+    data = open_dataset(name, place.data_dir, image_size=options["image_size"], workers=0)
+    if place.dataset is not None:
+        options["classes"] = options["classes"] or len(data.classes)
+        options["image_size"] = options["image_size"] or data.test.image_shape[1]
+    network, (_, side, _) = make_network(**options)
+    return with_test_image(network, data, place.index, side)
+
+
+def _of_checkpoint(path: str, place: Place) -> Subject:
+    """Return a trained network, and an image prepared as those of its training were."""
+    from igcnn.errors import CheckpointError
+    from igcnn.inspection.subject import with_picture, with_test_image
+    from igcnn.training import load_checkpoint
+
+    saved = load_checkpoint(path)
+    prepared = saved.preprocessing
+    if prepared is None or not prepared.side:
+        raise CheckpointError(
+            f"{path} does not say how images were prepared; use one that igcnn train wrote"
+        )
+    network = saved.build()
+    if place.image is not None:
+        subject = with_picture(network, Path(place.image), prepared.side, prepared)
+    else:
+        name = place.dataset or prepared.dataset
+        data = open_dataset(name, place.data_dir, image_size=prepared.side, workers=0)
+        subject = with_test_image(network, data, place.index, prepared.side, prepared)
+    return replace(subject, checkpoint=path)
