@@ -165,11 +165,16 @@ class InterleavedGroupConvolution(Layer):
         check_mix(out_channels, shape2, L, self.secondary_groups)
         self.primary = self.add_parameter("conv1_weight", he_normal(shape1, rng, dtype))
         if secondary is None:
-            self.secondary = self.add_parameter("conv2_weight", he_normal(shape2, rng, dtype))
+            self.add_parameter("conv2_weight", he_normal(shape2, rng, dtype))
         else:
             check_mix(out_channels, secondary.shape, L, self.secondary_groups)
-            fixed = self.add_buffer("conv2_weight", secondary.astype(dtype))
-            self.secondary = Tensor(fixed, name="conv2_weight")
+            self.add_buffer("conv2_weight", secondary.astype(dtype))
+
+    @property
+    def secondary(self) -> Tensor:
+        """W^d: a parameter, or fixed."""
+        learned = self._parameters.get("conv2_weight")
+        return Tensor(self._buffers["conv2_weight"]) if learned is None else learned
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C_out, OH, OW) for x, (N, C, H, W)."""

@@ -20,6 +20,7 @@ convolution of an Xception block: both are settings, not modes.
 import numpy as np
 
 from ..autograd import Tensor
+from ..backend import to_device
 from ..errors import ConfigError
 from ..layers import GlobalAveragePool, Layer, Linear
 from ..layers.convolution import conv2d
@@ -45,11 +46,11 @@ class Duplicate(Layer):
         super().__init__()
         identity = np.eye(channels, dtype=dtype)
         # (2C, C, 1, 1): a 1×1 convolution by two identities, one above the other
-        self.weight = Tensor(np.concatenate([identity, identity])[:, :, None, None])
+        self.weight = np.concatenate([identity, identity])[:, :, None, None]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, 2C, H, W) for x, (N, C, H, W)."""
-        return conv2d(x, self.weight)
+        return conv2d(x, Tensor(to_device(self.weight, x.device)))
 
 
 def plain_igc_layers(

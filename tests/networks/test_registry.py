@@ -1,11 +1,13 @@
 """build_network: names, order, refusals, special cases."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
 
 from igcnn import Tensor, build_network, no_grad
+from igcnn.backend import to_device
 from igcnn.errors import ConfigError
 from igcnn.functional import cross_entropy
 from igcnn.networks import NETWORKS
@@ -184,6 +186,19 @@ def test_special_cases_run_and_learn(settings):
             tensor.data -= 0.1 * tensor.grad
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="needs g++ (Debian, Ubuntu: apt install g++)"
+)
+@pytest.mark.parametrize("fusion", ["summation", "identity", "four_branch"])
+def test_fixed_secondary_convolutions_move_to_a_device(fusion):
+    settings = dict(depth=5, L=4, M=2, num_classes=3, dtype="float64", fusion=fusion)
+    here, there = (build_network("plain_igc", **settings) for _ in range(2))
+    there.to("emu")
+    x = images()
+    y = there(Tensor(to_device(x, "emu")))
+    np.testing.assert_allclose(y.numpy(), here(x).numpy(), atol=1e-12)
 
 
 def test_summation_fusion_gives_every_partition_the_same_sum():
