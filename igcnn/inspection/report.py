@@ -104,7 +104,7 @@ def _image(subject: Subject) -> dict[str, Any]:
 def _answers(logits: Array, classes: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return the five most probable classes."""
     _, probabilities = softmax_cross_entropy_forward(logits, np.zeros(1, np.int64))
-    order = np.argsort(-probabilities[0], kind="stable")[:5].tolist()
+    order = np.argsort(-logits[0], kind="stable")[:5].tolist()
     return [
         {
             "class": classes[k] if k < len(classes) else str(k),

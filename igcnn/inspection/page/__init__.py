@@ -20,6 +20,7 @@ from .operations import (
     numpy_sources,
     operation_of,
 )
+from .pictures import photograph, tiles
 
 HERE = Path(__file__).parent
 
@@ -27,8 +28,9 @@ HERE = Path(__file__).parent
 def render_page(report: dict[str, Any]) -> str:
     """Return the page for a report of `make_report`.
 
-    Every number on the page is an element whose `data-key` is its path in the report and whose
-    `data-format` is the Python format that made its text.
+    Every number on the page is an element whose `data-k` is its path in the report and whose
+    `data-f` is the Python format that made its text. A path that begins with a dot goes on from
+    the `data-at` of the element around it.
     """
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -38,16 +40,16 @@ def render_page(report: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
 
-    def number(path: str, form: str = ",") -> Markup:
-        text = formatted(look_up(report, path), form)
+    def number(path: str, form: str = ",", at: str = "") -> Markup:
+        text = formatted(look_up(report, at + path), form)
         return Markup(
-            f'<span class="n" data-key="{escape(path)}" data-format="{escape(form)}">'
-            f"{escape(text)}</span>"
+            f'<span data-k="{escape(path)}" data-f="{escape(form)}">{escape(text)}</span>'
         )
 
     return environment.get_template("page.html.j2").render(
         report=report,
         n=number,
+        m=lambda at, path, form=",": number(path, form, at),
         draw=drawing,
         units={unit["name"]: unit for unit in report["units"]},
         maps=_maps,
@@ -56,7 +58,7 @@ def render_page(report: dict[str, Any]) -> str:
         formula=formula,
         numpy_sources=numpy_sources,
         cuda_sources=cuda_sources,
-        photograph=drawing.photograph(np.array(report["image"]["pixels"], np.uint8)),
+        photograph=photograph(np.array(report["image"]["pixels"], np.uint8)),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8") + colours()),
         script=Markup((HERE / "script.js").read_text(encoding="utf-8")),
     )
@@ -85,7 +87,7 @@ def _maps(layer: dict[str, Any]) -> dict[str, Any]:
     """Return the picture of a layer's maps and its size."""
     values = np.array(layer["maps"]["values"], float)
     activation = layer["activation"]
-    address, width, height = drawing.tiles(values, activation["min"], activation["max"])
+    address, width, height = tiles(values, activation["min"], activation["max"])
     return {"address": address, "width": width, "height": height}
 
 

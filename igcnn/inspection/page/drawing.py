@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from .pictures import photograph, tiles
-
-__all__ = ["bars", "error_curve", "kernel", "matrix", "photograph", "tiles", "widths", "wiring"]
+from .pictures import tiles
 
 HUES = 12  # as many classes h0, h1, … as style.css has
 MOST_CHANNELS = 256  # that are drawn one by one
 COLUMNS = (44, 230, 430, 616, 816)  # of the wiring: the stages from input to output
 WIDTH = 860
+STAGES = tuple(
+    f'{letter}<tspan dy="-4" font-size="9">{upper}</tspan>'
+    for letter, upper in (("W", "p"), ("P", "T"), ("W", "d"), ("P", ""))
+)
 HEADS = ("input", "primary outputs", "secondary inputs", "secondary outputs", "output")
 
 
@@ -124,7 +126,7 @@ def _figure(height: float, label: str, parts: list[str], ys: list[str]) -> Marku
     )
     stages = "".join(
         f'<text class="stage" x="{x}" y="32" text-anchor="middle">{name}</text>'
-        for x, name in zip((137, 330, 523, 716), ("W^p", "P^T", "W^d", "P"), strict=True)
+        for x, name in zip((137, 330, 523, 716), STAGES, strict=True)
     )
     return Markup(
         f'<svg class="wiring" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}" '
@@ -139,7 +141,7 @@ def bars(distribution: dict[str, Any], label: str) -> Markup:
     most = max(bins) or 1
     width, height = 4, 36
     shapes = "".join(
-        f"M{width * k} {height}v{-max(1.0, height * n / most):.1f}h{width - 1}V{height}z"
+        f"M{width * k + 2} {height}v-{max(1, round(height * n / most))}"
         for k, n in enumerate(bins)
         if n
     )
@@ -155,6 +157,32 @@ def bars(distribution: dict[str, Any], label: str) -> Markup:
     )
 
 
+def _axis(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
+    """Return the function from numbers to places in the picture."""
+    return lambda value: start + (stop - start) * (value - low) / (high - low)
+
+
+STEPS = _axis(-12, 0, 34, 250)  # of error curves, across
+ERRORS = _axis(-16, 1, 140, 8)  # and up
+
+
+def shared() -> Markup:
+    """Return what all error curves have in common, invisible by itself."""
+    lines = "".join(
+        f'<path class="grid" d="M34 {ERRORS(k):.1f}H250"/><text x="30" y="{ERRORS(k) + 3:.1f}" '
+        f'text-anchor="end">{_power(k)}</text>'
+        for k in (-15, -10, -5, 0)
+    )
+    labels = "".join(
+        f'<text x="{STEPS(k):.1f}" y="155" text-anchor="middle">{_power(k)}</text>'
+        for k in (-10, -5, -1)
+    )
+    return Markup(
+        f'<svg class="shared" aria-hidden="true"><defs><g id="curve-grid">{lines}{labels}'
+        f'<text x="142" y="169" text-anchor="middle">step h</text></g></defs></svg>'
+    )
+
+
 def error_curve(gradient: dict[str, Any]) -> Markup:
     """Return the error at the worst element against the step, both logarithmic."""
     points = [
@@ -162,33 +190,17 @@ def error_curve(gradient: dict[str, Any]) -> Markup:
         for step, error in zip(gradient["steps"], gradient["errors"], strict=True)
         if math.isfinite(error)
     ]
-    x = _axis(-12, 0, 34, 250)
-    y = _axis(-16, 1, 140, 8)
-    grid = "".join(
-        f'<path class="grid" d="M34 {y(k):.1f}H250"/><text x="30" y="{y(k) + 3:.1f}" '
-        f'text-anchor="end">{_power(k)}</text>'
-        for k in (-15, -10, -5, 0)
-    )
-    grid += "".join(
-        f'<text x="{x(k):.1f}" y="155" text-anchor="middle">{_power(k)}</text>'
-        for k in (-10, -5, -1)
-    )
+    x, y = STEPS, ERRORS
     limit = y(math.log10(gradient["tolerance"]))
     line = "L".join(f"{x(a):.1f} {y(b):.1f}" for a, b in points)
     dots = "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in points)
     state = "passed" if gradient["passed"] else "failed"
     return Markup(
         f'<svg class="curve {state}" viewBox="0 0 258 172" role="img" aria-label="Error against '
-        f'step: smallest {min(gradient["errors"]):.1e}">{grid}'
+        f'step: smallest {min(gradient["errors"]):.1e}"><use href="#curve-grid"/>'
         f'<path class="limit" d="M34 {limit:.1f}H250"/>'
-        f'<path class="line" d="M{line}"/><path class="points" d="{dots}"/>'
-        f'<text x="142" y="169" text-anchor="middle">step h</text></svg>'
+        f'<path class="line" d="M{line}"/><path class="points" d="{dots}"/></svg>'
     )
-
-
-def _axis(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
-    """Return the function from numbers to places in the picture."""
-    return lambda value: start + (stop - start) * (value - low) / (high - low)
 
 
 def _power(exponent: int) -> str:
@@ -239,7 +251,7 @@ def widths(width: dict[str, Any]) -> Markup:
         f"convolution {width['regular']:.1f}</text>"
         f'<path class="line" d="M{line}"/><g class="points">{dots}</g>'
         f'<path class="this" d="M{at[0]:.1f} {at[1] - 9:.1f}l9 9l-9 9l-9-9z"/>'
-        f'<text class="this" x="{at[0] + 14:.1f}" y="{at[1] + 22:.1f}">this network: '
+        f'<text class="this" x="{at[0]:.1f}" y="{at[1] + 32:.1f}" text-anchor="middle">here: '
         f"L = {this['L']}, M = {this['M']}</text>"
         f'<text x="360" y="316" text-anchor="middle">M, channels of a primary partition</text>'
         f'<text x="14" y="150" transform="rotate(-90 14 150)" text-anchor="middle">channels'

@@ -15,7 +15,8 @@ Array = np.ndarray
 SEQUENTIAL = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 # negative blue, zero white, positive red
 DIVERGING = ((5, 48, 97), (67, 147, 195), (247, 247, 247), (214, 96, 77), (103, 0, 31))
-GAP = 255  # the palette's last entry is transparent
+GAP = 0  # the palette's first entry is transparent
+LEVELS = 63  # the others; more are hardly seen, and make files larger
 
 
 def photograph(pixels: Array) -> str:
@@ -41,19 +42,20 @@ def tiles(maps: Array, low: float, high: float) -> tuple[str, int, int]:
 
 
 def levels(values: Array, low: float, high: float) -> Array:
-    """Return the place of values on the scale, from 0 to 254."""
+    """Return the place of values on the scale, from 1 to 63."""
     if low < 0:
         largest = max(-low, high)
         low, high = -largest, largest
     share = (np.nan_to_num(values) - low) / (high - low or 1.0)
-    return np.clip(np.round(share * (GAP - 1)), 0, GAP - 1).astype(np.uint8)
+    return (1 + np.clip(np.round(share * (LEVELS - 1)), 0, LEVELS - 1)).astype(np.uint8)
 
 
 def _palette(indices: Array, anchors: tuple[tuple[int, int, int], ...]) -> str:
-    places = np.linspace(0, GAP - 1, len(anchors))
-    table = [np.interp(np.arange(GAP), places, channel) for channel in zip(*anchors, strict=True)]
+    places = np.linspace(0, LEVELS - 1, len(anchors))
+    channels = zip(*anchors, strict=True)
+    table = [np.interp(np.arange(LEVELS), places, channel) for channel in channels]
     image = Image.fromarray(indices)
-    image.putpalette([*np.stack(table, axis=1).round().astype(int).ravel().tolist(), 0, 0, 0])
+    image.putpalette([0, 0, 0, *np.stack(table, axis=1).round().astype(int).ravel().tolist()])
     return _address(image, transparency=GAP)
 
 
