@@ -97,13 +97,13 @@ def _(layer: InterleavedGroupConvolution, x: Array, index: tuple[int, ...]) -> l
     for k in range(K):
         q = int(interleave[t // K * K + k])
         window = _window(
-            layer.primary.data, x, (q, i, j), layer.stride, layer.padding, layer.L, "W^p"
+            layer.primary.data, x, (q, i, j), layer.stride, layer.padding, layer.L, "Wᵖ"
         )
-        line = _sum(f"p{[q, i, j]}", "Σ W^p[q, c, a, b] · x[c, i·s + a − p, j·s + b − p]", window)
+        line = _sum(f"p{[q, i, j]}", "Σ Wᵖ[q, c, a, b] · x[c, i·s + a − p, j·s + b − p]", window)
         primary.append(line)
         factor = float(layer.secondary.data[t, k, 0, 0])
-        products.append((f"W^d{[t, k]}", factor, f"p{[q, i, j]}", line.value))
-    last = _sum(f"y{list(index)}", "Σ W^d[t, k] · p[q(k), i, j]", products)
+        products.append((f"Wᵈ{[t, k]}", factor, f"p{[q, i, j]}", line.value))
+    last = _sum(f"y{list(index)}", "Σ Wᵈ[t, k] · p[q(k), i, j]", products)
     # of the primary outputs the one that matters most is written out too
     sizes = [abs(factor * value) for _, factor, _, value in products]
     return [primary[int(np.argmax(sizes))], last]

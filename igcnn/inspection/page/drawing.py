@@ -169,17 +169,17 @@ ERRORS = _axis(-16, 1, 140, 8)  # and up
 def shared() -> Markup:
     """Return what all error curves have in common, invisible by itself."""
     lines = "".join(
-        f'<path class="grid" d="M34 {ERRORS(k):.1f}H250"/><text x="30" y="{ERRORS(k) + 3:.1f}" '
-        f'text-anchor="end">{_power(k)}</text>'
+        f'<path class="grid" d="M34 {ERRORS(k):.1f}H250"/>'
+        f'<text class="tick" x="30" y="{ERRORS(k) + 3:.1f}" text-anchor="end">{_power(k)}</text>'
         for k in (-15, -10, -5, 0)
     )
     labels = "".join(
-        f'<text x="{STEPS(k):.1f}" y="155" text-anchor="middle">{_power(k)}</text>'
+        f'<text class="tick" x="{STEPS(k):.1f}" y="155" text-anchor="middle">{_power(k)}</text>'
         for k in (-10, -5, -1)
     )
     return Markup(
         f'<svg class="shared" aria-hidden="true"><defs><g id="curve-grid">{lines}{labels}'
-        f'<text x="142" y="169" text-anchor="middle">step h</text></g></defs></svg>'
+        f'<text class="tick" x="142" y="169" text-anchor="middle">step h</text></g></defs></svg>'
     )
 
 
