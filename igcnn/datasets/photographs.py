@@ -13,7 +13,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..errors import DataError
 from .dataset import AUGMENT_STREAM, Draw
@@ -112,6 +112,9 @@ def _open(data: bytes, draft: bool) -> Image.Image:
                 return image.convert("RGB")
     except DataError:
         raise
+    except UnidentifiedImageError:
+        # Pillow would name the buffer
+        raise DataError("is no image that can be read") from None
     # what Pillow raises on damaged files is not listed anywhere
     except Exception as error:
         raise DataError(
