@@ -46,9 +46,6 @@ def make_report(subject: Subject, devices: list[str]) -> dict[str, Any]:
     Args:
         subject: network and image.
         devices: to compare with the CPU, of other_devices().
-
-    Raises:
-        ShapeError: the image is too small for the network.
     """
     network = subject.network
     image_shape = subject.pixels.shape

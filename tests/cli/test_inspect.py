@@ -1,0 +1,105 @@
+"""`igcnn inspect`: a page of one's own network."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+SMALL = ("--net", "plain_igc", "--depth", "5", "--L", "2", "--M", "2")
+
+
+def picture(name="cat.png", size=(40, 30)):
+    Image.radial_gradient("L").convert("RGB").resize(size).save(name)
+    return name
+
+
+def test_initial_weights_and_a_digit(igcnn):
+    code, out, err = igcnn("inspect", *SMALL, "-o", "page.html")
+    assert (code, out) == (0, "page.html\n"), err
+    page = Path("page.html").read_text()
+    assert "digits, test image 0" in page
+    assert "All gradients agree" in page
+
+
+def test_json_is_what_the_page_shows(igcnn):
+    code, out, err = igcnn("inspect", *SMALL, "--dataset", "digits", "--index", "5", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["image"]["source"] == "digits, test image 5"
+    assert report["image"]["shape"] == [3, 8, 8]
+    assert report["failed"] == []
+    assert f"{report['totals']['params']:,}" in Path("report.html").read_text()
+
+
+def test_a_checkpoint_knows_how_images_were_prepared(igcnn):
+    assert igcnn("train", *SMALL, "--epochs", "1", "--max-steps", "3", "--out", "run")[0] == 0
+    checkpoint = "run/checkpoints/last.h5"
+    code, out, err = igcnn("inspect", checkpoint, "--index", "7", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["checkpoint"] == checkpoint
+    assert report["dead_images"] == 65
+    assert report["image"]["class"] == str(report["image"]["label"])
+    code, out, _ = igcnn("eval", checkpoint, "--json")
+    assert code == 0
+    best = report["answers"][0]
+    # the same picture as predict sees it
+    pixels = report["image"]["pixels"]
+    image = Image.new("RGB", (8, 8))
+    image.putdata([tuple(p[i][j] for p in pixels) for i in range(8) for j in range(8)])
+    image.save("seven.png")
+    code, out, err = igcnn("predict", checkpoint, "seven.png", "--top", "1", "--json")
+    assert code == 0, err
+    (told,) = json.loads(out)[0]["classes"]
+    assert told["class"] == best["class"]
+    assert told["probability"] == pytest.approx(best["probability"], rel=1e-4)
+    code, out, err = igcnn("inspect", checkpoint, "--image", "seven.png", "--json", "--overwrite")
+    assert code == 0, err
+    assert json.loads(out)["answers"][0]["logit"] == pytest.approx(best["logit"], rel=1e-6)
+
+
+def test_a_picture_of_any_size(igcnn):
+    code, out, err = igcnn("inspect", *SMALL, "--image", picture(), "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["image"]["shape"] == [3, 32, 32]
+    assert report["image"]["source"] == "cat.png"
+    assert report["image"]["label"] is None
+
+
+def test_special_cases_by_their_options(igcnn):
+    fusion = ("--L", "4", "--M", "2", "--fusion", "four_branch")
+    code, out, err = igcnn("inspect", "--net", "plain_igc", "--depth", "5", *fusion, "--json")
+    assert code == 0, err
+    assert json.loads(out)["network"]["fusion"] == "four_branch"
+
+
+def test_refusals_leave_what_was_there(refused):
+    Path("page.html").write_text("mine")
+    Path("text.png").write_text("no image")
+    picture()
+    refuse = (("inspect", *SMALL, "-o", "page.html", "--overwrite"), ("inspect", *SMALL))
+    assert "no image" in refused(3, *refuse[0], "--image", "text.png")
+    assert "cannot be read" in refused(3, *refuse[0], "--image", "nothing.png")
+    assert "0 to 359" in refused(2, *refuse[0], "--index", "360")
+    assert "choose one of" in refused(2, "inspect", "--net", "resnett", "-o", "new.html")
+    assert "exclude" in refused(2, *refuse[0], "--image", "cat.png", "--index", "3")
+    assert "--overwrite" in refused(2, *refuse[1], "-o", "page.html")
+    assert "is a folder" in refused(2, *refuse[1], "-o", ".")
+    assert "cannot write" in refused(2, *refuse[1], "-o", "no/folder/page.html")
+    assert "cannot write" in refused(2, *refuse[1], "-o", "/proc/page.html")
+    assert "no checkpoint" in refused(6, "inspect", "text.png", "-o", "new.html")
+    assert "no checkpoint" in refused(6, "inspect", "nothing.h5", "-o", "new.html")
+    assert "leave out --L" in refused(2, "inspect", "nothing.h5", "--L", "4", "-o", "new.html")
+    assert Path("page.html").read_text() == "mine"
+    assert sorted(path.name for path in Path().iterdir()) == ["cat.png", "page.html", "text.png"]
+
+
+def test_without_the_extra(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "latex2mathml.converter", None)
+    for name in [name for name in sys.modules if name.startswith("igcnn.inspection.page")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert 'pip install "igcnn[inspect]"' in refused(2, "inspect", *SMALL)
+    assert not Path("report.html").exists()
