@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import single_threaded_blas
+from ..errors import DivergedError
 from ..kernels.softmax_cross_entropy import softmax_cross_entropy_forward
 from ..layers import BatchNorm, InterleavedGroupConvolution, Layer
 from ..networks import Network, build_network
@@ -46,12 +47,22 @@ def make_report(subject: Subject, devices: list[str]) -> dict[str, Any]:
     Args:
         subject: network and image.
         devices: to compare with the CPU, of other_devices().
+
+    Raises:
+        DivergedError: an output is NaN or infinite.
     """
     network = subject.network
     image_shape = subject.pixels.shape
     summary = summarize(network, image_shape)
     x = subject.normalised(subject.pixels[None])
-    seen, logits = observe(network, x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        seen, logits = observe(network, x)
+    for one in seen:
+        if not np.isfinite(one.y).all():
+            raise DivergedError(
+                f"the output of {one.name} is not finite on this image: the weights are of a run "
+                "that diverged; use an earlier checkpoint"
+            )
     small = _shrunk(x, SMALL_IMAGENET if "imgnet" in network.settings["net"] else SMALL)
     with single_threaded_blas():
         compared, not_emulated = _devices(network, small, devices)

@@ -4,8 +4,12 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+
+from igcnn import build_network
+from igcnn.training.checkpoint import Preprocessing, save_checkpoint
 
 SMALL = ("--net", "plain_igc", "--depth", "5", "--L", "2", "--M", "2")
 
@@ -95,6 +99,14 @@ def test_refusals_leave_what_was_there(refused):
     assert "leave out --L" in refused(2, "inspect", "nothing.h5", "--L", "4", "-o", "new.html")
     assert Path("page.html").read_text() == "mine"
     assert sorted(path.name for path in Path().iterdir()) == ["cat.png", "page.html", "text.png"]
+
+
+def test_weights_of_a_run_that_diverged(refused):
+    network = build_network("plain", depth=5, L=2, num_classes=10)
+    network.parameters()[0].data[1, 0, 0, 0] = np.nan
+    prepared = Preprocessing("digits", (), (78.0,) * 3, (96.0,) * 3, side=8)
+    save_checkpoint("nan.h5", network, preprocessing=prepared)
+    assert "output of g0_conv is not finite" in refused(5, "inspect", "nan.h5")
 
 
 def test_without_the_extra(refused, monkeypatch):
