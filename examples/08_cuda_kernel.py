@@ -1,6 +1,4 @@
-"""Reading a CUDA kernel and running it on the CPU, thread by thread (needs g++)."""
-
-from importlib.resources import files
+"""Reading CUDA kernels, from naive to fused, run on the CPU thread by thread (needs g++)."""
 
 import numpy as np
 
@@ -8,20 +6,34 @@ from igcnn import Tensor
 from igcnn.backend import to_device, to_host
 from igcnn.errors import KernelError
 from igcnn.functional import interleaved_group_conv2d
-from igcnn.kernels.launch import emulation
+from igcnn.inspection.cuda import annotated
+from igcnn.kernels.combine import DeviceNorm
+from igcnn.kernels.convolution import launch_convolution_formula, launch_convolution_forward
+from igcnn.kernels.interleaved_group_convolution import fused_unit, launch_igc_forward
+from igcnn.kernels.launch import emulation, following
 from igcnn.kernels.permutation import permutation_forward
 from igcnn.layers.interleaved_group_convolution import interleaved_group_conv2d_steps
 
 rng = np.random.default_rng(0)
+N, L, M, H, W = 2, 3, 2, 8, 8
+C = L * M
+GROUPS = (1, 1), (1, 1), L  # stride, padding, groups of the primary convolution
+
+
+def on_device(*shape):
+    return to_device(rng.standard_normal(shape).astype(np.float32), "emu")
+
+
+x, w1, w2 = on_device(N, C, H, W), on_device(C, M, 3, 3), on_device(C, L, 1, 1)
 
 # A channel permutation moves numbers and computes nothing: thread i finds the image, channel and
-# pixel of result i, and fetches the one number that belongs there.
-print(files("igcnn.kernels").joinpath("permutation.cu").read_text())
-x = rng.standard_normal((2, 6, 4, 5)).astype(np.float32)
-on_device = to_device(x, "emu")
-y = permutation_forward(on_device, 2)
-assert np.array_equal(to_host(y), permutation_forward(x, 2))
-print("Reorder(2) by this kernel: equal to NumPy's, bit for bit")
+# pixel of result i, and fetches the one number that belongs there. Below each line stands what
+# thread 70 of block 0 read and wrote on it.
+with following(block=0, thread=70) as launches:
+    y = permutation_forward(x, L)
+print(annotated(launches[0]))
+assert np.array_equal(to_host(y), permutation_forward(to_host(x), L))
+print("Reorder(3) by this kernel: equal to NumPy's, bit for bit\n")
 
 
 # A loop that goes one too far. On a GPU it would write somewhere; here every access is watched.
@@ -31,29 +43,54 @@ def one_too_far(stem, text):
 
 try:
     with emulation(checked=True, edit=one_too_far):
-        permutation_forward(on_device, 2)
+        permutation_forward(x, L)
 except KernelError as error:
     print(f"with i <= instead of i <: {error}\n")
 else:
     raise AssertionError("the fault was not found")
 
-# The unit of the paper, naive: four operations, each of which writes all channels to memory and
-# lets the next one read them again. Then with both permutations folded into the second
-# convolution as arithmetic on its indices: nothing is moved any more.
-L, M = 3, 2
-weights = rng.standard_normal((L * M, M, 3, 3)), rng.standard_normal((L * M, L, 1, 1))
-arrays = [x, *(w.astype(np.float32) for w in weights)]
-expected = interleaved_group_conv2d(*map(Tensor, arrays), L=L).data
-for name, function in {
-    "naive, four steps": interleaved_group_conv2d_steps,
-    "permutations folded in": interleaved_group_conv2d,
-}.items():
-    with emulation() as launched:
-        y = function(*(Tensor(to_device(a, "emu")) for a in arrays), L=L)
-    difference = np.abs(y.numpy() - expected).max()
-    kernels = ", ".join(sorted({kernel for _, kernel, _ in launched}))
-    print(f"{name}: {kernels}; difference to NumPy {difference:.1e}")
-    assert difference < 1e-5
+# The primary convolution: the formula as a kernel, then the one that is shipped.
+expected = interleaved_group_conv2d(*(Tensor(to_host(a)) for a in (x, w1, w2)), L=L).data
+outputs = []
+for convolve in (launch_convolution_formula, launch_convolution_forward):
+    outputs.append(on_device(N, C, H, W))
+    with following(block=0, thread=0) as launches:
+        convolve(x, w1, outputs[-1], *GROUPS)
+    print(annotated(launches[0]), "\n")
+np.testing.assert_allclose(*map(to_host, outputs), atol=1e-5)
 
-# Fused, the primary output never leaves the block that computed it: kernels/
-# interleaved_group_convolution.cu, whose header tells what that costs in registers and memory.
+# The whole unit in four launches; in two, with both permutations folded into the second
+# convolution as arithmetic on its indices; and in one, where the primary output never leaves the
+# block that computed it. That one also leaves the sums that the batch norm after it needs.
+unit = fused_unit((C, H, W), w1.shape, GROUPS, M, shared_bytes=48 << 10)
+norm = DeviceNorm(*(to_device(np.zeros(C, np.float32), "emu") for _ in range(10)),
+                  to_device(np.zeros((C, 3), np.float32), "emu"), 0.9, 2e-5)  # fmt: skip
+
+
+def four(x, w1, w2):
+    return interleaved_group_conv2d_steps(Tensor(x), Tensor(w1), Tensor(w2), L=L).data
+
+
+def two(x, w1, w2):
+    return interleaved_group_conv2d(Tensor(x), Tensor(w1), Tensor(w2), L=L).data
+
+
+def one(x, w1, w2):
+    z, partial = on_device(N, C, H, W), on_device(C, unit.blocks(N), 2)
+    launch_igc_forward(unit, x, None, w1, w2, norm, z, partial)
+    return z
+
+
+table = ["                        launches   read  written   shared read  written   bytes"]
+for name, compute in {
+    "naive, four steps": four,
+    "permutations folded in": two,
+    "fused": one,
+}.items():
+    with following(block=0, thread=0) as launches:
+        y = compute(x, w1, w2)
+    np.testing.assert_allclose(to_host(y), expected, atol=1e-4)
+    moved = np.sum([launch.traffic for launch in launches], axis=0)
+    table.append("{:22} {:9} {:8,} {:8,} {:12,} {:9,}".format(name, len(launches), *moved))
+print(annotated(launches[0]), "\n")
+print("\n".join(table))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
+DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
@@ -25,9 +25,23 @@ def test_example_runs(path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
-    # what the guide shows of it
-    guide = GUIDE.read_text().partition(f"python examples/{path.name}")[2]
-    assert guide, "the guide does not name it"
-    shown = re.match(r"\s*```\n(.*?)```", guide, re.DOTALL)
-    for line in shown.group(1).splitlines() if shown else []:
+    for line in shown_in("guide.md", path.name) + shown_in("cuda_kernel.md", path.name):
         assert line in done.stdout
+
+
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="needs g++ (Debian, Ubuntu: apt install g++)"
+)
+def test_the_code_at_the_end_of_the_kernel_page(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "cuda_kernel.md").read_text(), re.DOTALL)
+    exec(compile(code, "cuda_kernel.md", "exec"), {})
+    assert "^ reads x[4] = 0.6\n" in capsys.readouterr().out
+
+
+def shown_in(page, example):
+    """Return the lines that a page shows of an example's output, from where it names it."""
+    text = (DOCS / page).read_text()
+    after = text.partition(f"python examples/{example}")[2].partition("python examples/")[0]
+    assert after or page != "guide.md", f"{page} does not name {example}"
+    blocks = re.findall(r"^```\n(.*?)^```", after, re.DOTALL | re.MULTILINE)
+    return "".join(blocks).splitlines()

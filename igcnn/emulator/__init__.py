@@ -5,6 +5,6 @@ mode every access to memory is held against CUDA's rules (check.cpp). What it ca
 weak memory order, and what the GPU's own compiler makes of a source.
 """
 
-from .library import Library
+from .library import Library, Step, Traffic
 
-__all__ = ["Library"]
+__all__ = ["Library", "Step", "Traffic"]

@@ -54,17 +54,25 @@ def build(source: str, name: str, defines: Sequence[str], checked: bool) -> Path
     return target
 
 
-def locate(library: Path, offset: int) -> str:
-    """Return FILE:LINE of a place in the code of a library, "" where it cannot be told."""
-    if shutil.which("addr2line") is None:
-        return ""
-    command = ["addr2line", "-i", "-e", str(library), hex(offset - 1)]
+def locate(library: Path, offsets: Sequence[int]) -> list[list[tuple[str, int]]]:
+    """Return (file, line) of places in the code of a library.
+
+    Each place has that of the function that it was written in, then those of the functions that
+    this one was inlined into; nothing where it cannot be told.
+    """
+    if shutil.which("addr2line") is None or not offsets:
+        return [[] for _ in offsets]
+    command = ["addr2line", "-a", "-i", "-e", str(library), *(hex(n - 1) for n in offsets)]
     done = subprocess.run(command, capture_output=True, text=True)
+    places: list[list[tuple[str, int]]] = []
     for line in done.stdout.splitlines():
+        if line.startswith("0x"):
+            places.append([])
+            continue
         path, _, number = line.partition(" ")[0].rpartition(":")
         if path and Path(path).name not in RUNTIME and number.isdigit():
-            return f"{Path(path).name}:{number}"
-    return ""
+            places[-1].append((Path(path).name, int(number)))
+    return places
 
 
 @cache

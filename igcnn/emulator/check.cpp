@@ -6,10 +6,13 @@
 // block, or of the warp for threads of one warp, lies between them; by two blocks of one launch,
 // unless the writer fenced and then did an atomic, and the reader's block did an atomic since.
 // A partial mask counts as a barrier of the whole warp.
+//
+// On the way the bytes that are moved are counted, and one thread can be followed step by step.
 
 #include "runtime.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 
 #ifndef EMULATOR_CHECK
@@ -54,6 +57,27 @@ struct Published {
 
 std::vector<Watched> watched;
 std::vector<Published> published;
+// An access of the followed thread, or a barrier that it passed; _Step in library.py.
+struct Step {
+    uintptr_t pc;
+    int array;  // position among the arrays of the arguments, or one of these
+    int bytes;
+    int64_t offset;
+    int write;
+    unsigned char value[16];
+};
+constexpr int SHARED = -1, BARRIER = -2;
+
+// Bytes that all threads moved.
+struct Traffic {
+    int64_t global_read, global_written, shared_read, shared_written;
+};
+
+std::vector<Step> steps;
+const char *unsettled = nullptr;  // where the last step writes: its value comes after the access
+int followed_block = -1, followed_thread = -1;
+Traffic traffic;
+
 std::vector<unsigned> warp_epochs;
 unsigned epoch;
 bool active = false;
@@ -150,6 +174,23 @@ void touch_read(Watched &place, Cell &cell, const char *address, uintptr_t pc) {
     cell.read_thread = thread;
 }
 
+void settle() {
+    if (unsettled) memcpy(steps.back().value, unsettled, std::min(steps.back().bytes, 16));
+    unsettled = nullptr;
+}
+
+void follow(const Watched &place, const char *address, size_t bytes, bool write, uintptr_t pc) {
+    int64_t &moved = place.global ? (write ? traffic.global_written : traffic.global_read)
+                                  : (write ? traffic.shared_written : traffic.shared_read);
+    moved += bytes;
+    if (block_rank != followed_block || running->rank != followed_thread) return;
+    settle();
+    const int array = place.global ? int(&place - watched.data()) : SHARED;
+    steps.push_back({pc, array, int(bytes), address - place.range.begin, write, {}});
+    unsettled = address;
+    if (!write) settle();
+}
+
 void touch(void *pointer, size_t bytes, bool write, uintptr_t pc) {
     char *address = static_cast<char *>(pointer);
     if (!active || is_private(address)) return;
@@ -172,6 +213,7 @@ void touch(void *pointer, size_t bytes, bool write, uintptr_t pc) {
         if (write) touch_write(*found, found->cells[i], address, pc);
         else touch_read(*found, found->cells[i], address, pc);
     }
+    follow(*found, address, bytes, write, pc);
 }
 
 }  // namespace
@@ -189,9 +231,13 @@ void check_begin_launch(const Range *ranges, int count, int threads, Range dynam
     warp_epochs.assign((threads + 31) / 32, 1);
     epoch = 1;
     active = true;
+    steps.clear();
+    unsettled = nullptr;
+    traffic = {};
 }
 
 void check_begin_block() {
+    settle();
     epoch++;
     for (Watched &place : watched) {
         if (place.global) continue;
@@ -200,7 +246,12 @@ void check_begin_block() {
     }
 }
 
-void check_barrier() { epoch++; }
+void check_barrier() {
+    epoch++;
+    if (block_rank != followed_block) return;
+    settle();
+    steps.push_back({fibers[followed_thread].pc, BARRIER, 0, 0, 0, {}});
+}
 
 void check_warp(int warp, unsigned) { warp_epochs[warp]++; }
 
@@ -221,7 +272,23 @@ void check_atomic(void *pointer) {
     fail("atomic out of bounds", nullptr, address, 0);
 }
 
-void check_end_launch() { active = false; }
+void check_end_launch() {
+    settle();
+    active = false;
+}
+
+// Says which thread is followed in the next launches; -1 for none.
+void emulator_follow(int block, int thread) {
+    followed_block = block;
+    followed_thread = thread;
+}
+
+// What it did in the last launch, and what all threads moved.
+size_t emulator_steps(const Step **first, Traffic *moved) {
+    *first = steps.data();
+    *moved = traffic;
+    return steps.size();
+}
 
 // The thread sanitizer's interface.
 #define PC uintptr_t(__builtin_return_address(0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,35 @@ from .build import build, locate
 Array = np.ndarray
 Argument = Array | np.generic
 
+_SHARED, _BARRIER = -1, -2  # in place of an array, as in check.cpp
 GUARD = 1 << 16  # bytes around each array in check mode, which nothing may touch
+
+
+class Step(NamedTuple):
+    """An access to memory of one thread, or a barrier that it passed.
+
+    Attributes:
+        places: (file, line) of the access, then of the calls around it that were inlined.
+        array: position in the arguments, −1 for shared memory, None for a barrier.
+        element: its index there; in shared memory counted in 4 bytes.
+        value: that was read or written; of shared memory as float32.
+        write: whether it was written.
+    """
+
+    places: tuple[tuple[str, int], ...]
+    array: int | None
+    element: int
+    value: Any
+    write: bool
+
+
+class Traffic(NamedTuple):
+    """Bytes that all threads of a launch moved."""
+
+    global_read: int
+    global_written: int
+    shared_read: int
+    shared_written: int
 
 
 class _Range(ctypes.Structure):
@@ -28,6 +56,25 @@ class _Range(ctypes.Structure):
         ("initialised", ctypes.c_int),
         ("writable", ctypes.c_int),
     )
+
+
+class _Step(ctypes.Structure):
+    """One step of a followed thread; the same as Step in check.cpp."""
+
+    _fields_ = (
+        ("pc", ctypes.c_size_t),
+        ("array", ctypes.c_int),
+        ("bytes", ctypes.c_int),
+        ("offset", ctypes.c_int64),
+        ("write", ctypes.c_int),
+        ("value", ctypes.c_ubyte * 16),
+    )
+
+
+class _Traffic(ctypes.Structure):
+    """Bytes that a launch moved; the same as Traffic in check.cpp."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in Traffic._fields)
 
 
 class Library:
@@ -63,6 +110,7 @@ class Library:
         constant: Sequence[bool] = (),
         uninitialised: Sequence[int] = (),
         backwards: bool = False,
+        follow: tuple[int, int] | None = None,
     ) -> None:
         """Execute a kernel; arrays are changed in place.
 
@@ -76,6 +124,7 @@ class Library:
                 check mode, as the following.
             uninitialised: positions of arrays that may not be read before they are written.
             backwards: run blocks, warps and threads in the opposite order.
+            follow: ranks of a block and of a thread in it, whose accesses `steps` then tells.
 
         Raises:
             KernelError: the kernel did what the CUDA model forbids; says what and where.
@@ -103,6 +152,8 @@ class Library:
                 for i, array in inside.items()
             )
         )
+        if self.checked:
+            self._library.emulator_follow(*(follow or (-1, -1)))
         failed = self._library.emulator_launch(
             getattr(self._library, f"emulate_{kernel}"),
             addresses,
@@ -121,6 +172,34 @@ class Library:
                 if not (constant and constant[i]):
                     array[...] = inside[i]
 
+    def steps(self, arguments: Sequence[Argument]) -> tuple[list[Step], Traffic]:
+        """Return what the followed thread did in the last launch, and what all threads moved.
+
+        Args:
+            arguments: of that launch.
+        """
+        first, moved = ctypes.POINTER(_Step)(), _Traffic()
+        count = self._library.emulator_steps(ctypes.byref(first), ctypes.byref(moved))
+        arrays = {i: a for i, a in enumerate(arguments) if isinstance(a, np.ndarray)}
+        positions = list(arrays)
+        raw = [first[k] for k in range(count)]
+        codes = sorted({step.pc for step in raw})
+        base = _base(self._path)
+        places = dict(zip(codes, locate(self._path, [pc - base for pc in codes]), strict=True))
+        result = []
+        for step in raw:
+            where = tuple(places[step.pc])
+            if step.array == _BARRIER:
+                result.append(Step(where, None, 0, None, False))
+                continue
+            shared = step.array == _SHARED
+            dtype = np.dtype("float32") if shared else arrays[positions[step.array]].dtype
+            value = np.frombuffer(bytes(step.value), dtype, 1)[0]
+            element = step.offset // dtype.itemsize
+            array = -1 if shared else positions[step.array]
+            result.append(Step(where, array, element, value, bool(step.write)))
+        return result, Traffic(*(getattr(moved, name) for name in Traffic._fields))
+
     def _failure(self, kernel: str) -> str:
         """Return what went wrong in the last launch, and where."""
         place = (ctypes.c_uint * 6)()
@@ -132,8 +211,8 @@ class Library:
 
     def _line(self, pc: int) -> str:
         base = _base(self._path)
-        line = locate(self._path, pc - base) if pc and base else ""
-        return f"{line}, " if line else ""
+        places = locate(self._path, [pc - base])[0] if pc and base else []
+        return f"{places[0][0]}:{places[0][1]}, " if places else ""
 
 
 def _guarded(array: Array) -> Array:

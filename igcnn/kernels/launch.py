@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import UNWRITTEN, EmulatedArray, device_of
+from ..emulator import Step, Traffic
 from ..errors import DeviceError, KernelError
 
 Array = np.ndarray
@@ -53,6 +54,29 @@ SIGNATURE = re.compile(
 Edit = Callable[[str, str], str]
 
 
+@dataclass(frozen=True)
+class Followed:
+    """A launch on the emulator in which one thread was followed.
+
+    Attributes:
+        stem: of the source file.
+        kernel: its name there.
+        grid: blocks in x, y and z.
+        block: threads of a block in x, y and z.
+        names: of the parameters, at the positions that `steps` give.
+        steps: what the thread did to memory, in order.
+        traffic: bytes that all threads moved.
+    """
+
+    stem: str
+    kernel: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    names: tuple[str, ...]
+    steps: list[Step]
+    traffic: Traffic
+
+
 @dataclass
 class Mode:
     """How the emulator runs; see emulation."""
@@ -61,6 +85,8 @@ class Mode:
     backwards: bool = False
     edit: Edit | None = None
     launched: set[tuple[str, str, tuple[str, ...]]] = field(default_factory=set)
+    follow: tuple[int, int] | None = None
+    followed: list[Followed] = field(default_factory=list)
 
 
 _mode: ContextVar[Mode] = ContextVar("mode", default=Mode())  # noqa: B039  never written to
@@ -215,10 +241,27 @@ def emulation(
         backwards: run threads in the opposite order.
         edit: changes the source of a stem, to plant a fault.
     """
-    mode = Mode(checked, backwards, edit)
+    with _in(Mode(checked, backwards, edit)) as mode:
+        yield mode.launched
+
+
+@contextmanager
+def following(block: int = 0, thread: int = 0) -> Iterator[list[Followed]]:
+    """Context in which the emulator watches every access; gives the launches, one by one.
+
+    Args:
+        block: rank of the block that the followed thread belongs to.
+        thread: its rank there.
+    """
+    with _in(Mode(checked=True, follow=(block, thread))) as mode:
+        yield mode.followed
+
+
+@contextmanager
+def _in(mode: Mode) -> Iterator[Mode]:
     token = _mode.set(mode)
     try:
-        yield mode.launched
+        yield mode
     finally:
         _mode.reset(token)
 
@@ -269,7 +312,12 @@ def _emulate(
         constant=constant,
         uninitialised=[i for i in written if _is_unwritten(values[i])] if mode.checked else (),
         backwards=mode.backwards,
+        follow=mode.follow,
     )
+    if mode.follow:
+        names = tuple(p.name for p in parameters)
+        told = library.steps(values)
+        mode.followed.append(Followed(stem, kernel, *sizes, names, *told))
 
 
 def _is_unwritten(array: Array) -> bool:

@@ -15,7 +15,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import CudaLexer, PythonLexer
 
-from ...kernels import launch
+from ..cuda import kernel_lines
 
 
 @dataclass(frozen=True)
@@ -308,14 +308,9 @@ def cuda_sources(names: Sequence[str]) -> list[Source]:
     result = []
     for name in names:
         stem, _, kernel = name.partition(".")
-        lines = (launch.HERE / f"{stem}.cu").read_text(encoding="utf-8").splitlines(keepends=True)
-        heads = [i for i, line in enumerate(lines) if line.startswith('extern "C" __global__')]
-        first = next(i for i in heads if f"{kernel}(" in "".join(lines[i : i + 2]))
-        last = next(i for i in range(first, len(lines)) if lines[i].startswith("}"))
-        while lines[first - 1].startswith("//"):
-            first -= 1
-        text = "".join(lines[first : last + 1])
-        result.append(Source(kernel, f"{stem}.cu", first + 1, text, _coloured(text, CudaLexer())))
+        first, lines = kernel_lines(stem, kernel)
+        text = "\n".join(lines) + "\n"
+        result.append(Source(kernel, f"{stem}.cu", first, text, _coloured(text, CudaLexer())))
     return result
 
 
