@@ -1,0 +1,50 @@
+"""A page for every op: it names the op's files and kernels, and its example prints what it says."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = ROOT / "docs" / "ops"
+KERNELS = ROOT / "igcnn" / "kernels"
+STEMS = sorted(path.stem for path in KERNELS.glob("*.cu"))
+
+
+def page(stem):
+    return (PAGES / f"{stem}.md").read_text(encoding="utf-8")
+
+
+def test_every_op_has_a_page_and_every_page_an_op():
+    assert sorted(path.stem for path in PAGES.glob("*.md")) == sorted(["index", *STEMS])
+    assert sorted(re.findall(r"\((\w+)\.md\)", page("index"))) == STEMS
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_page_names_the_files_and_kernels_of_its_op(stem):
+    files = [
+        f"igcnn/kernels/{stem}.py",
+        f"igcnn/kernels/{stem}.cu",
+        f"igcnn/layers/{stem}.py",
+        f"tests/kernels/test_{stem}.py",
+    ]
+    _, where = page(stem).split("## Where\n")
+    named = re.findall(r"`([\w/.]+)`", where)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert [name for name in files if (ROOT / name).exists() and name not in named] == []
+    source = (KERNELS / f"{stem}.cu").read_text(encoding="utf-8")
+    kernels = re.findall(r"__global__ void __launch_bounds__\([^)]*\)\s+(\w+)\(", source)
+    assert len(kernels) == source.count("__global__")
+    assert [name for name in kernels if f"`{name}`" not in page(stem)] == []
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_example_of_the_page_prints_what_the_page_says(stem, capsys):
+    ((code, output),) = re.findall(
+        r"```python\n(.*?)```\n\n```\n(.*?)```\n", page(stem), flags=re.DOTALL
+    )
+    if '"emu"' in code and shutil.which("g++") is None:
+        pytest.skip("needs g++ (Debian, Ubuntu: apt install g++)")
+    exec(compile(code, f"{stem}.md", "exec"), {})
+    assert capsys.readouterr().out == output
