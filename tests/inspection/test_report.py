@@ -1,6 +1,8 @@
 """The report: every number is the engine's, and a wrong gradient shows where it is."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +29,9 @@ NETWORKS = [
     dict(net="plain_igc", depth=5, L=4, M=2, fusion="identity"),
     dict(net="plain_igc", depth=5, L=4, M=2, fusion="four_branch"),
 ]
+
+
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "inspect.md"
 
 
 def name_of(settings):
@@ -132,3 +137,10 @@ def test_the_error_curve_has_a_valley(reported):
     assert 0 < smallest < len(norm["steps"]) - 1
     assert norm["errors"][0] > 1e3 * norm["errors"][smallest]
     assert norm["errors"][-1] > 1e3 * norm["errors"][smallest]
+
+
+def test_the_documentation_names_every_number(reported):
+    _, report = reported(**NETWORKS[0])
+    _, _, table = DOCUMENTATION.read_text(encoding="utf-8").partition("| key | |\n")
+    told = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE)))
+    assert sorted(told) == sorted(report)
