@@ -1,4 +1,4 @@
-"""A page for every op: it names the op's files and kernels, and its example prints what it says."""
+"""A page for every op: it names files and kernels, and its example prints what it says."""
 
 import re
 import shutil
