@@ -20,7 +20,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's; PyTorch has its own threads
 
 import numpy as np
 import torch
-from harness import machine, measure, ratios, save
+from harness import check_equal, machine, measure, print_ratios, save
 from torch_network import TorchNetwork, as_tensor, channels_last, gradients
 
 import igcnn
@@ -128,41 +128,6 @@ def check_exactly(case, cores):
             assert error < 1e-8, (case, name, array.shape, error)
 
 
-def check(case, engines):
-    """Raise unless all engines agree on loss, gradients and logits, in float32.
-
-    Rounding is amplified by depth: what single tensors show is left to `check_exactly`.
-    """
-    losses = {name: train() for name, (train, _, _) in engines.items()}
-    reference = losses["tape"]
-    for name, loss in losses.items():
-        assert abs(loss - reference) < 2e-3 * max(1, abs(reference)), (case, name, loss, reference)
-    gradients = {name: grads() for name, (_, grads, _) in engines.items()}
-    gradients = {n: np.concatenate([a.ravel() for a in g]) for n, g in gradients.items()}
-    for name, array in gradients.items():
-        expected = gradients["tape"]
-        error = np.linalg.norm(array - expected) / np.linalg.norm(expected)
-        assert error < 5e-2, (case, name, error)
-    logits = {name: evaluate() for name, (_, _, evaluate) in engines.items()}
-    scale = np.abs(logits["tape"]).max()
-    for name, values in logits.items():
-        assert np.abs(values - logits["tape"]).max() < 5e-2 * scale, (case, name)
-
-
-def report(what, batch, seconds):
-    """Print one line an engine and return the ratios."""
-    relative = ratios(seconds, "plan")
-    for name, values in seconds.items():
-        rounds = sorted(a / b for a, b in zip(values, seconds["plan"], strict=True))
-        rate = batch / sorted(values)[len(values) // 2]
-        print(
-            f"  {what:6} {name:14} {rate:8.1f} img/s   time / plan {relative[name]:5.2f} "
-            f"({rounds[0]:.2f} to {rounds[-1]:.2f})",
-            flush=True,
-        )
-    return relative
-
-
 def memory(engine, case, cores):
     """Return peak memory of five training steps in MB, by a process of its own."""
     command = [sys.executable, __file__, "--memory", engine, "--case", case, "--cores", str(cores)]
@@ -210,11 +175,12 @@ def main():
         engines = {name: make_engine(name, case, arguments.cores) for name in names}
         with np.errstate(over="ignore", invalid="ignore"):
             check_exactly(case, arguments.cores)
-            check(case, engines)
+            check_equal(case, engines, "tape", 5e-2)
             entry = {}
             for what, part in (("train", 0), ("eval", 2)):
                 seconds = measure({n: e[part] for n, e in engines.items()}, arguments.rounds)
-                entry[what] = {"seconds": seconds, "time / plan": report(what, batch, seconds)}
+                relative = print_ratios(what, batch, seconds, "plan")
+                entry[what] = {"seconds": seconds, "time / plan": relative}
         del engines
         torch.compiler.reset()
         entry["memory_MB"] = {name: memory(name, case, arguments.cores) for name in names}

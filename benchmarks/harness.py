@@ -34,6 +34,56 @@ def ratios(seconds: dict[str, list[float]], base: str) -> dict[str, float]:
     }
 
 
+def print_ratios(
+    what: str, batch: int, seconds: dict[str, list[float]], base: str
+) -> dict[str, float]:
+    """Print one line an engine and return the ratios to the time of `base`."""
+    relative = ratios(seconds, base)
+    for name, values in seconds.items():
+        rounds = sorted(a / b for a, b in zip(values, seconds[base], strict=True))
+        rate = batch / median(values)
+        print(
+            f"  {what:8} {name:14} {rate:8.1f} img/s   time / {base} {relative[name]:5.2f} "
+            f"({rounds[0]:.2f} to {rounds[-1]:.2f})",
+            flush=True,
+        )
+    return relative
+
+
+def check_equal(
+    case: str, engines: dict[str, tuple[Callable[[], Any], ...]], base: str, tolerance: float
+) -> dict[str, float]:
+    """Raise unless all engines agree on loss, gradients and logits; return their differences.
+
+    Rounding is amplified by depth, so the norm of all gradients together is what counts.
+
+    Args:
+        case: named in the error.
+        engines: (training step that returns the loss, gradients, evaluation) by name.
+        base: the engine that the others are held against.
+        tolerance: of the norm of the gradients, and of the largest logit.
+    """
+    import numpy as np
+
+    losses = {name: engine[0]() for name, engine in engines.items()}
+    for name, loss in losses.items():
+        allowed = tolerance / 25 * max(1, abs(losses[base]))
+        assert abs(loss - losses[base]) < allowed, (case, name, losses)
+    gradients = {name: engine[1]() for name, engine in engines.items()}
+    flat = {name: np.concatenate([a.ravel() for a in g]) for name, g in gradients.items()}
+    expected = flat[base]
+    differences = {
+        name: float(np.linalg.norm(array - expected) / np.linalg.norm(expected))
+        for name, array in flat.items()
+    }
+    assert max(differences.values()) < tolerance, (case, differences)
+    logits = {name: engine[2]() for name, engine in engines.items()}
+    for name, values in logits.items():
+        difference = np.abs(values - logits[base]).max() / np.abs(logits[base]).max()
+        assert difference < tolerance, (case, name, difference)
+    return differences
+
+
 def machine() -> dict[str, Any]:
     """Return what a reader needs to know of the machine."""
     import numpy as np

@@ -85,7 +85,7 @@ def reorder(x, branches):
 def gradients(model, network):
     """Return the gradients as arrays, in the order of the network's parameters."""
     found = dict(zip(model.order, model.weights, strict=True))
-    return [found[i].grad.numpy().copy() for i in range(len(network.parameters()))]
+    return [found[i].grad.cpu().numpy().copy() for i in range(len(network.parameters()))]
 
 
 def channels_last(network, x):

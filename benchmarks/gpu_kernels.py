@@ -1,0 +1,187 @@
+"""Every launch of an update on a GPU: time, GB/s, FLOP/s, share of the step, and what is idle.
+
+    pip install -e ".[cuda12,bench]" && python benchmarks/gpu_kernels.py
+
+Times are those within replayed CUDA graphs, as the driver tells PyTorch's profiler (CUPTI sees all
+of a process). Bytes are each array of a launch once, though it may find them in a cache;
+operations are those of the formulas. The limits are a copy measured in the same run, and 55 % of
+the float32 units of an H200.
+
+`--device emu` lists launches, bytes and operations of an update without a GPU.
+"""
+
+import argparse
+import json
+import math
+import tempfile
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from gpu import CASES, SMALL, SMALL_BATCH, Ours, device
+from harness import save
+
+import igcnn.kernels.launch as launcher
+
+UPDATES = 20
+FLOPS_PER_SECOND = 0.55 * 67e12
+# arrays that a launch is given whole and reads little of
+LOOKED_UP = {"images", "all_labels", "order", "results", "state", "pivot"}
+ONLY_FIRST = {"norm_coefficients": "x"}
+
+
+@dataclass
+class Launch:
+    """What a launch has to do.
+
+    Attributes:
+        kernel: its name.
+        bytes: of its arrays, each once.
+        flops: multiplications and additions of its formula; 0 where they are few.
+    """
+
+    kernel: str
+    bytes: int
+    flops: int
+
+
+def flops(kernel, values):
+    """Return the operations of a launch with these arguments."""
+    if kernel.startswith("convolution_"):
+        of_output = int(values["C"]) // int(values["groups"]) * int(values["KH"]) ** 2
+        outputs = [int(values[name]) for name in ("N", "O", "OH", "OW")]
+        return 2 * math.prod(outputs) * of_output
+    if kernel.startswith("igc_"):
+        N, _, H, W = values["z"].shape
+        products = N * H * W * (values["w1"].size + values["w2"].size)
+        return products * (4 if "weight" in kernel else 2)  # the weights' kernel computes p again
+    if kernel.startswith("stem"):
+        return 2 * 27 * values["z"].size
+    if kernel.startswith("linear_") and "bias" not in kernel:
+        return 2 * int(values["N"]) * int(values["I"]) * int(values["O"])
+    return 0
+
+
+@contextmanager
+def noted():
+    """Context that gives a list of the launches within it."""
+    launches = []
+    check = launcher.check
+
+    def noting(kernel, parameters, arguments):
+        values = {p.name: a for p, a in zip(parameters, arguments, strict=True)}
+        arrays = {
+            (a.ctypes.data if hasattr(a, "ctypes") else a.data.ptr): a.nbytes
+            for p, a in zip(parameters, arguments, strict=True)
+            if p.is_array and p.name not in LOOKED_UP and p.name != ONLY_FIRST.get(kernel)
+        }
+        launches.append(Launch(kernel, sum(arrays.values()), flops(kernel, values)))
+        return check(kernel, parameters, arguments)
+
+    launcher.check = noting
+    try:
+        yield launches
+    finally:
+        launcher.check = check
+
+
+def timeline(ours):
+    """Return (kernel, start, end) in microseconds of everything that the GPU does in updates."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        for _ in range(UPDATES):
+            ours.update()
+        ours.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    kernels = [e for e in events if e.get("cat") == "kernel"]
+    return sorted((e["ts"], e["ts"] + e["dur"], e["name"]) for e in kernels)
+
+
+def copy_bandwidth():
+    """Return the bytes per second of a copy that no cache holds, read and written."""
+    import cupy
+
+    a = cupy.ones(1 << 28, "float32")
+    b = cupy.empty_like(a)
+    times = []
+    for _ in range(10):
+        start, end = cupy.cuda.Event(), cupy.cuda.Event()
+        start.record()
+        cupy.copyto(b, a)
+        end.record()
+        end.synchronize()
+        times.append(cupy.cuda.get_elapsed_time(start, end) / 1e3)
+    return 2 * a.nbytes / median(times)
+
+
+def measured(launches, events):
+    """Return per kernel what was measured, and the idle share of a step."""
+    names = {one.kernel for one in launches}
+    events = [event for event in events if event[2] in names]
+    steps = [events[i : i + len(launches)] for i in range(0, len(events), len(launches))]
+    for step in steps:
+        assert [e[2] for e in step] == [one.kernel for one in launches], "not those of a step"
+    idle = [1 - sum(e[1] - e[0] for e in step) / (step[-1][1] - step[0][0]) for step in steps]
+    rows = defaultdict(lambda: {"launches": 0, "us": 0.0, "bytes": 0, "flops": 0})
+    for i, one in enumerate(launches):
+        row = rows[one.kernel]
+        row["launches"] += 1
+        row["us"] += median(step[i][1] - step[i][0] for step in steps)
+        row["bytes"] += one.bytes
+        row["flops"] += one.flops
+    step_us = median(step[-1][1] - step[0][0] for step in steps)
+    return dict(rows), step_us, median(idle)
+
+
+def main():
+    """Print a table a case, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", action="append", choices=CASES)
+    parser.add_argument("--batch", action="append", type=int)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--device", default="cuda:0", help="or emu")
+    arguments = parser.parse_args()
+    if arguments.device == "emu":
+        ours = Ours(SMALL["small"], SMALL_BATCH, "emu", False, arguments.precision)
+        with noted() as launches:
+            ours.update()
+        for one in launches:
+            print(f"{one.kernel:28} {one.bytes / 1e3:10.1f} kB {one.flops / 1e6:8.3f} MFLOP")
+        return
+    bandwidth = copy_bandwidth()
+    print(f"copy: {bandwidth / 1e12:.2f} TB/s")
+    result = {}
+    for name in arguments.case or ["resnet_igc L24M2"]:
+        for batch in arguments.batch or (64, 1024):
+            ours = Ours(CASES[name], batch, arguments.device, False, arguments.precision)
+            with noted() as launches:
+                ours.update()
+            for _ in range(4):  # captures, then replays
+                ours.update()
+            ours.wait()
+            rows, step_us, idle = measured(launches, timeline(ours))
+            what = f"{name}, batch {batch}, {arguments.precision}"
+            print(f"\n{what}: {step_us:.0f} µs, {len(launches)} launches, idle {idle:.1%}")
+            for kernel, row in sorted(rows.items(), key=lambda item: -item[1]["us"]):
+                seconds = row["us"] / 1e6
+                rate = row["bytes"] / seconds
+                limit = max(row["bytes"] / bandwidth, row["flops"] / FLOPS_PER_SECOND)
+                row |= {"share": row["us"] / step_us, "of limit": limit / seconds}
+                print(
+                    f"  {kernel:28} {row['launches']:3} × {row['us']:8.1f} µs {row['share']:6.1%} "
+                    f"{rate / 1e9:7.0f} GB/s {row['flops'] / seconds / 1e12:6.2f} TFLOP/s "
+                    f"{row['of limit']:6.1%} of its limit"
+                )
+            result[f"{name}, {batch}"] = {"rows": rows, "step_us": step_us, "idle": idle}
+    name = "gpu_kernels" if arguments.precision == "fp32" else "gpu_kernels_bf16"
+    save(name, device() | {"copy_bytes_per_second": bandwidth, "cases": result})
+
+
+if __name__ == "__main__":
+    main()
