@@ -53,7 +53,7 @@ class ColumnsConvolution:
         ]
         self._gradients: dict[tuple[int, str], Images] = {}
 
-    def windows(self, x: Array, halo: object) -> tuple[list[Array], list[Call]]:
+    def inputs(self, x: Array, halo: object) -> tuple[list[Array], list[Call]]:
         """Return the columns, (G, Cg, KH, KW, OH, OW, N), and the calls that copy them."""
         del halo
         shape = (self.G, self.Cg, self.KH, self.KW, self.OH, self.OW, x.shape[-1])
@@ -64,12 +64,9 @@ class ColumnsConvolution:
             calls.append(copy(target, source))
         return [columns], calls
 
-    def forward(
-        self, windows: list[Array], y: Array, scratch: Scratch, padded: Array | None = None
-    ) -> Iterator[Call]:
+    def forward(self, inputs: list[Array], y: Array, scratch: Scratch) -> Iterator[Call]:
         """Yield the calls that write y, (G, Og, OH, OW, N)."""
-        del padded
-        columns = self._flat(windows[0])
+        columns = self._flat(inputs[0])
         out = y.reshape(self.G, self.Og, -1)
         if np.shares_memory(out, y):
             yield partial(np.matmul, self.matrix, columns, out=out)
@@ -90,11 +87,22 @@ class ColumnsConvolution:
             self._gradients[key] = Images(np.empty(shape, dtype))
         return self._gradients[key]
 
-    def backward_input(
-        self, gy: Images, gx: Array, accumulate: bool, scratch: Scratch
+    def backward(
+        self,
+        inputs: list[Array],
+        gy: Images,
+        gx: Array | None,
+        accumulate: bool,
+        gw: Array | None,
+        scratch: Scratch,
     ) -> Iterator[Call]:
-        """Yield the calls that write gx, (G, Cg, H, W, N), or add to it."""
+        """Yield the calls that write gx and gw; arguments as of StridedConvolution."""
         flat = gy.view.reshape(self.G, self.Og, -1)
+        if gw is not None:
+            columns = self._flat(inputs[0]).swapaxes(1, 2)
+            yield partial(np.matmul, flat, columns, out=gw.reshape(self.matrix.shape))
+        if gx is None:
+            return
         shape = (self.G, self.Cg, self.KH, self.KW, *gy.view.shape[2:])
         columns = scratch.take(shape, gx.dtype)
         transposed = self.matrix.swapaxes(1, 2)
@@ -103,15 +111,6 @@ class ColumnsConvolution:
             yield partial(gx.fill, 0)
         for pixels, place in self.taps:
             yield partial(np.add, gx[pixels], columns[place], out=gx[pixels])
-
-    def backward_weight(
-        self, windows: list[Array], gy: Images, gw: Array, scratch: Scratch
-    ) -> Iterator[Call]:
-        """Yield the call that writes gw, (C_out, Cg, KH, KW)."""
-        del scratch
-        columns = self._flat(windows[0]).swapaxes(1, 2)
-        flat = gy.view.reshape(self.G, self.Og, -1)
-        yield partial(np.matmul, flat, columns, out=gw.reshape(self.matrix.shape))
 
 
 def _meeting(tap: int, size: int, out: int, stride: int, padding: int) -> tuple[slice, slice]:

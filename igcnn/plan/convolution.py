@@ -1,14 +1,12 @@
 """Convolution in a plan: formula in kernels/convolution.py, memory order in planes.py.
 
-R output rows are one matrix product. Of a 3×3 kernel with Cg = 2 channels a group, R = 2:
+For each column tap b, rows shifted by b are copied under each other, as rows (row, b, c) of W·N
+numbers. There the rows that an output row needs lie one after another,
 
-    rows of the product     (column tap, output row r, output channel)      KW·R·Og
-    summed over             (image row, input channel)                      (R + KH − 1)·Cg
+    y[g, i] = w[g] · stack[g, i … i + KH − 1]        (Og, KH·KW·Cg) · (KH·KW·Cg, OW·N)
 
-The matrix of weights is zero where an image row does not reach an output row. That costs
-(R + KH − 1)/KH of the multiply-adds and gains more where Og is small, because a product of 12
-rows runs at twice the speed of one of 6. The column taps' shares are then added, each at its
-own offset. The gradient of the weights reads the same matrices the other way round.
+one matrix product that writes where y lies. A copy of a few groups stays in the cache, and serves
+the gradient of the weight as well, a product of the same matrix with rows of the other side.
 """
 
 from __future__ import annotations
@@ -24,200 +22,160 @@ from .memory import Scratch
 Array = np.ndarray
 Call = Callable[[], object]
 
-BLOCK_BYTES = 1 << 19  # of one intermediate product: half of a core's L2 cache
-FULL_ROWS = 8  # output channels times rows from which a product runs at its full speed
-
-
-class Taps:
-    """The weights of one unit-stride convolution, as matrices for R rows at once.
-
-    Args:
-        weight: (G, Og, Cg, KH, KW), a view of the parameter; may be flipped or exchanged.
-        rows: R.
-    """
-
-    def __init__(self, weight: Array, rows: int) -> None:
-        G, Og, Cg, KH, KW = weight.shape
-        self.weight = weight
-        self.rows = rows
-        self.array = np.zeros((G, KW, rows, Og, rows + KH - 1, Cg), weight.dtype)
-        # (G, Og, Cg, KH, KW) → (G, KW, Og, KH, Cg)
-        source = weight.transpose(0, 4, 1, 3, 2)
-        targets = [self.array[:, :, r, :, r : r + KH] for r in range(rows)]
-        self.refresh: list[Call] = [partial(np.copyto, target, source) for target in targets]
-
-    @property
-    def matrices(self) -> Array:
-        """(G, KW·R·Og, (R + KH − 1)·Cg)."""
-        G, KW, R, Og, rows, Cg = self.array.shape
-        return self.array.reshape(G, KW * R * Og, rows * Cg)
-
-
-def rows_at_once(channels: int, rows: int) -> int:
-    """Return R for so many output channels a group and output rows."""
-    R = 1
-    while 2 * R * channels <= FULL_ROWS // 2 and rows >= 2 * R:
-        R *= 2
-    return R
+BLOCK_BYTES = 1 << 19  # of stacked rows: half of a core's L2 cache
+FEWEST_ROWS = 8  # of a block: rows above and below it are copied once more
+# OpenBLAS multiplies without repacking its arguments up to so many multiply-adds, which is half as
+# fast again; a product with few columns is worth cutting for it, one with many only in its columns
+SMALL_PRODUCT = 1_000_000
+FEWEST_COLUMNS = 16
+NARROW = 16
 
 
 class Correlation:
     """y[g, o, i, j] = Σ w[g, o, c, a, b] · x[g, c, i + a, j + b], for shards of N images.
 
     Args:
-        weight: (G, Og, Cg, KH, KW), read at every `refresh`.
-        OH: rows of y.
+        weight: (G, Og, Cg, KH, KW), a view of the parameter, read at every `refresh`; may be
+            flipped or exchanged.
     """
 
-    def __init__(self, weight: Array, OH: int) -> None:
-        R = rows_at_once(weight.shape[1], OH)
-        self.KH, self.KW = weight.shape[3:]
-        self.taps = [Taps(weight, R)]
-        self.spans = [(0, OH // R * R, R)]
-        if OH % R:
-            self.taps.append(Taps(weight, 1))
-            self.spans.append((OH // R * R, OH, 1))
-        self.refresh = [call for taps in self.taps for call in taps.refresh]
+    def __init__(self, weight: Array) -> None:
+        G, Og, Cg, KH, KW = self.shape = weight.shape
+        taps = np.zeros((G, Og, KH, KW, Cg), weight.dtype)
+        self.matrices = taps.reshape(G, Og, KH * KW * Cg)
+        # (G, Og, Cg, KH, KW) → (G, Og, KH, KW, Cg)
+        self.refresh: list[Call] = [partial(np.copyto, taps, weight.transpose(0, 1, 3, 4, 2))]
 
     def calls(
-        self, x: Array, y: Array, accumulate: bool, scratch: Scratch, padded: Array | None = None
+        self,
+        x: Array,
+        scratch: Scratch,
+        y: Array | None = None,
+        accumulate: bool = False,
+        rows: Array | None = None,
+        gw: Array | None = None,
     ) -> Iterator[Call]:
-        """Yield the calls that compute y from x.
+        """Yield the calls that compute y from x, the gradient of the weight, or both.
 
         Args:
             x: (G, OH + KH − 1, Cg, OW + KW − 1, N), a window of a Halo.
-            y: view (G, Og, OH, OW, N) to write.
+            scratch: gives the memory of what is between.
+            y: view (G, Og, OH, OW, N) to write, with rows of OW·N numbers; None for nothing.
             accumulate: add to y instead.
-            scratch: gives the memory of intermediate products.
-            padded: where y has memory for it, y with KW − 1 more columns, whose content does not
-                matter, (G, OH, Og, (OW + KW − 1)·N): written in longer runs.
+            rows: (G, OH, Og, OW, N), for gw.
+            gw: view (G, Og, Cg, KH, KW) to write Σ rows[g, i, o, j, n] · x[g, i + a, c, j + b, n];
+                None for nothing.
         """
-        for taps, (first, last, R) in zip(self.taps, self.spans, strict=True):
-            window = x[:, first : last + self.KH - 1]
-            long = None if padded is None else padded[:, first:last]
-            yield from self._span(taps, R, window, y[:, :, first:last], accumulate, scratch, long)
+        G, Og, Cg, KH, KW = self.shape
+        OH, J = x.shape[1] - KH + 1, (x.shape[3] - KW + 1) * x.shape[4]
+        products = None
+        if gw is not None:
+            products = scratch.take((G, OH, KH * KW * Cg, Og), x.dtype, slot=3)
+        # what is not copied needs no blocks
+        row_bytes = KW * Cg * J * x.itemsize if KW > 1 else 0
+        for groups, part in blocks(G, OH, KH - 1, row_bytes):
+            window = x[groups, part.start : part.stop + KH - 1]
+            stack = shifted(window, KW, J)
+            if KW > 1:
+                copied = scratch.take(stack.shape, x.dtype)
+                yield partial(np.copyto, copied, stack)
+                stack = copied
+            matrices = overlapping(stack, KH)  # (groups, rows, KH·KW·Cg, J)
+            if y is not None:
+                target = as_matrices(y[groups, :, part].swapaxes(1, 2))  # (groups, rows, Og, J)
+                yield from self._products(groups, matrices, target, accumulate, scratch)
+            if products is not None:
+                assert rows is not None
+                right = as_matrices(rows[groups, part]).swapaxes(2, 3)  # (groups, rows, J, Og)
+                yield weight_call(matrices, right, products[groups, part], KH)
+        if products is not None and gw is not None:
+            total = scratch.take((G, KH, KW, Cg, Og), x.dtype, slot=1)
+            yield partial(np.add.reduce, products, axis=1, out=total.reshape(products[:, 0].shape))
+            yield partial(np.copyto, gw, total.transpose(0, 4, 3, 1, 2))
 
-    def _span(
-        self,
-        taps: Taps,
-        R: int,
-        x: Array,
-        y: Array,
-        accumulate: bool,
-        scratch: Scratch,
-        padded: Array | None,
+    def _products(
+        self, groups: slice, x: Array, y: Array, accumulate: bool, scratch: Scratch
     ) -> Iterator[Call]:
-        G, Og, OH, OW, N = y.shape
-        width = x.shape[3]
-        matrices = row_matrices(x, self.KH, R)  # (G, OH/R, (R + KH − 1)·Cg, width·N)
-        run = R * Og * width * N
-        for groups, rows in blocks(G, OH // R, self.KW * run * x.itemsize):
-            shape = (groups.stop - groups.start, rows.stop - rows.start)
-            product = scratch.take((*shape, self.KW, run), x.dtype)
-            yield partial(
-                np.matmul,
-                taps.matrices[groups, None],
-                matrices[groups, rows],
-                out=product.reshape(*shape, self.KW * R * Og, width * N),
-            )
-            # the column taps' shares, each from its own offset, all rows as one run: what lies
-            # beyond the last column is of no use and not used
-            shares = [
-                product[:, :, b, b * N : run - (self.KW - 1 - b) * N] for b in range(self.KW)
-            ]
-            if padded is not None:
-                # (g, OH, Og, width·N) → (g, OH/R, R·Og·width·N)
-                part = padded[groups, rows.start * R : rows.stop * R].reshape(*shape, run)
-                yield from sum_calls(part[..., : shares[0].shape[-1]], shares, accumulate)
-                continue
-            total = shares[0]
-            if self.KW > 2:
-                yield from sum_calls(total, shares[1:-1], True)
-            # (G, Og, OH, OW, N) → (G, OH/R, R, Og, OW, N)
-            part = y[groups, :, rows.start * R : rows.stop * R].transpose(0, 2, 1, 3, 4)
-            part = part.reshape(*shape, R, Og, OW, N)
-            assert np.shares_memory(part, y)
-            columns = product.reshape(*shape, self.KW, R, Og, width, N)
-            ends = [columns[:, :, 0, :, :, :OW]]
-            if self.KW > 1:
-                ends.append(columns[:, :, -1, :, :, self.KW - 1 :])
-            yield from sum_calls(part, ends, accumulate)
+        """Yield the calls that write w·x to y, (groups, rows, Og, J), or add it."""
+        target = scratch.take(y.shape, y.dtype, slot=1) if accumulate else y
+        columns = columns_at_once(*self.matrices.shape[1:], y.shape[-1])
+        weight = self.matrices[groups, None, None]
+        yield partial(np.matmul, weight, cut(x, columns), out=cut(target, columns))
+        if accumulate:
+            yield partial(np.add, y, target, out=y)
 
 
-class WeightGradient:
-    """gw[g, o, c, a, b] = Σ gy[g, o, i, j, n] · x[g, c, i + a, j + b, n], for one shard.
+def shifted(window: Array, KW: int, J: int) -> Array:
+    """View (G, H, Cg, W, N) as rows from each column tap on, (G, H, KW, Cg, J)."""
+    G, H, Cg, _, N = window.shape
+    group, row, channel, pixel, item = window.strides
+    assert pixel == N * item
+    return as_strided(window, (G, H, KW, Cg, J), (group, row, pixel, channel, item))
+
+
+def overlapping(stack: Array, KH: int) -> Array:
+    """View (G, H, KW, Cg, J) as matrices of KH rows each, (G, H − KH + 1, KH·KW·Cg, J)."""
+    G, H, KW, Cg, J = stack.shape
+    group, row, tap, channel, item = stack.strides
+    assert KW == 1 or tap == Cg * channel
+    assert KH == 1 or row == KW * Cg * channel
+    return as_strided(stack, (G, H - KH + 1, KH * KW * Cg, J), (group, row, channel, item))
+
+
+def as_matrices(rows: Array) -> Array:
+    """View (G, H, C, W, N) as (G, H, C, W·N)."""
+    *sizes, W, N = rows.shape
+    assert W == 1 or rows.strides[3] == N * rows.itemsize
+    return as_strided(rows, (*sizes, W * N), (*rows.strides[:3], rows.itemsize))
+
+
+def cut(matrices: Array, columns: int) -> Array:
+    """View (G, rows, K, J) as (G, rows, J/columns, K, columns)."""
+    G, rows, K, J = matrices.shape
+    group, row, line, item = matrices.strides
+    shape = (G, rows, J // columns, K, columns)
+    return as_strided(matrices, shape, (group, row, columns * item, line, item))
+
+
+def columns_at_once(M: int, K: int, J: int) -> int:
+    """Return how many of J columns a product (M, K)·(K, J) takes at a time."""
+    for parts in range(1, J // FEWEST_COLUMNS + 1):
+        if J % parts == 0 and M * K * (J // parts) <= SMALL_PRODUCT:
+            return J // parts
+    return J
+
+
+def weight_call(left: Array, right: Array, out: Array, parts: int) -> Call:
+    """Return the call that writes left·right, (G, rows, K, M), with K in parts where that pays."""
+    G, rows, K, J = left.shape
+    M = right.shape[-1]
+    if M > NARROW or M * K * J <= SMALL_PRODUCT:
+        return partial(np.matmul, left, right, out=out)
+    group, row, line, item = left.strides
+    # (G, rows, K, J) → (G, rows, parts, K/parts, J)
+    lines = as_strided(
+        left, (G, rows, parts, K // parts, J), (group, row, K // parts * line, line, item)
+    )
+    return partial(
+        np.matmul, lines, right[:, :, None], out=out.reshape(G, rows, parts, K // parts, M)
+    )
+
+
+def blocks(G: int, rows: int, more: int, row_bytes: int) -> Iterator[tuple[slice, slice]]:
+    """Yield slices of groups and output rows whose stacked rows stay in the cache.
 
     Args:
-        x: (G, OH + KH − 1, Cg, OW + KW − 1, N).
-        gy: (G, OH, Og, OW, N), rows (i, o) at a constant distance.
-        gw: (G, Og, Cg, KH, KW), a view to write.
+        G: groups.
+        rows: output rows.
+        more: rows that a block needs beyond its output rows.
+        row_bytes: of a stacked row; 0 where nothing is stacked.
     """
-
-    def __init__(self, x: Array, gy: Array, gw: Array) -> None:
-        OH, Og = gy.shape[1:3]
-        R = rows_at_once(Og, OH)
-        if R > 1 and 2 * R <= OH:
-            R *= 2  # the sums run along the rows: here more of them pay
-        self.spans = [(0, OH // R * R, R)]
-        if OH % R:
-            self.spans.append((OH // R * R, OH, 1))
-        self.x, self.gy, self.gw = x, gy, gw
-
-    def calls(self, scratch: Scratch) -> Iterator[Call]:
-        """Yield the calls that write gw."""
-        KH = self.gw.shape[3]
-        for index, (first, last, R) in enumerate(self.spans):
-            x, gy = self.x[:, first : last + KH - 1], self.gy[:, first:last]
-            yield from self._span(x, gy, R, index > 0, scratch)
-
-    def _span(
-        self, x: Array, gy: Array, R: int, accumulate: bool, scratch: Scratch
-    ) -> Iterator[Call]:
-        G, OH, Og, OW, _ = gy.shape
-        Cg, KH, KW = self.gw.shape[2:]
-        n = OH // R
-        right = row_matrices(gy, 1, R).swapaxes(2, 3)  # (G, n, OW·N, R·Og)
-        for b in range(KW):
-            left = row_matrices(x[:, :, :, b : b + OW], KH, R)  # (G, n, (R + KH − 1)·Cg, OW·N)
-            product = scratch.take((G, n, R + KH - 1, Cg, R, Og), x.dtype)
-            flat = product.reshape(G, n, (R + KH - 1) * Cg, R * Og)
-            yield partial(np.matmul, left, right, out=flat)
-            total = scratch.take((G, R + KH - 1, Cg, R, Og), x.dtype, slot=1)
-            yield partial(np.add.reduce, product, axis=1, out=total)
-            # (G, Og, Cg, KH) ← Σ_r (G, KH, Cg, Og) of row r
-            shares = [total[:, r : r + KH, :, r].transpose(0, 3, 2, 1) for r in range(R)]
-            yield from sum_calls(self.gw[..., b], shares, accumulate)
-
-
-def row_matrices(x: Array, KH: int, R: int) -> Array:
-    """View x, (G, H, Cg, W, N), as overlapping matrices (G, (H − KH + 1)/R, (R+KH−1)·Cg, W·N)."""
-    G, H, Cg, W, N = x.shape
-    group, row, channel, _, item = x.strides
-    assert row == Cg * channel
-    assert x.strides[3] == N * item
-    shape = (G, (H - KH + 1) // R, (R + KH - 1) * Cg, W * N)
-    return as_strided(x, shape, (group, R * row, channel, item))
-
-
-def blocks(G: int, rows: int, row_bytes: int) -> Iterator[tuple[slice, slice]]:
-    """Yield slices of groups and rows whose intermediate products stay in the cache."""
-    at_once = max(1, BLOCK_BYTES // row_bytes)
-    if at_once >= rows:
-        step = max(1, at_once // rows)
-        for g in range(0, G, step):
-            yield slice(g, min(g + step, G)), slice(0, rows)
+    step = BLOCK_BYTES // max(1, (rows + more) * row_bytes)
+    if step or not row_bytes:
+        for g in range(0, G, step or G):
+            yield slice(g, min(g + (step or G), G)), slice(0, rows)
         return
+    at_once = max(FEWEST_ROWS, BLOCK_BYTES // row_bytes - more)
     for g in range(G):
         for first in range(0, rows, at_once):
             yield slice(g, g + 1), slice(first, min(first + at_once, rows))
-
-
-def sum_calls(target: Array, terms: list[Array], accumulate: bool) -> Iterator[Call]:
-    """Yield the calls that write the sum of the terms into target, or add it there."""
-    terms = list(terms)
-    if not accumulate and len(terms) == 1:
-        yield partial(np.copyto, target, terms.pop())
-    elif not accumulate:
-        yield partial(np.add, terms.pop(0), terms.pop(0), out=target)
-    for term in terms:
-        yield partial(np.add, target, term, out=target)

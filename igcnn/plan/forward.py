@@ -121,24 +121,16 @@ class Forward:
         layout, halo = shard.halos.get(x, (None, None))
         if layout != convolution.layout:
             halo = None
-        shard.windows[place], copies = convolution.windows(shard.values[x], halo)
+        shard.inputs[place], copies = convolution.inputs(shard.values[x], halo)
         yield from copies
-        _, H, W = self.graph.shapes[node.output]
+        y = self.new_array(shard, node.output)
         mixes = [self.mixes[i] for i in self.mixes if node.output in self.graph.nodes[i].inputs]
-        padded = None
-        if mixes and mixes[0].reads_rows(W, shard.N) and convolution.layout is not None:
-            (window,) = shard.windows[place]
-            row = window.shape[3] * shard.N
-            padded = self.new_array(shard, node.output, (convolution.G, H, convolution.Og, row))
-            shard.matrices[node.output], y = mixes[0].padded_input_views(padded, W, shard.N)
-        elif mixes:
-            y = self.new_array(shard, node.output)
+        if mixes:
             shard.matrices[node.output], y = mixes[0].input_views(y)
         else:
-            y = self.new_array(shard, node.output)
-            y = y.reshape(convolution.G, convolution.Og, H, W, shard.N)
+            y = y.reshape(convolution.G, convolution.Og, *y.shape[1:])
         shard.values[node.output] = y
-        yield from convolution.forward(shard.windows[place], y, self.scratch, padded)
+        yield from convolution.forward(shard.inputs[place], y, self.scratch)
 
     def _mix(self, place: int, node: Node, shard: Shard) -> Iterator[Call]:
         mix = self.mixes[place]

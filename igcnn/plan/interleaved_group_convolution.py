@@ -52,14 +52,6 @@ class Mix:
         """Return whether p may stay as (L, H, C/L, …), for images of this width."""
         return self.K == self.L and W * N >= SHORT_ROW
 
-    def padded_input_views(self, stored: Array, W: int, N: int) -> tuple[Array, Array]:
-        """View memory (L, H, C/L, more than W·N) likewise, row by row."""
-        L, H, M, _ = stored.shape
-        rows = stored[..., : W * N]
-        parts = rows.reshape(L, H, M, W, N)
-        assert np.shares_memory(parts, stored)
-        return rows.transpose(1, 2, 0, 3), parts.transpose(0, 2, 1, 3, 4)
-
     def output_views(self, stored: Array) -> tuple[Array, Array]:
         """View memory (C, H, W, N) for y as matrices (rows, S, K, J) and as (K, S, H, W, N)."""
         _, H, W, N = stored.shape

@@ -321,14 +321,13 @@ class TrainingProgram(Forward):
     ) -> Iterator[Call]:
         convolution = self.convolutions[place]
         slot = self._slot(shard, node.weights[0])
-        if slot is not None:
-            yield from convolution.backward_weight(shard.windows[place], gy, slot, self.scratch)
-        x = node.inputs[0]
+        x, gx, accumulate = node.inputs[0], None, False
         if x != 0:
             gx, accumulate = self._gradient(shard, x)
             C, H, W = self.graph.shapes[x]
-            grouped = gx.reshape(convolution.G, C // convolution.G, H, W, shard.N)
-            yield from convolution.backward_input(gy, grouped, accumulate, self.scratch)
+            gx = gx.reshape(convolution.G, C // convolution.G, H, W, shard.N)
+        inputs = shard.inputs[place]
+        yield from convolution.backward(inputs, gy, gx, accumulate, slot, self.scratch)
         self._done.add(place)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class Shard:
         values: views of tensors, (A, B, H, W, N), or (K, N).
         halos: layout and storage of those that a convolution reads in place.
         matrices: inputs and outputs of `mix` nodes as matrices.
-        windows: what each convolution, by its place in the graph, reads.
+        inputs: what each convolution, by its place in the graph, reads.
         functions: the functions of `function` nodes, by their place in the graph.
         pools: max pooling, likewise.
         gradients: gradients of tensors, while they are needed.
@@ -77,7 +78,7 @@ class Shard:
     values: dict[int, Array] = field(default_factory=dict)
     halos: dict[int, tuple[object, Halo]] = field(default_factory=dict)
     matrices: dict[int, Array] = field(default_factory=dict)
-    windows: dict[int, list[Array]] = field(default_factory=dict)
+    inputs: dict[int, list[Any]] = field(default_factory=dict)
     functions: dict[int, Function] = field(default_factory=dict)
     pools: dict[int, MaxPool] = field(default_factory=dict)
     gradients: dict[int, Array] = field(default_factory=dict)

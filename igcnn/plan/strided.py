@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ import numpy as np
 
 from ..errors import PlanError
 from ..kernels.geometry import phases
-from .convolution import Call, Correlation, WeightGradient
+from .convolution import Call, Correlation
 from .memory import Scratch
 from .planes import Array, Halo, Images, aligned, copy
 
@@ -94,13 +95,11 @@ class StridedConvolution:
         taps = slice(a, None, self.stride[0]), slice(b, None, self.stride[1])
         part = weight[..., taps[0], taps[1]]
         height, width = len(range(H)[rows]), len(range(W)[columns])
-        forward = Correlation(part, self.OH)
+        forward = Correlation(part)
         backward = None
         self.refresh += forward.refresh
         if height and width:
-            # input and output channels exchanged, kernel flipped
-            exchanged = part.transpose(0, 2, 1, 3, 4)[..., ::-1, ::-1]
-            backward = Correlation(exchanged, height)
+            backward = Correlation(exchanged(part))
             self.refresh += backward.refresh
         size = part.shape[3:]
         return Phase(rows, columns, taps, size, offset, height, width, forward, backward)
@@ -117,33 +116,34 @@ class StridedConvolution:
         right = max(0, left + self.OW + phase.size[1] - 1 - phase.width)
         return -top, below, -left, right
 
-    def windows(self, x: Array, halo: Halo | None) -> tuple[list[Array], list[Call]]:
+    def inputs(self, x: Array, halo: Halo | None) -> tuple[list[Halo], list[Call]]:
         """Return what each phase reads, and the calls that copy it there.
 
         Args:
             x: the image, (A, B, H, W, N).
             halo: its storage, if that is of this convolution's `layout`.
         """
-        result: list[Array] = []
+        if halo is not None:
+            return [halo], []
+        result: list[Halo] = []
         calls: list[Call] = []
-        N = x.shape[-1]
         for phase in self.phases:
-            storage = halo
-            if storage is None:
-                border = self._input_border(phase)
-                storage = Halo(self.G, self.Cg, phase.height, phase.width, N, border, str(x.dtype))
-                target, source = aligned(storage.view, x[:, :, phase.rows, phase.columns])
-                calls.append(copy(target, source))
-            A, B = phase.size
-            result.append(storage.window(*phase.offset, self.OH + A - 1, self.OW + B - 1))
+            sizes = phase.height, phase.width, x.shape[-1]
+            border = self._input_border(phase)
+            result.append(Halo(self.G, self.Cg, *sizes, border, str(x.dtype)))
+            target, source = aligned(result[-1].view, x[:, :, phase.rows, phase.columns])
+            calls.append(copy(target, source))
         return result, calls
 
-    def forward(
-        self, windows: list[Array], y: Array, scratch: Scratch, padded: Array | None = None
-    ) -> Iterator[Call]:
-        """Yield the calls that write y, (G, Og, OH, OW, N); `padded` as in Correlation.calls."""
-        for index, (phase, window) in enumerate(zip(self.phases, windows, strict=True)):
-            yield from phase.forward.calls(window, y, index > 0, scratch, padded)
+    def _window(self, phase: Phase, x: Halo) -> Array:
+        """View the part of a phase's input that outputs are computed from."""
+        A, B = phase.size
+        return x.window(*phase.offset, self.OH + A - 1, self.OW + B - 1)
+
+    def forward(self, inputs: list[Halo], y: Array, scratch: Scratch) -> Iterator[Call]:
+        """Yield the calls that write y, (G, Og, OH, OW, N)."""
+        for index, (phase, x) in enumerate(zip(self.phases, inputs, strict=True)):
+            yield from phase.forward.calls(self._window(phase, x), scratch, y, index > 0)
 
     def new_output_gradient(self, N: int, dtype: str) -> Halo:
         """Return memory for gy, the same at every call: it is used up at once."""
@@ -160,38 +160,71 @@ class StridedConvolution:
             self._gradients[key] = Halo(self.G, self.Og, self.OH, self.OW, N, border, dtype)
         return self._gradients[key]
 
-    def backward_input(
-        self, gy: Images, gx: Array, accumulate: bool, scratch: Scratch
+    def backward(
+        self,
+        inputs: list[Halo],
+        gy: Images,
+        gx: Array | None,
+        accumulate: bool,
+        gw: Array | None,
+        scratch: Scratch,
     ) -> Iterator[Call]:
-        """Yield the calls that write gx, (G, Cg, H, W, N), or add to it."""
+        """Yield the calls that write the gradients of image and weight.
+
+        Args:
+            inputs: what the phases read.
+            gy: the gradient of the output, in memory of new_output_gradient.
+            gx: (G, Cg, H, W, N); None for nothing.
+            accumulate: add to gx.
+            gw: (C_out, Cg, KH, KW); None for nothing.
+            scratch: gives the memory of what is between.
+        """
         assert isinstance(gy, Halo)
-        if not accumulate and len(self.phases) < self.stride[0] * self.stride[1]:
+        if gx is not None and not accumulate and len(self.phases) < math.prod(self.stride):
             yield partial(np.copyto, gx, 0)  # pixels that no tap reaches
             accumulate = True
-        for phase in self.phases:
-            if phase.backward is None:
-                continue
-            A, B = phase.size
-            row, column = 1 - A - phase.offset[0], 1 - B - phase.offset[1]
-            window = gy.window(row, column, phase.height + A - 1, phase.width + B - 1)
-            part = gx[:, :, phase.rows, phase.columns]
-            if self.layout is not None:
-                yield from phase.backward.calls(window, part, accumulate, scratch)
-                continue
-            # a phase is computed where its rows are runs, and put between the others at the end
-            whole = scratch.take(part.shape, part.dtype, slot=2)
-            if accumulate:
-                yield copy(whole, part)
-            yield from phase.backward.calls(window, whole, accumulate, scratch)
-            yield copy(part, whole)
+        for phase, x in zip(self.phases, inputs, strict=True):
+            part = None
+            if gw is not None:
+                grouped = gw.reshape(self.G, self.Og, self.Cg, *gw.shape[2:])
+                part = grouped[..., phase.taps[0], phase.taps[1]]
+            if gx is not None and phase.backward is not None:
+                yield from self._backward(phase, x, gy, gx, accumulate, part, scratch)
+            elif part is not None:
+                rows = gy.window(0, 0, self.OH, self.OW)
+                window = self._window(phase, x)
+                yield from phase.forward.calls(window, scratch, rows=rows, gw=part)
 
-    def backward_weight(
-        self, windows: list[Array], gy: Images, gw: Array, scratch: Scratch
+    def _backward(
+        self,
+        phase: Phase,
+        x: Halo,
+        gy: Halo,
+        gx: Array,
+        accumulate: bool,
+        gw: Array | None,
+        scratch: Scratch,
     ) -> Iterator[Call]:
-        """Yield the calls that write gw, (C_out, Cg, KH, KW)."""
-        grouped = gw.reshape(self.G, self.Og, self.Cg, *gw.shape[2:])
-        assert isinstance(gy, Halo)
-        inner = gy.window(0, 0, self.OH, self.OW)
-        for phase, window in zip(self.phases, windows, strict=True):
-            part = grouped[..., phase.taps[0], phase.taps[1]]
-            yield from WeightGradient(window, inner, part).calls(scratch)
+        """Yield the calls of a phase: gx and gw from one copy of gy."""
+        assert phase.backward is not None
+        A, B = phase.size
+        row, column = 1 - A - phase.offset[0], 1 - B - phase.offset[1]
+        window = gy.window(row, column, phase.height + A - 1, phase.width + B - 1)
+        gradient = {}
+        if gw is not None:
+            gradient = {"rows": x.view.swapaxes(1, 2), "gw": exchanged(gw)}
+        part = gx[:, :, phase.rows, phase.columns]
+        if self.layout is not None:
+            yield from phase.backward.calls(window, scratch, part, accumulate, **gradient)
+            return
+        # a phase is computed where its rows are runs, and put between the others at the end
+        whole = scratch.take(part.shape, part.dtype, slot=2)
+        if accumulate:
+            yield copy(whole, part)
+        yield from phase.backward.calls(window, scratch, whole, accumulate, **gradient)
+        yield copy(part, whole)
+
+
+def exchanged(weight: Array) -> Array:
+    """View (G, Og, Cg, KH, KW) with its channels exchanged and the kernel flipped."""
+    return weight.swapaxes(1, 2)[..., ::-1, ::-1]
