@@ -112,4 +112,5 @@ def build(settings: dict[str, Any], num_classes: int | None) -> Network:
     from igcnn.networks import build_network
 
     given = {k: settings[k] for k in layers.NETWORK if settings[k] is not None}
-    return build_network(**given, num_classes=num_classes)
+    dtype = "float64" if settings["precision"] == "fp64" else "float32"
+    return build_network(**given, num_classes=num_classes, dtype=dtype)

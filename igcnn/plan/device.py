@@ -48,7 +48,7 @@ class DevicePlan:
         image_shape: (C, H, W).
         batch_size: B, images of an update, and at most so many for logits.
         device: "cuda:i" or "emu".
-        precision: of activations in memory, "fp32" (the network's own type) or "bf16".
+        precision: of activations in memory, "bf16", else the network's own type.
         communicator: connects the ranks that share each batch; None for one process.
 
     Raises:
@@ -270,7 +270,7 @@ class DevicePlan:
         """Return host activations in the element type that they have on the device."""
         x = np.ascontiguousarray(x)
         if self.precision != "bf16":
-            return x
+            return x.astype(self.real, copy=False)
         bits = x.astype(np.float32).view(np.uint32)
         return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 

@@ -142,7 +142,7 @@ class TapeEngine(StepEngine):
     ) -> tuple[float, int]:
         """Return the mean loss of a batch and how many of its images were classified rightly."""
         self.network.zero_grad()
-        logits = self.network(to_device(x, self._device()))
+        logits = self.network(self._input(x))
         loss = cross_entropy(logits, labels)
         if ready is None:
             loss.backward()
@@ -160,15 +160,17 @@ class TapeEngine(StepEngine):
         self.network.eval()
         try:
             with no_grad(), single_threaded_blas():
-                return self.network(to_device(x, self._device())).numpy()
+                return self.network(self._input(x)).numpy()
         finally:
             self.network.train(training)
 
     def close(self) -> None:
         """Do nothing."""
 
-    def _device(self) -> str:
-        return next((tensor.device for tensor in self.network.parameters()), "cpu")
+    def _input(self, x: Array) -> Array:
+        """Return images where the parameters are and of their type."""
+        like = self.network.parameters()[0]
+        return to_device(x.astype(like.dtype, copy=False), like.device)
 
 
 class PlanEngine(StepEngine):
@@ -229,7 +231,8 @@ def make_engine(
         device: what computes, "cpu", "emu" or "cuda:i"; the network is moved there.
         cores: processes to use; None for this process's share of the cores.
         eager: take the tape.
-        precision: in which a device's plan keeps activations, "fp32" or "bf16".
+        precision: "fp32" or "fp64", the network's own type, or "bf16", in which a device's plan
+            keeps activations.
         training: whether steps are wanted.
         communicator: connects the ranks that share each batch; None for one process.
 
@@ -238,8 +241,8 @@ def make_engine(
     """
     if cores is not None and cores < 1:
         raise ConfigError(f"cores must be at least 1, not {cores}")
-    if precision not in ("fp32", "bf16"):
-        raise ConfigError(f"precision must be fp32 or bf16, not {precision}")
+    if precision not in ("fp32", "fp64", "bf16"):
+        raise ConfigError(f"precision must be fp32, fp64 or bf16, not {precision}")
     if precision == "bf16" and (device == "cpu" or eager):
         raise ConfigError("precision bf16 needs a plan on a GPU; use --device cuda, not --eager")
     communicator = communicator or Communicator()

@@ -37,6 +37,30 @@ def test_training_on_the_emulator_is_training_on_the_cpu(igcnn, tmp_path, mode):
 
 
 @needs_compiler
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-5), ("fp64", 1e-13)])
+def test_three_updates_of_the_papers_network_on_the_emulator_are_those_of_the_tape(
+    igcnn, tmp_path, precision, bound
+):
+    # in float32 a ReLU whose input is 1e-6 may fall on the other side: one of these does
+    net = ("train", "--net", "resnet_igc", "--L", "24", "--M", "2", "--depth", "8")
+    for device, mode in (("emu", ()), ("cpu", ("--eager",))):
+        command = (*net, "--max-steps", "3", "--precision", precision, "--progress", "none")
+        code, _, err = igcnn(*command, "--device", device, "--out", device, *mode)
+        assert code == 0, err
+    emu, cpu = (
+        np.concatenate([array.ravel() for array in checkpoint.parameters.values()])
+        for checkpoint in (
+            load_checkpoint(tmp_path / device / "checkpoints" / "last.h5")
+            for device in ("emu", "cpu")
+        )
+    )
+    assert cpu.dtype == {"fp32": np.float32, "fp64": np.float64}[precision]
+    assert np.linalg.norm(emu - cpu) <= bound * np.linalg.norm(cpu)
+    if precision == "fp64":
+        np.testing.assert_allclose(emu, cpu, rtol=0, atol=bound)
+
+
+@needs_compiler
 def test_a_run_stopped_on_the_emulator_goes_on_there_to_equal_bits_and_on_the_cpu(igcnn, tmp_path):
     assert igcnn(*SMALL, "--max-steps", "4", "--device", "emu", "--out", "whole")[0] == 0
     assert igcnn(*SMALL, "--max-steps", "2", "--device", "emu", "--out", "cut")[0] == 0

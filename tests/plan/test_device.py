@@ -193,7 +193,7 @@ def test_what_cannot_be_is_refused():
     plan = DevicePlan(small_network(), (3, 8, 8), 3, "emu")
     with pytest.raises(ShapeError, match="at most 3 images, not 4"):
         plan.logits(batch(4)[0])
-    with pytest.raises(ConfigError, match="precision must be fp32 or bf16, not half"):
+    with pytest.raises(ConfigError, match="precision must be fp32, fp64 or bf16, not half"):
         make_engine(small_network(), (3, 8, 8), 4, precision="half")
     with pytest.raises(ConfigError, match="bf16 needs a plan on a GPU"):
         make_engine(small_network(), (3, 8, 8), 4, precision="bf16")
