@@ -9,34 +9,20 @@ the result does not depend on who computed which shard.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
-from .convolution import Call
+from .convolution import Call, Norm
 from .memory import Scratch
-from .planes import Array, aligned, per_channel
+from .planes import Array, aligned, channel_range, granularity, per_channel
 
 BLOCK_BYTES = 1 << 18
 # Σx² − Σx·μ loses as many digits as μ²/σ² has; beyond this the mean is subtracted first
 MAX_MEAN_TO_VARIANCE = 100.0
 MAX_ROW = 1 << 12  # numbers that are added up in their own precision
-
-
-class Norm(Protocol):
-    """What the forward pass needs of a batch norm: y = scale·x + shift."""
-
-    @property
-    def scale(self) -> Array | None:
-        """(C,), or None where it is in the weights before."""
-        ...
-
-    @property
-    def shift(self) -> Array:
-        """(C,)."""
-        ...
 
 
 class BatchStatistics:
@@ -95,15 +81,18 @@ def statistics_call(x: Array, slot: Array) -> Call:
         x: a view (A, B, H, W, N) with rows of W·N numbers.
         slot: of float64.
     """
-    (rows,) = _rows(x)
+    rows = _rows(x, _joined_rows(x, x.shape[-3]))
     ones = np.ones(rows.shape[-1], x.dtype)
     sums = np.empty(rows.shape[:-1], x.dtype)
     squares = np.empty_like(sums)
     count = rows.shape[-2] * rows.shape[-1]
+    step = max(1, BLOCK_BYTES * len(rows) // x.nbytes)
+    parts = [slice(first, first + step) for first in range(0, len(rows), step)]
 
     def call() -> None:
-        np.vecdot(rows, ones, out=sums)
-        np.vecdot(rows, rows, out=squares)
+        for part in parts:
+            np.vecdot(rows[part], ones, out=sums[part])
+            np.vecdot(rows[part], rows[part], out=squares[part])
         mean = sums.sum(axis=2, dtype=np.float64) / count  # (A, B)
         deviation = squares.sum(axis=2, dtype=np.float64) - count * mean * mean
         if np.any(count * mean * mean > MAX_MEAN_TO_VARIANCE * deviation):
@@ -159,29 +148,75 @@ def forward_calls(
             yield partial(np.copyto, target, total)
 
 
-def relu_backward_calls(gy: Array, y: Array, scratch: Scratch) -> Iterator[Call]:
-    """Yield the calls that set gy to zero where y is not positive."""
-    gy, y = aligned(gy, y)
-    for block in _blocks(gy):
-        positive = scratch.take(gy[block].shape, "bool")
-        yield partial(np.greater, y[block], 0, out=positive)
-        yield partial(np.multiply, gy[block], positive, out=gy[block])
+class OutputGradient:
+    """Ends the gradient of a sum's output: the mask of ReLU, and the sums for its batch norms.
 
+    Part by part, each as soon as it is computed and while it is in the cache.
 
-def gradient_sums_call(gy: Array, x: Array, slot: Array) -> Call:
-    """Return the call that writes Σ gy and Σ gy·x of each channel to slot, (2, C)."""
-    gy_rows, x_rows = _rows(*aligned(gy, x))
-    ones = np.ones(x_rows.shape[-1], x.dtype)
-    sums = np.empty(x_rows.shape[:-1], x.dtype)
-    products = np.empty_like(sums)
+    Args:
+        gy: the gradient, (A, B, H, W, N), to which nothing is added any more.
+        terms: x of each batch norm, (A, B, H, W, N), and where a shard leaves its sums, (2, C).
+        relu: whether the sum ends in ReLU.
+        step: rows of a part; the last may have fewer.
+        scratch: gives memory for a part.
+    """
 
-    def call() -> None:
-        np.vecdot(gy_rows, ones, out=sums)
-        np.vecdot(gy_rows, x_rows, out=products)
-        slot[0] = sums.sum(axis=-1, dtype=np.float64).reshape(-1)
-        slot[1] = products.sum(axis=-1, dtype=np.float64).reshape(-1)
+    def __init__(
+        self,
+        gy: Array,
+        terms: Sequence[tuple[Array, Array]],
+        relu: bool,
+        step: int,
+        scratch: Scratch,
+    ) -> None:
+        self.gy, self.relu, self.scratch = gy, relu, scratch
+        C, H = gy.shape[0] * gy.shape[1], gy.shape[-3]
+        self.joined = min(_joined_rows(view, step) for view in (gy, *(x for x, _ in terms)))
+        self.terms = [(x, slot, np.empty((2, C, H // self.joined), gy.dtype)) for x, slot in terms]
 
-    return call
+    def part(self, first: int, last: int, rows: slice, y: Array | None) -> Iterator[Call]:
+        """Yield the calls for some rows of channels first … last − 1.
+
+        Args:
+            first: channel.
+            last: channel.
+            rows: of the image.
+            y: the output there, (A, B, rows, W, N); None without ReLU.
+        """
+        gy = channel_range(self.gy, first, last)[..., rows, :, :]
+        if self.relu:
+            assert y is not None
+            gradient, output = aligned(gy, y)
+            positive = self.scratch.take(gradient.shape, "bool", slot=6)
+            yield partial(np.greater, output, 0, out=positive)
+            yield partial(np.multiply, gradient, positive, out=gradient)
+        for x, _, sums in self.terms:
+            part = channel_range(x, first, last)[..., rows, :, :]
+            views = aligned(gy, part)
+            gy_rows, x_rows = (_rows(view, self.joined) for view in views)
+            ones = np.ones(gy_rows.shape[-1], gy.dtype)
+            out = sums[:, first:last, rows.start // self.joined : rows.stop // self.joined]
+            out = out.reshape(2, *gy_rows.shape[:-1])
+            assert np.shares_memory(out, sums)
+            yield partial(np.vecdot, gy_rows, ones, out=out[0])
+            yield partial(np.vecdot, gy_rows, x_rows, out=out[1])
+
+    def whole(self, y: Array | None) -> Iterator[Call]:
+        """Yield all calls, for whole channels of about BLOCK_BYTES."""
+        views = [self.gy, *(x for x, _, _ in self.terms), *([] if y is None else [y])]
+        C, H = self.gy.shape[0] * self.gy.shape[1], self.gy.shape[-3]
+        step = granularity(*views)
+        step *= max(1, BLOCK_BYTES * C // (self.gy.nbytes * step))
+        for first in range(0, C, step):
+            last = min(first + step, C)
+            part = None if y is None else channel_range(y, first, last)
+            yield from self.part(first, last, slice(0, H), part)
+        yield from self.finish()
+
+    def finish(self) -> Iterator[Call]:
+        """Yield the calls after all parts: Σ gy and Σ gy·x of each channel."""
+        for _, slot, sums in self.terms:
+            yield partial(np.add.reduce, sums, axis=-1, dtype=np.float64, out=slot)
 
 
 def norm_backward_calls(
@@ -202,14 +237,21 @@ def norm_backward_calls(
         yield partial(np.add, total, offset[block], out=gx[block])
 
 
-def _rows(*views: Array) -> list[Array]:
-    """View (…, H, W, N) as rows of up to MAX_ROW numbers, all alike, (…, rows, numbers)."""
-    H, W, N = views[0].shape[-3:]
-    whole = all(view.strides[-3] == W * N * view.itemsize for view in views)
-    fitting = [n for n in range(2, H + 1) if H % n == 0 and n * W * N <= MAX_ROW]
-    together = max(fitting, default=1) if whole else 1
-    result = [view.reshape(*view.shape[:-3], H // together, -1) for view in views]
-    assert all(map(np.shares_memory, result, views))
+def _joined_rows(view: Array, step: int) -> int:
+    """Return how many rows of pixels, all of them or of each `step`, are added up as one."""
+    H, W, N = view.shape[-3:]
+    if view.strides[-3] != W * N * view.itemsize:
+        return 1
+    common = math.gcd(H, step)
+    return max(
+        n for n in range(1, common + 1) if (common % n == 0 and n * W * N <= MAX_ROW) or n == 1
+    )
+
+
+def _rows(view: Array, joined: int) -> Array:
+    """View (…, H, W, N) as rows of numbers, (…, H/joined, joined·W·N)."""
+    result = view.reshape(*view.shape[:-3], view.shape[-3] // joined, -1)
+    assert np.shares_memory(result, view)
     return result
 
 

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .memory import Scratch
+from .planes import aligned, channel_range, per_channel
 
 Array = np.ndarray
 Call = Callable[[], object]
@@ -29,6 +31,155 @@ FEWEST_ROWS = 8  # of a block: rows above and below it are copied once more
 SMALL_PRODUCT = 1_000_000
 FEWEST_COLUMNS = 16
 NARROW = 16
+
+
+End = Callable[[slice, slice, Array], Iterator[Call]]
+
+
+class Source(Protocol):
+    """What a convolution reads.
+
+    Attributes:
+        OH: output rows.
+        J: numbers of an output row, OW·N.
+    """
+
+    OH: int
+    J: int
+
+    def stack(
+        self, groups: slice, part: slice, KH: int, KW: int, scratch: Scratch
+    ) -> tuple[list[Call], Array]:
+        """Return calls and what they write: the rows that some output rows need.
+
+        As from each column tap on, (groups, rows + KH − 1, KW, Cg, J).
+        """
+        ...
+
+    def rows(self, groups: slice, part: slice, scratch: Scratch) -> tuple[list[Call], Array]:
+        """Return calls and some rows without what is around them, (groups, rows, C, W, N)."""
+        ...
+
+
+class Stored:
+    """Images in memory.
+
+    Args:
+        array: (G, rows, C, W, N), a window of a Halo.
+        OH: output rows.
+        OW: output columns.
+    """
+
+    def __init__(self, array: Array, OH: int, OW: int) -> None:
+        self.array = array
+        self.OH, self.J = OH, OW * array.shape[4]
+
+    def stack(
+        self, groups: slice, part: slice, KH: int, KW: int, scratch: Scratch
+    ) -> tuple[list[Call], Array]:
+        """Return the copy, which is not made for a single tap."""
+        window = self.array[groups, part.start : part.stop + KH - 1]
+        view = shifted(window, KW, self.J)
+        if KW == 1:
+            return [], view
+        copied = scratch.take(view.shape, view.dtype)
+        return [partial(np.copyto, copied, view)], copied
+
+    def rows(self, groups: slice, part: slice, scratch: Scratch) -> tuple[list[Call], Array]:
+        """Return the rows where they lie."""
+        del scratch
+        return [], self.array[groups, part]
+
+
+class Deferred:
+    """Batch norm and ReLU of z, stored nowhere: computed wherever a convolution reads it.
+
+    Args:
+        z: (A, B, H, W, N).
+        norm: s and β − s·μ of each channel.
+        G: groups of the convolution.
+        border: rows above and below, columns left and right of zeros.
+        kernel: KH, KW.
+    """
+
+    def __init__(
+        self,
+        z: Array,
+        norm: Norm,
+        G: int,
+        border: tuple[int, int, int, int],
+        kernel: tuple[int, int],
+    ) -> None:
+        self.z, self.norm = z, norm
+        _, _, H, W, N = z.shape
+        self.Cg = z.shape[0] * z.shape[1] // G
+        above, below, self.left, right = border
+        self.above = above
+        self.OH = H + above + below - kernel[0] + 1
+        self.OW = W + self.left + right - kernel[1] + 1
+        self.J = self.OW * N
+
+    def stack(
+        self, groups: slice, part: slice, KH: int, KW: int, scratch: Scratch
+    ) -> tuple[list[Call], Array]:
+        """Return ReLU written as often as there are column taps, between zeros."""
+        _, _, H, W, N = self.z.shape
+        first, last = part.start - self.above, part.stop + KH - 1 - self.above
+        inner = slice(max(first, 0), min(last, H))
+        calls, normed = self._normed(groups, inner, scratch)
+        G = groups.stop - groups.start
+        stack = scratch.take((G, last - first, KW, self.Cg, self.OW, N), normed.dtype)
+        above, below = inner.start - first, inner.stop - first
+        calls += [
+            partial(edge.fill, 0) for edge in (stack[:, :above], stack[:, below:]) if edge.size
+        ]
+        source = normed.swapaxes(1, 2)  # (groups, rows, Cg, W, N)
+        for b in range(KW):
+            start, stop = max(0, self.left - b), min(self.OW, W + self.left - b)
+            target = stack[:, above:below, b]
+            edges = target[..., :start, :], target[..., stop:, :]
+            calls += [partial(edge.fill, 0) for edge in edges if edge.size]
+            shift = b - self.left
+            zeros = np.zeros((stop - start, N), normed.dtype)
+            taken = source[..., start + shift : stop + shift, :]
+            calls.append(partial(np.maximum, taken, zeros, out=target[..., start:stop, :]))
+        return calls, stack.reshape(*stack.shape[:4], self.J)
+
+    def rows(self, groups: slice, part: slice, scratch: Scratch) -> tuple[list[Call], Array]:
+        """Return rows of the image."""
+        calls, normed = self._normed(groups, part, scratch)
+        zeros = np.zeros(normed.shape[3:], normed.dtype)
+        calls.append(partial(np.maximum, normed, zeros, out=normed))
+        return calls, normed.swapaxes(1, 2)
+
+    def _normed(self, groups: slice, rows: slice, scratch: Scratch) -> tuple[list[Call], Array]:
+        """Return s·z + β − s·μ, (groups, Cg, rows, W, N)."""
+        first, last = groups.start * self.Cg, groups.stop * self.Cg
+        z = channel_range(self.z, first, last)[..., rows, :, :]
+        shape = groups.stop - groups.start, self.Cg, *z.shape[2:]
+        normed = scratch.take(shape, z.dtype, slot=5)
+        out, z = aligned(normed, z)
+        calls: list[Call] = []
+        if self.norm.scale is not None:
+            scale = per_channel(self.norm.scale[first:last], z)
+            calls.append(partial(np.multiply, z, scale, out=out))
+            z = out
+        shift = per_channel(self.norm.shift[first:last], z)
+        return [*calls, partial(np.add, z, shift, out=out)], normed
+
+
+class Norm(Protocol):
+    """What the forward pass needs of a batch norm: y = scale·x + shift."""
+
+    @property
+    def scale(self) -> Array | None:
+        """(C,), or None where it is in the weights before."""
+        ...
+
+    @property
+    def shift(self) -> Array:
+        """(C,)."""
+        ...
 
 
 class Correlation:
@@ -48,50 +199,58 @@ class Correlation:
 
     def calls(
         self,
-        x: Array,
+        x: Source,
         scratch: Scratch,
         y: Array | None = None,
         accumulate: bool = False,
-        rows: Array | None = None,
+        rows: Source | None = None,
         gw: Array | None = None,
+        end: End | None = None,
     ) -> Iterator[Call]:
         """Yield the calls that compute y from x, the gradient of the weight, or both.
 
         Args:
-            x: (G, OH + KH − 1, Cg, OW + KW − 1, N), a window of a Halo.
+            x: the input, with what lies around it.
             scratch: gives the memory of what is between.
             y: view (G, Og, OH, OW, N) to write, with rows of OW·N numbers; None for nothing.
             accumulate: add to y instead.
             rows: (G, OH, Og, OW, N), for gw.
             gw: view (G, Og, Cg, KH, KW) to write Σ rows[g, i, o, j, n] · x[g, i + a, c, j + b, n];
                 None for nothing.
+            end: yields what is to be done with each part of y and of `rows`.
         """
         G, Og, Cg, KH, KW = self.shape
-        OH, J = x.shape[1] - KH + 1, (x.shape[3] - KW + 1) * x.shape[4]
+        OH, J = x.OH, x.J
         products = None
         if gw is not None:
-            products = scratch.take((G, OH, KH * KW * Cg, Og), x.dtype, slot=3)
-        # what is not copied needs no blocks
-        row_bytes = KW * Cg * J * x.itemsize if KW > 1 else 0
-        for groups, part in blocks(G, OH, KH - 1, row_bytes):
-            window = x[groups, part.start : part.stop + KH - 1]
-            stack = shifted(window, KW, J)
-            if KW > 1:
-                copied = scratch.take(stack.shape, x.dtype)
-                yield partial(np.copyto, copied, stack)
-                stack = copied
+            products = scratch.take((G, OH, KH * KW * Cg, Og), self.matrices.dtype, slot=3)
+        for groups, part in self.blocks(OH, J):
+            calls, stack = x.stack(groups, part, KH, KW, scratch)
+            yield from calls
             matrices = overlapping(stack, KH)  # (groups, rows, KH·KW·Cg, J)
             if y is not None:
                 target = as_matrices(y[groups, :, part].swapaxes(1, 2))  # (groups, rows, Og, J)
                 yield from self._products(groups, matrices, target, accumulate, scratch)
+            if rows is None:
+                continue
+            calls, others = rows.rows(groups, part, scratch)
+            yield from calls
             if products is not None:
-                assert rows is not None
-                right = as_matrices(rows[groups, part]).swapaxes(2, 3)  # (groups, rows, J, Og)
+                right = as_matrices(others).swapaxes(2, 3)  # (groups, rows, J, Og)
                 yield weight_call(matrices, right, products[groups, part], KH)
+            if end is not None:
+                yield from end(groups, part, others)
         if products is not None and gw is not None:
-            total = scratch.take((G, KH, KW, Cg, Og), x.dtype, slot=1)
+            total = scratch.take((G, KH, KW, Cg, Og), products.dtype, slot=1)
             yield partial(np.add.reduce, products, axis=1, out=total.reshape(products[:, 0].shape))
             yield partial(np.copyto, gw, total.transpose(0, 4, 3, 1, 2))
+
+    def blocks(self, OH: int, J: int) -> list[tuple[slice, slice]]:
+        """Return the parts, groups and output rows, in which `calls` computes an output."""
+        G, _, Cg, KH, KW = self.shape
+        # what is not copied needs no blocks
+        row_bytes = KW * Cg * J * self.matrices.itemsize if KW > 1 else 0
+        return list(blocks(G, OH, KH - 1, row_bytes))
 
     def _products(
         self, groups: slice, x: Array, y: Array, accumulate: bool, scratch: Scratch

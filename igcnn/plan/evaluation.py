@@ -126,15 +126,19 @@ class EvaluationProgram(Forward):
         view = self.store(shard, 0)
         images = self.memory.images[None, ..., shard.images]  # (1, C, H, W, N)
         self.calls.append(partial(np.copyto, view, images))
+        sources: dict[int, int] = {}  # what deferred tensors are computed from
         for place, node in enumerate(self.graph.nodes):
             if node.op == "combine":
                 norms = [None if t.norm is None else self.norms[t.norm] for t in node.terms]
                 self.calls.extend(self.combine_calls(node, norms, shard))
             else:
                 self.calls.extend(self.node_calls(place, shard))
+            if node.output in shard.deferred:
+                sources[node.output] = node.inputs[0]
+                continue
             for value in set(node.inputs):
                 if self.last_use[value] == place:
-                    self._retire(shard, value)
+                    self._retire(shard, sources.get(value, value))
         logits = self.memory.logits[:, shard.images]
         self.calls.append(partial(np.copyto, logits, shard.values[self.graph.logits]))
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from .columns import MANY_CHANNELS, SHORT_ROW, ColumnsConvolution
-from .combine import Norm, forward_calls
-from .convolution import Call
+from .combine import forward_calls
+from .convolution import Call, Norm
 from .graph import IMAGEWISE, Graph, Node
 from .interleaved_group_convolution import Mix
 from .max_pool import MaxPool
 from .memory import Scratch
-from .planes import Array, Halo
+from .planes import Array, Halo, granularity
 from .shard import Shard, as_images, from_images
 from .strided import StridedConvolution
 
@@ -109,11 +109,31 @@ class Forward:
             norms: scale and shift of each term.
             shard: which shard.
         """
+        convolution = self._reader_of_deferred(node, shard)
+        if convolution is not None:
+            (term,), (norm,) = node.terms, norms
+            assert norm is not None
+            shard.deferred[node.output] = convolution.defer(shard.values[term.value], norm)
+            return
         y = self.store(shard, node.output)
         terms = [
             (shard.values[term.value], norm) for term, norm in zip(node.terms, norms, strict=True)
         ]
         yield from forward_calls(terms, y, node.relu, self.scratch)
+
+    def _reader_of_deferred(self, node: Node, shard: Shard) -> StridedConvolution | None:
+        """Return the one convolution that reads a batch norm's ReLU, if it can compute it."""
+        graph, value = self.graph, node.terms[0].value
+        if not (node.relu and len(node.terms) == 1 and node.terms[0].norm is not None):
+            return None
+        if graph.uses(node.output) != 1 or graph.uses(value) != 1 or value == 0:
+            return None
+        place = next(i for i, n in enumerate(graph.nodes) if node.output in n.inputs)
+        convolution = self.convolutions.get(place)
+        if not isinstance(convolution, StridedConvolution) or convolution.layout is None:
+            return None
+        fits = convolution.Cg % granularity(shard.values[value]) == 0
+        return convolution if fits else None
 
     def _convolution(self, place: int, node: Node, shard: Shard) -> Iterator[Call]:
         convolution = self.convolutions[place]
@@ -121,8 +141,11 @@ class Forward:
         layout, halo = shard.halos.get(x, (None, None))
         if layout != convolution.layout:
             halo = None
-        shard.inputs[place], copies = convolution.inputs(shard.values[x], halo)
-        yield from copies
+        if x in shard.deferred:
+            shard.inputs[place] = [shard.deferred[x]]
+        else:
+            shard.inputs[place], copies = convolution.inputs(shard.values[x], halo)
+            yield from copies
         y = self.new_array(shard, node.output)
         mixes = [self.mixes[i] for i in self.mixes if node.output in self.graph.nodes[i].inputs]
         if mixes:

@@ -106,6 +106,24 @@ def aligned(*views: Array) -> list[Array]:
     return result
 
 
+def channel_range(view: Array, first: int, last: int) -> Array:
+    """View channels first … last − 1 of a view (A, B, H, W, N), as such a view.
+
+    They are whole parts of B channels or within one: multiples of `granularity`.
+    """
+    B = view.shape[1]
+    if first % B == 0 and last % B == 0:
+        return view[first // B : last // B]
+    a = first // B
+    assert last <= (a + 1) * B
+    return view[a : a + 1, first - a * B : last - a * B]
+
+
+def granularity(*views: Array) -> int:
+    """Return of what number the ends of a channel_range of all of these views are multiples."""
+    return max((view.shape[1] for view in views if view.shape[0] > 1), default=1)
+
+
 def per_channel(values: Array, like: Array) -> Array:
     """View values, (C,), so that they broadcast over an aligned view."""
     return _reshaped(values, (*like.shape[:-3], 1, 1, 1))

@@ -17,16 +17,16 @@ from ..kernels.softmax_cross_entropy import (
 )
 from .combine import (
     BatchStatistics,
-    gradient_sums_call,
+    OutputGradient,
     norm_backward_calls,
-    relu_backward_calls,
     statistics_call,
 )
 from .convolution import Call
 from .forward import Forward
 from .graph import Graph, Node
-from .planes import Array, Images, aligned
+from .planes import Array, Images, aligned, granularity
 from .shard import Memory, Shard, as_images, from_images, make_shards, shard_sizes
+from .strided import StridedConvolution
 
 
 class TrainingProgram(Forward):
@@ -58,6 +58,7 @@ class TrainingProgram(Forward):
         self.producers = {node.output: i for i, node in enumerate(graph.nodes)}
         self.merged: dict[int, Callable[[], Array]] = {}
         self._done: set[int] = set()
+        self._ended: set[int] = set()  # tensors whose convolution has ended their gradient
         self._segment: dict[int, int] = {}  # in which each weight's gradient is computed
         self._calls: list[list[Call]] = [[] for _ in self.shards]
         self._lay_out_forward()
@@ -233,14 +234,10 @@ class TrainingProgram(Forward):
 
     def _backward_combine(self, node: Node) -> None:
         normed = [(t.value, self.norms[t.norm]) for t in node.terms if t.norm is not None]
-        for shard, calls in self._each():
-            gy = shard.gradients[node.output]
-            if node.relu:
-                y = shard.values[node.output]
-                calls.extend(relu_backward_calls(gy, y, self.scratch))
-            for value, norm in normed:
-                slot = norm.shards[1, shard.index]
-                calls.append(gradient_sums_call(gy, shard.values[value], slot))
+        if node.output not in self._ended:
+            for shard, calls in self._each():
+                y = shard.values[node.output] if node.relu else None
+                calls.extend(self._output_gradient(node, shard).whole(y))
         if normed:
             self._note_norms(node)
             self._close([norm.merge_backward for _, norm in normed])
@@ -252,6 +249,18 @@ class TrainingProgram(Forward):
                 if term.norm is None:
                     calls.extend(self._backward_identity(shard, term.value, gy))
             self._release(shard, node.output)
+
+    def _output_gradient(
+        self, node: Node, shard: Shard, step: int | None = None
+    ) -> OutputGradient:
+        """Return what ends the gradient of a `combine` node's output."""
+        gy = shard.gradients[node.output]
+        terms = [
+            (shard.values[t.value], self.norms[t.norm].shards[1, shard.index])
+            for t in node.terms
+            if t.norm is not None
+        ]
+        return OutputGradient(gy, terms, node.relu, step or gy.shape[-3], self.scratch)
 
     def _note_norms(self, node: Node) -> None:
         for number in (term.norm for term in node.terms if term.norm is not None):
@@ -327,8 +336,39 @@ class TrainingProgram(Forward):
             C, H, W = self.graph.shapes[x]
             gx = gx.reshape(convolution.G, C // convolution.G, H, W, shard.N)
         inputs = shard.inputs[place]
-        yield from convolution.backward(inputs, gy, gx, accumulate, slot, self.scratch)
+        arguments = inputs, gy, gx, accumulate, slot, self.scratch
+        combine = self._combine_ended_by(place, shard)
+        if combine is None:
+            yield from convolution.backward(*arguments)
+        else:
+            assert isinstance(convolution, StridedConvolution)
+            step, Cg = convolution.rows_of_a_part(shard.N), convolution.Cg
+            gradient = self._output_gradient(combine, shard, step)
+
+            def end(groups: slice, part: slice, y: Array) -> Iterator[Call]:
+                channels = groups.start * Cg, groups.stop * Cg
+                # (groups, rows, Cg, W, N) → (groups, Cg, rows, W, N)
+                return gradient.part(*channels, part, y.swapaxes(1, 2))
+
+            yield from convolution.backward(*arguments, end)
+            yield from gradient.finish()
+            self._ended.add(x)
         self._done.add(place)
+
+    def _combine_ended_by(self, place: int, shard: Shard) -> Node | None:
+        """Return the `combine` whose output's gradient is complete after a convolution's."""
+        convolution, nodes = self.convolutions[place], self.graph.nodes
+        (value,) = nodes[place].inputs
+        node = nodes[self.producers[value]] if value in self.producers else None
+        if node is None or node.op != "combine":
+            return None
+        if not isinstance(convolution, StridedConvolution) or convolution.layout is None:
+            return None
+        first = next(i for i, other in enumerate(nodes) if value in other.inputs)
+        views = [shard.values[term.value] for term in node.terms if term.norm is not None]
+        views.append(shard.gradients[value])
+        fits = convolution.Cg % granularity(*views) == 0
+        return node if first == place and fits else None
 
 
 def count_hits(logits: Array, labels: Array) -> int:

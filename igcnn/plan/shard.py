@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Function
+from .convolution import Deferred
 from .max_pool import MaxPool
 from .memory import Pool
 from .planes import Array, Halo
@@ -64,6 +65,7 @@ class Shard:
         arrays: memory of tensors, where it is not a halo's.
         values: views of tensors, (A, B, H, W, N), or (K, N).
         halos: layout and storage of those that a convolution reads in place.
+        deferred: those that are not stored, as the convolution that takes one reads it.
         matrices: inputs and outputs of `mix` nodes as matrices.
         inputs: what each convolution, by its place in the graph, reads.
         functions: the functions of `function` nodes, by their place in the graph.
@@ -77,6 +79,7 @@ class Shard:
     arrays: dict[int, Array] = field(default_factory=dict)
     values: dict[int, Array] = field(default_factory=dict)
     halos: dict[int, tuple[object, Halo]] = field(default_factory=dict)
+    deferred: dict[int, Deferred] = field(default_factory=dict)
     matrices: dict[int, Array] = field(default_factory=dict)
     inputs: dict[int, list[Any]] = field(default_factory=dict)
     functions: dict[int, Function] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import PlanError
 from ..kernels.geometry import phases
-from .convolution import Call, Correlation
+from .convolution import Call, Correlation, Deferred, End, Norm, Source, Stored
 from .memory import Scratch
 from .planes import Array, Halo, Images, aligned, copy
 
@@ -135,15 +135,30 @@ class StridedConvolution:
             calls.append(copy(target, source))
         return result, calls
 
-    def _window(self, phase: Phase, x: Halo) -> Array:
-        """View the part of a phase's input that outputs are computed from."""
-        A, B = phase.size
-        return x.window(*phase.offset, self.OH + A - 1, self.OW + B - 1)
+    def defer(self, z: Array, norm: Norm) -> Deferred:
+        """Return an input for `forward` and `backward` that is batch norm and ReLU of z."""
+        (phase,) = self.phases
+        return Deferred(z, norm, self.G, self._input_border(phase), phase.size)
 
-    def forward(self, inputs: list[Halo], y: Array, scratch: Scratch) -> Iterator[Call]:
+    def _source(self, phase: Phase, x: Halo | Deferred) -> Source:
+        """Return the part of a phase's input that outputs are computed from."""
+        if isinstance(x, Deferred):
+            return x
+        A, B = phase.size
+        window = x.window(*phase.offset, self.OH + A - 1, self.OW + B - 1)
+        return Stored(window, self.OH, self.OW)
+
+    def forward(self, inputs: list[Halo | Deferred], y: Array, scratch: Scratch) -> Iterator[Call]:
         """Yield the calls that write y, (G, Og, OH, OW, N)."""
         for index, (phase, x) in enumerate(zip(self.phases, inputs, strict=True)):
-            yield from phase.forward.calls(self._window(phase, x), scratch, y, index > 0)
+            yield from phase.forward.calls(self._source(phase, x), scratch, y, index > 0)
+
+    def rows_of_a_part(self, N: int) -> int:
+        """Return how many rows of gx `end` is given at a time, of a convolution with a layout."""
+        (phase,) = self.phases
+        assert phase.backward is not None
+        (_, rows), *_ = phase.backward.blocks(phase.height, phase.width * N)
+        return rows.stop
 
     def new_output_gradient(self, N: int, dtype: str) -> Halo:
         """Return memory for gy, the same at every call: it is used up at once."""
@@ -162,12 +177,13 @@ class StridedConvolution:
 
     def backward(
         self,
-        inputs: list[Halo],
+        inputs: list[Halo | Deferred],
         gy: Images,
         gx: Array | None,
         accumulate: bool,
         gw: Array | None,
         scratch: Scratch,
+        end: End | None = None,
     ) -> Iterator[Call]:
         """Yield the calls that write the gradients of image and weight.
 
@@ -178,6 +194,7 @@ class StridedConvolution:
             accumulate: add to gx.
             gw: (C_out, Cg, KH, KW); None for nothing.
             scratch: gives the memory of what is between.
+            end: yields what is to be done with each part of gx, for a convolution with a layout.
         """
         assert isinstance(gy, Halo)
         if gx is not None and not accumulate and len(self.phases) < math.prod(self.stride):
@@ -189,39 +206,45 @@ class StridedConvolution:
                 grouped = gw.reshape(self.G, self.Og, self.Cg, *gw.shape[2:])
                 part = grouped[..., phase.taps[0], phase.taps[1]]
             if gx is not None and phase.backward is not None:
-                yield from self._backward(phase, x, gy, gx, accumulate, part, scratch)
+                yield from self._backward(phase, x, gy, gx, accumulate, part, scratch, end)
             elif part is not None:
-                rows = gy.window(0, 0, self.OH, self.OW)
-                window = self._window(phase, x)
-                yield from phase.forward.calls(window, scratch, rows=rows, gw=part)
+                rows = Stored(gy.window(0, 0, self.OH, self.OW), self.OH, self.OW)
+                source = self._source(phase, x)
+                yield from phase.forward.calls(source, scratch, rows=rows, gw=part)
 
     def _backward(
         self,
         phase: Phase,
-        x: Halo,
+        x: Halo | Deferred,
         gy: Halo,
         gx: Array,
         accumulate: bool,
         gw: Array | None,
         scratch: Scratch,
+        end: End | None,
     ) -> Iterator[Call]:
         """Yield the calls of a phase: gx and gw from one copy of gy."""
         assert phase.backward is not None
         A, B = phase.size
         row, column = 1 - A - phase.offset[0], 1 - B - phase.offset[1]
-        window = gy.window(row, column, phase.height + A - 1, phase.width + B - 1)
-        gradient = {}
-        if gw is not None:
-            gradient = {"rows": x.view.swapaxes(1, 2), "gw": exchanged(gw)}
+        height, width = phase.height, phase.width
+        window = gy.window(row, column, height + A - 1, width + B - 1)
+        source = Stored(window, height, width)
+        rows: Source | None = None
+        if gw is not None or end is not None:
+            rows = x
+            if isinstance(x, Halo):
+                rows = Stored(x.view.swapaxes(1, 2), height, width)
+        gradient = None if gw is None else exchanged(gw)
         part = gx[:, :, phase.rows, phase.columns]
         if self.layout is not None:
-            yield from phase.backward.calls(window, scratch, part, accumulate, **gradient)
+            yield from phase.backward.calls(source, scratch, part, accumulate, rows, gradient, end)
             return
         # a phase is computed where its rows are runs, and put between the others at the end
         whole = scratch.take(part.shape, part.dtype, slot=2)
         if accumulate:
             yield copy(whole, part)
-        yield from phase.backward.calls(window, scratch, whole, accumulate, **gradient)
+        yield from phase.backward.calls(source, scratch, whole, accumulate, rows, gradient)
         yield copy(part, whole)
 
 
