@@ -113,10 +113,10 @@ class Deferred:
         self.z, self.norm = z, norm
         _, _, H, W, N = z.shape
         self.Cg = z.shape[0] * z.shape[1] // G
-        above, below, self.left, right = border
+        above, below, self.left, self.right = border
         self.above = above
         self.OH = H + above + below - kernel[0] + 1
-        self.OW = W + self.left + right - kernel[1] + 1
+        self.OW = W + self.left + self.right - kernel[1] + 1
         self.J = self.OW * N
 
     def stack(
@@ -128,22 +128,15 @@ class Deferred:
         inner = slice(max(first, 0), min(last, H))
         calls, normed = self._normed(groups, inner, scratch)
         G = groups.stop - groups.start
-        stack = scratch.take((G, last - first, KW, self.Cg, self.OW, N), normed.dtype)
-        above, below = inner.start - first, inner.stop - first
-        calls += [
-            partial(edge.fill, 0) for edge in (stack[:, :above], stack[:, below:]) if edge.size
-        ]
-        source = normed.swapaxes(1, 2)  # (groups, rows, Cg, W, N)
-        for b in range(KW):
-            start, stop = max(0, self.left - b), min(self.OW, W + self.left - b)
-            target = stack[:, above:below, b]
-            edges = target[..., :start, :], target[..., stop:, :]
-            calls += [partial(edge.fill, 0) for edge in edges if edge.size]
-            shift = b - self.left
-            zeros = np.zeros((stop - start, N), normed.dtype)
-            taken = source[..., start + shift : stop + shift, :]
-            calls.append(partial(np.maximum, taken, zeros, out=target[..., start:stop, :]))
-        return calls, stack.reshape(*stack.shape[:4], self.J)
+        shape = G, last - first, self.Cg, self.left + W + self.right, N
+        rows = slice(inner.start - first, inner.stop - first)
+        place = slice(0, G), rows, slice(0, self.Cg), slice(self.left, self.left + W)
+        padded, target = scratch.bordered(shape, place, normed.dtype)
+        zeros = np.zeros((W, N), normed.dtype)
+        calls.append(partial(np.maximum, normed.swapaxes(1, 2), zeros, out=target))
+        view = shifted(padded, KW, self.J)
+        stack = scratch.take(view.shape, view.dtype)
+        return [*calls, partial(np.copyto, stack, view)], stack
 
     def rows(self, groups: slice, part: slice, scratch: Scratch) -> tuple[list[Call], Array]:
         """Return rows of the image."""

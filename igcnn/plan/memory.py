@@ -18,6 +18,7 @@ class Scratch:
 
     def __init__(self) -> None:
         self._slabs: dict[int, Array] = {}
+        self._bordered: dict[object, Array] = {}
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype | str, slot: int = 0) -> Array:
         """Return an array of arbitrary content."""
@@ -28,6 +29,16 @@ class Scratch:
             slab = np.empty(max(size, 1 << 20), np.uint8)
             self._slabs[slot] = slab
         return slab[:size].view(dtype).reshape(shape)
+
+    def bordered(
+        self, shape: tuple[int, ...], inner: tuple[slice, ...], dtype: np.dtype | str
+    ) -> tuple[Array, Array]:
+        """Return an array of zeros and its inner part, to be written as a whole, nothing else."""
+        key = shape, tuple((part.start, part.stop) for part in inner), str(dtype)
+        if key not in self._bordered:
+            self._bordered[key] = np.zeros(shape, dtype)
+        array = self._bordered[key]
+        return array, array[inner]
 
 
 class Pool:
