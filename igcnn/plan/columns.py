@@ -12,8 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from .convolution import Call
-from .memory import Scratch
+from .memory import Call, Scratch
 from .planes import Array, Images, aligned, copy
 
 SHORT_ROW = 40  # numbers, W·N

@@ -15,9 +15,9 @@ from functools import partial
 
 import numpy as np
 
-from .convolution import Call, Norm
-from .memory import Scratch
+from .memory import Call, Scratch
 from .planes import Array, aligned, channel_range, granularity, per_channel
+from .source import Norm
 
 BLOCK_BYTES = 1 << 18
 # Σx² − Σx·μ loses as many digits as μ²/σ² has; beyond this the mean is subtracted first

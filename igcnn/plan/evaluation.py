@@ -12,10 +12,9 @@ from functools import partial
 
 import numpy as np
 
-from .convolution import Call
 from .forward import Forward
 from .graph import Graph
-from .memory import Pool
+from .memory import Call, Pool
 from .planes import Array, Halo
 from .shard import Memory, Shard, make_shards, shard_sizes
 from .strided import StridedConvolution

@@ -10,13 +10,13 @@ import numpy as np
 
 from .columns import MANY_CHANNELS, SHORT_ROW, ColumnsConvolution
 from .combine import forward_calls
-from .convolution import Call, Norm
 from .graph import IMAGEWISE, Graph, Node
 from .interleaved_group_convolution import Mix
 from .max_pool import MaxPool
-from .memory import Scratch
+from .memory import Call, Scratch
 from .planes import Array, Halo, granularity
 from .shard import Shard, as_images, from_images
+from .source import Norm
 from .strided import StridedConvolution
 
 

@@ -17,8 +17,7 @@ from functools import partial
 
 import numpy as np
 
-from .convolution import Call
-from .memory import Scratch
+from .memory import Call, Scratch
 from .planes import Halo, Images
 
 Array = np.ndarray

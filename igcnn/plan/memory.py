@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 Array = np.ndarray
+Call = Callable[[], object]  # a step of a program, on memory that is there already
 
 
 class Scratch:

@@ -21,9 +21,9 @@ from .combine import (
     norm_backward_calls,
     statistics_call,
 )
-from .convolution import Call
 from .forward import Forward
 from .graph import Graph, Node
+from .memory import Call
 from .planes import Array, Images, aligned, granularity
 from .shard import Memory, Shard, as_images, from_images, make_shards, shard_sizes
 from .strided import StridedConvolution

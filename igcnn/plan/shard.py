@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Function
-from .convolution import Deferred
 from .max_pool import MaxPool
 from .memory import Pool
 from .planes import Array, Halo
+from .source import Deferred
 
 MAX_IMAGES = 16
 MIN_SHARDS = 4

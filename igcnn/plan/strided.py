@@ -11,9 +11,10 @@ import numpy as np
 
 from ..errors import PlanError
 from ..kernels.geometry import phases
-from .convolution import Call, Correlation, Deferred, End, Norm, Source, Stored
-from .memory import Scratch
+from .convolution import Correlation, End
+from .memory import Call, Scratch
 from .planes import Array, Halo, Images, aligned, copy
+from .source import Deferred, Norm, Source, Stored
 
 
 @dataclass(frozen=True)
@@ -231,10 +232,10 @@ class StridedConvolution:
         window = gy.window(row, column, height + A - 1, width + B - 1)
         source = Stored(window, height, width)
         rows: Source | None = None
-        if gw is not None or end is not None:
+        if isinstance(x, Deferred):
             rows = x
-            if isinstance(x, Halo):
-                rows = Stored(x.view.swapaxes(1, 2), height, width)
+        elif gw is not None or end is not None:
+            rows = Stored(x.view.swapaxes(1, 2), height, width)
         gradient = None if gw is None else exchanged(gw)
         part = gx[:, :, phase.rows, phase.columns]
         if self.layout is not None:
