@@ -5,7 +5,7 @@
 A training step is forward, loss, backward and the SGD update of one batch. Loss and gradients of
 all engines are compared before anything is timed; rounds are interleaved, and every figure is the
 median over the rounds of the ratio within a round. Peak memory is measured in processes of their
-own (`--memory`), worker processes included.
+own (`--memory`), worker processes included; only those of PyTorch import it.
 
 The limit for resnet_igc L24M2, depth 20, batch 64: 10.9 GFLOP and 1.85 GB of unavoidable traffic.
 """
@@ -19,9 +19,7 @@ import sys
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's; PyTorch has its own threads
 
 import numpy as np
-import torch
 from harness import check_equal, machine, measure, print_ratios, save
-from torch_network import TorchNetwork, as_tensor, channels_last, gradients
 
 import igcnn
 from igcnn.backend import keep_memory
@@ -84,8 +82,12 @@ def igcnn_engine(engine, case, cores, dtype):
     return train, grads, evaluate
 
 
-def torch_engine(engine, case, dtype):
+def torch_engine(engine, case, cores, dtype):
     """Return (training step, gradients, evaluation) of PyTorch."""
+    import torch  # not above: it takes memory, which is not to be counted for igcnn
+    from torch_network import TorchNetwork, as_tensor, channels_last, gradients
+
+    torch.set_num_threads(cores)
     network, x, labels = make(case, dtype)
     model, x, labels = TorchNetwork(network, x.shape[1:]), as_tensor(x), torch.from_numpy(labels)
     if engine == "channels-last":
@@ -113,7 +115,7 @@ def make_engine(engine, case, cores, dtype="float32"):
     """Return (training step, gradients, evaluation)."""
     if engine in ("tape", "plan"):
         return igcnn_engine(engine, case, cores, dtype)
-    return torch_engine(engine, case, dtype)
+    return torch_engine(engine, case, cores, dtype)
 
 
 def check_exactly(case, cores):
@@ -163,10 +165,11 @@ def main():
     parser.add_argument("--engine", action="append", choices=ENGINES)
     arguments = parser.parse_args()
     keep_memory()
-    torch.set_num_threads(arguments.cores)
     if arguments.memory:
         measure_memory(arguments.memory, arguments.case[0], arguments.cores)
         return
+    import torch
+
     result = {"torch": torch.__version__, "cores_used": arguments.cores, "cases": {}}
     for case in arguments.case or CASES:
         batch = CASES[case][3]

@@ -20,7 +20,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from harness import RESULTS, check_equal, machine, measure, print_ratios, save
+from harness import RESULTS, check_equal, machine, measure, print_ratios, require_device, save
 from torch_network import TorchNetwork, gradients
 
 import igcnn
@@ -240,6 +240,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=0.3, help="of a round, at least")
     parser.add_argument("--device", default="cuda:0", help="or emu")
     arguments = parser.parse_args()
+    require_device(arguments.device)
     path = RESULTS / "gpu.json"
     emulated = arguments.device == "emu"
     cases = {}

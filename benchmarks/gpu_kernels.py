@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 
 from gpu import CASES, SMALL, SMALL_BATCH, Ours, device
-from harness import save
+from harness import require_device, save
 
 import igcnn.kernels.launch as launcher
 
@@ -147,6 +147,7 @@ def main():
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--device", default="cuda:0", help="or emu")
     arguments = parser.parse_args()
+    require_device(arguments.device)
     if arguments.device == "emu":
         ours = Ours(SMALL["small"], SMALL_BATCH, "emu", False, arguments.precision)
         with noted() as launches:

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from gpu_page import SECTIONS, page
-from harness import RESULTS
+from harness import RESULTS, require_device
 
 ROOT = Path(__file__).parents[1]
 PARTS = RESULTS / "gpu"
@@ -187,6 +187,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=400)
     arguments = parser.parse_args()
+    require_device("cuda")  # else the page of a computer that has one would be overwritten
     PARTS.mkdir(parents=True, exist_ok=True)
     for part in (doctor, tests, sanitizer, bits, cache, speed, kernels):
         if not arguments.only or part.__name__ in arguments.only:

@@ -84,6 +84,18 @@ def check_equal(
     return differences
 
 
+def require_device(name: str) -> None:
+    """End the program with one line and exit code 4 unless it can compute on a device."""
+    from igcnn.backend import resolve_device
+    from igcnn.errors import DeviceError
+
+    try:
+        resolve_device(name)
+    except DeviceError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(4)
+
+
 def machine() -> dict[str, Any]:
     """Return what a reader needs to know of the machine."""
     import numpy as np
