@@ -24,6 +24,8 @@ CASES = [
     ("plain_igc", {"depth": 8, "L": 4, "M": 4, "fusion": "identity"}, 8, 5),
     ("resnet", {"depth": 8, "L": 5, "M": 1}, 11, 7),
     ("plain", {"depth": 8, "L": 5, "M": 1}, 8, 1),
+    ("plain", {"depth": 5, "L": 16, "M": 1}, 32, 8),  # 19 rows of a channel at a time
+    ("plain", {"depth": 5, "L": 16, "M": 1}, 32, 18),  # 8 rows
     ("resnet_imgnet_d18", {"L": 4, "M": 1}, 33, 3),
     ("resnet_igc_imgnet_d18", {"L": 4, "M": 2}, 33, 3),
     ("resnet_igc_imgnet_d18", {"L": 2, "M": 4, "growth": "M"}, 32, 5),
@@ -94,6 +96,23 @@ def test_loss_and_gradients_are_those_of_the_tape(net, settings, side, batch):
         expected = traced.weights[i].grad
         scale = max(1.0, np.abs(expected).max())
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-12 * scale)
+
+
+def test_what_only_a_convolution_reads_is_not_stored():
+    network = build_network("resnet_igc", depth=14, L=4, M=2, num_classes=10)
+    traced = trace(network, (3, 8, 8))
+    graph = traced.graph
+    program = TrainingProgram(graph, make_memory(traced, (3, 8, 8), 2), [0])
+    (shard,) = program.shards
+    # of each block the batch norm within it: its output is read by no sum, and by no stride
+    inner = [
+        node.output
+        for node in graph.nodes
+        if node.op == "combine" and node.relu and graph.uses(node.output) == 1
+    ]
+    assert len(inner) == 7  # one in each of 6 blocks, and the last sum, that is pooled
+    assert sorted(shard.deferred) == inner[:-1]
+    assert not set(shard.deferred) & set(shard.values)
 
 
 def test_who_computes_a_shard_changes_no_bit():
