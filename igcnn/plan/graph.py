@@ -258,7 +258,8 @@ class _Fusion:
         if id(tensor) not in self.numbers:
             raise PlanError(f"a tensor of shape {tensor.shape} comes from outside the network")
         number = self.numbers[id(tensor)]
-        assert keep_open or number not in self.open
+        if number in self.open and not keep_open:  # such as the operator + of two batch norms
+            raise PlanError(f"what adds to {tensor.shape} has no planned form; use functional.add")
         return number
 
     def _add_node(self, function: Function, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -160,7 +160,8 @@ class TrainingProgram(Forward):
         self._close([])
 
     def _gradient(self, shard: Shard, value: int) -> tuple[Array, bool]:
-        """Return memory for the gradient of a tensor, and whether something is in it."""
+        """Return memory for one more part of a tensor's gradient, and whether others are in it."""
+        shard.contributions[value] += 1
         if value in shard.gradients:
             return shard.gradients[value], True
         shape = self.graph.shapes[value]
@@ -275,12 +276,13 @@ class TrainingProgram(Forward):
         if value not in shard.gradients:
             if sum(gy is other for other in shard.gradients.values()) == 1:
                 shard.gradients[value] = gy  # nobody but this node has it, which is done
+                shard.contributions[value] += 1
             else:
                 gx, _ = self._gradient(shard, value)
                 target, source = aligned(gx, gy)
                 yield partial(np.copyto, target, source)
             return
-        gx = shard.gradients[value]
+        gx, _ = self._gradient(shard, value)
         if gx is gy:  # x + x
             yield partial(np.multiply, gx, 2, out=gx)
         else:
@@ -356,7 +358,7 @@ class TrainingProgram(Forward):
         self._done.add(place)
 
     def _combine_ended_by(self, place: int, shard: Shard) -> Node | None:
-        """Return the `combine` whose output's gradient is complete after a convolution's."""
+        """Return the `combine` whose output's gradient is complete with a convolution's part."""
         convolution, nodes = self.convolutions[place], self.graph.nodes
         (value,) = nodes[place].inputs
         node = nodes[self.producers[value]] if value in self.producers else None
@@ -364,11 +366,11 @@ class TrainingProgram(Forward):
             return None
         if not isinstance(convolution, StridedConvolution) or convolution.layout is None:
             return None
-        first = next(i for i, other in enumerate(nodes) if value in other.inputs)
+        complete = shard.contributions[value] == self.graph.uses(value)
         views = [shard.values[term.value] for term in node.terms if term.norm is not None]
         views.append(shard.gradients[value])
         fits = convolution.Cg % granularity(*views) == 0
-        return node if first == place and fits else None
+        return node if complete and fits else None
 
 
 def count_hits(logits: Array, labels: Array) -> int:

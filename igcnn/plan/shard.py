@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,7 @@ class Shard:
         functions: the functions of `function` nodes, by their place in the graph.
         pools: max pooling, likewise.
         gradients: gradients of tensors, while they are needed.
+        contributions: how many of those that read a tensor have added to its gradient.
     """
 
     index: int
@@ -85,6 +87,7 @@ class Shard:
     functions: dict[int, Function] = field(default_factory=dict)
     pools: dict[int, MaxPool] = field(default_factory=dict)
     gradients: dict[int, Array] = field(default_factory=dict)
+    contributions: Counter[int] = field(default_factory=Counter)
 
     @property
     def N(self) -> int:

@@ -6,8 +6,8 @@ import pytest
 from igcnn import build_network
 from igcnn.backend import single_threaded_blas
 from igcnn.errors import PlanError
-from igcnn.functional import conv2d, cross_entropy, global_avg_pool2d, linear
-from igcnn.layers import Layer
+from igcnn.functional import add, conv2d, cross_entropy, global_avg_pool2d, linear, relu
+from igcnn.layers import BatchNorm, Layer
 from igcnn.plan.graph import Graph, trace
 from igcnn.plan.program import TrainingProgram
 from igcnn.plan.shard import Memory, shard_sizes
@@ -73,6 +73,10 @@ def gradients_of(graph, memory, program):
 @pytest.mark.parametrize(("net", "settings", "side", "batch"), CASES)
 def test_loss_and_gradients_are_those_of_the_tape(net, settings, side, batch):
     network = build_network(net, num_classes=10, dtype="float64", **settings)
+    check_against_tape(network, side, batch)
+
+
+def check_against_tape(network, side, batch):
     rng = np.random.default_rng(0)
     x, labels = rng.standard_normal((batch, 3, side, side)), rng.integers(0, 10, batch)
     before = network.state_dict()
@@ -96,6 +100,42 @@ def test_loss_and_gradients_are_those_of_the_tape(net, settings, side, batch):
         expected = traced.weights[i].grad
         scale = max(1.0, np.abs(expected).max())
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-12 * scale)
+
+
+class Blocks(Layer):
+    """A residual block of another form than those of the paper's networks, after a first layer."""
+
+    def __init__(self, projected):
+        super().__init__()
+        self.projected = projected
+        rng = np.random.default_rng(3)
+        for name, kernel, inputs in (("a", 3, 3), ("b", 3, 4), ("c", 3, 4), ("d", 1, 4)):
+            weight = rng.standard_normal((4, inputs, kernel, kernel))
+            setattr(self, name, self.add_parameter(name, weight))
+        self.v = self.add_parameter("v", rng.standard_normal((10, 4)))
+        self.norms = {
+            name: self.add_child(f"bn_{name}", BatchNorm(4, dtype="float64")) for name in "abcd"
+        }
+
+    def forward(self, x):
+        def layer(name, x):
+            weight = getattr(self, name)
+            return self.norms[name](conv2d(x, weight, padding=weight.shape[2] // 2))
+
+        y = relu(layer("a", x))
+        if self.projected:  # its gradient comes before that of the branch with two convolutions
+            skip = layer("d", y)
+            y = relu(add(layer("c", relu(layer("b", y))), skip))
+        else:  # that of the sum comes after that of the only convolution
+            y = relu(add(layer("b", y), y))
+            y = relu(layer("c", y))
+            y = relu(layer("d", y))
+        return linear(global_avg_pool2d(y), self.v)
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_a_gradient_ends_when_all_that_read_a_tensor_have_added_theirs(projected):
+    check_against_tape(Blocks(projected), 8, 5)
 
 
 def test_what_only_a_convolution_reads_is_not_stored():
@@ -162,7 +202,19 @@ class Squared(Biased):
         return linear(global_avg_pool2d(x * x), self.u)
 
 
-@pytest.mark.parametrize(("network", "words"), [(Biased(), "bias"), (Squared(), "operation")])
+class Summed(Biased):
+    def __init__(self):
+        super().__init__()
+        self.norm = self.add_child("norm", BatchNorm(3, dtype="float64"))
+
+    def forward(self, x):
+        return linear(global_avg_pool2d(self.norm(x) + x), self.u)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [(Biased(), "bias"), (Squared(), "operation"), (Summed(), "use functional.add")],
+)
 def test_what_has_no_plan_is_named(network, words):
     with pytest.raises(PlanError, match=words):
         trace(network, (3, 8, 8))
