@@ -25,7 +25,7 @@ def page(parts):
 def verdict(one):
     """Return in a few words how a command ended."""
     if one is None:
-        return "not run: no such tool here"
+        return "not run: compute-sanitizer, of NVIDIA's toolkit, is not on the PATH"
     last = (one["output"].splitlines() or [""])[-1]
     return f"{'passed' if one['rc'] == 0 else 'FAILED'} in {one['seconds']:.0f} s: `{last}`"
 

@@ -39,7 +39,7 @@ def gradcheck_command(
     igcnn gradcheck --net plain_igc --elements 0
     igcnn gradcheck --net resnet_igc --depth 8 --L 4 --M 2 --device emu --elements 3
     """
-    from igcnn.backend import resolve_device
+    from igcnn.backend import on_device, resolve_device
     from igcnn.errors import AutogradError
     from igcnn.inspection import check_gradients
 
@@ -48,9 +48,10 @@ def gradcheck_command(
     device = resolve_device(device)
     network, image_shape = make_network(**options, dtype="float64")
     network.to(device)
-    checks = check_gradients(
-        network, image_shape, elements=elements or None, tolerance=tolerance, seed=seed
-    )
+    with on_device(device):
+        checks = check_gradients(
+            network, image_shape, elements=elements or None, tolerance=tolerance, seed=seed
+        )
     if as_json:
         rows = [check.to_json() for check in checks]
         click.echo(json.dumps({"network": network.settings, "layers": rows}))

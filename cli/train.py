@@ -344,9 +344,11 @@ def _report(result: Result, run: RunDirectory, settings: dict[str, Any]) -> list
             0, f"best        test top-1 {result.best_top1:.2f} % after epoch {result.best_epoch}"
         )
     data_dir = f" --data-dir {settings['data_dir']}" if settings["data_dir"] else ""
+    # the first two are written when an epoch ends
+    names = [n for n in ("metrics.csv", "curves.svg") if (run.path / n).exists()]
     return [
         *lines,
-        f"files       {run.path}: metrics.csv, curves.svg, checkpoints/",
+        f"files       {run.path}: {', '.join([*names, 'checkpoints/'])}",
         f"next        igcnn eval {checkpoint} --dataset {settings['dataset']}{data_dir}",
     ]
 

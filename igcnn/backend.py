@@ -8,6 +8,7 @@ cupy.ndarray, EmulatedArray.
 from __future__ import annotations
 
 import ctypes
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ def resolve_device(name: str, local_rank: int = 0) -> str:
         return name
     if not re.fullmatch(r"cuda(:\d+)?", name):
         raise ConfigError(f"unknown device {name!r}; choose auto, cpu, cuda, cuda:1, … or emu")
-    index = int(name.partition(":")[2] or local_rank % max(1, gpu_count()))
+    index = _number(name, local_rank % max(1, gpu_count()))
     if index >= gpu_count():
         raise DeviceError(f"device {name} is not available: {_no_gpu()}; use --device cpu")
     return f"cuda:{index}"
@@ -97,13 +98,8 @@ def to_device(array: Array, device: str) -> Array:
         return np.array(array, order="C").view(EmulatedArray)
     import cupy
 
-    try:
-        with cupy.cuda.Device(int(device.partition(":")[2])):
-            return cupy.asarray(np.ascontiguousarray(array))
-    except cupy.cuda.memory.OutOfMemoryError as error:
-        raise DeviceError(
-            f"{device} has no room for {array.nbytes:,} bytes more; choose a smaller --batch-size"
-        ) from error
+    with _room_on(device, array.nbytes):
+        return cupy.asarray(array, order="C")
 
 
 def to_host(array: Array) -> Array:
@@ -119,13 +115,16 @@ def copy_to(target: Array, source: Array) -> None:
     if isinstance(target, np.ndarray):
         target[...] = source
     else:
-        target.set(np.ascontiguousarray(source, dtype=target.dtype))
+        target.set(np.asarray(source, target.dtype, order="C"))
 
 
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     """Return an uninitialised C-contiguous array on the device of `like`.
 
     On `emu` every byte is 255, which is NaN: a kernel that leaves an element out shows.
+
+    Raises:
+        DeviceError: the device has no room for it.
     """
     if isinstance(like, EmulatedArray):
         array = np.empty(shape, dtype)
@@ -135,7 +134,8 @@ def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         return np.empty(shape, dtype)
     import cupy
 
-    return cupy.empty(shape, dtype)
+    with _room_on(device_of(like), math.prod(shape) * np.dtype(dtype).itemsize):
+        return cupy.empty(shape, dtype)
 
 
 def contiguous(array: Array) -> Array:
@@ -159,7 +159,7 @@ def shared_bytes(device: str) -> int:
         return EMULATED_SHARED_BYTES
     import cupy
 
-    attributes = cupy.cuda.Device(int(device.partition(":")[2])).attributes
+    attributes = cupy.cuda.Device(_number(device)).attributes
     return int(attributes["MaxSharedMemoryPerBlockOptin"])
 
 
@@ -170,7 +170,7 @@ def on_device(device: str) -> Iterator[None]:
     if device.startswith("cuda"):
         import cupy
 
-        scope = cupy.cuda.Device(int(device.partition(":")[2]))
+        scope = cupy.cuda.Device(_number(device))
     with scope:
         yield
 
@@ -209,6 +209,29 @@ def keep_memory() -> None:
     mallopt(m_trim_threshold, 2**31 - 1)
     mallopt(m_top_pad, 1 << 26)
     mallopt(m_mmap_max, 0)
+
+
+@contextmanager
+def _room_on(device: str, size: int) -> Iterator[None]:
+    """Context in which `size` bytes of a GPU are asked for.
+
+    Raises:
+        DeviceError: there are fewer.
+    """
+    import cupy
+
+    try:
+        with on_device(device):
+            yield
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        raise DeviceError(
+            f"{device} has no room for {size:,} bytes more; choose a smaller --batch-size"
+        ) from error
+
+
+def _number(device: str, default: int = 0) -> int:
+    """Return which of the GPUs "cuda:i" is."""
+    return int(device.partition(":")[2] or default)
 
 
 def _no_gpu() -> str:

@@ -8,8 +8,10 @@ can go on in between. Nobody waits for ever: a rank that died or hangs is an err
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -126,7 +128,7 @@ class MPICommunicator(Communicator):
         """Begin a sum of arrays of the host."""
         self._refuse_if_broken()
         request = self.world.Iallreduce(self.MPI.IN_PLACE, array)
-        return lambda: self._finish(request)
+        return lambda: self._finish(request.Test)
 
     def gather(self, data: bytes) -> list[bytes]:
         """Return what each rank gave, by rank."""
@@ -136,7 +138,7 @@ class MPICommunicator(Communicator):
         sizes[self.rank] = mine.size
         self.sum(sizes)
         received = np.empty(int(sizes.sum()), np.uint8)
-        self._finish(self.world.Iallgatherv(mine, [received, sizes.tolist()]))
+        self._finish(self.world.Iallgatherv(mine, [received, sizes.tolist()]).Test)
         ends = np.cumsum(sizes).tolist()
         return [received[e - s : e].tobytes() for e, s in zip(ends, sizes.tolist(), strict=True)]
 
@@ -154,9 +156,14 @@ class MPICommunicator(Communicator):
         """End all ranks at once with an exit code."""
         self.world.Abort(code)
 
-    def _finish(self, request: Any) -> None:
+    def _finish(self, is_done: Callable[[], bool]) -> None:
+        """Wait until a sum is done.
+
+        Raises:
+            RankError: a rank was lost.
+        """
         began = time.monotonic()
-        while not request.Test():
+        while not is_done():
             waited = time.monotonic() - began
             if waited > self.timeout or (waited > GRACE and self.stopping()):
                 self.broken = True
@@ -195,6 +202,9 @@ class StagedCommunicator(MPICommunicator):
 class NCCLCommunicator(MPICommunicator):
     """Sums arrays of GPUs by NCCL, beside the computation; arrays of the host by MPI.
 
+    The host waits for the sums, not the GPU: behind a rank that is lost the GPU would wait for
+    ever, and with it all who read from it.
+
     Args:
         device: "cuda:i", one GPU for each rank.
 
@@ -205,16 +215,17 @@ class NCCLCommunicator(MPICommunicator):
     def __init__(self, device: str) -> None:
         super().__init__()
         import cupy
-        from cupy.cuda import nccl
 
+        nccl = load_nccl()
+        if nccl is None:
+            raise DeviceError(
+                "NCCL is not there; pip install 'igcnn[nccl12]', or use --reduce mpi"
+            )
         self.device = device
-        identifier = np.array(nccl.get_unique_id() if self.rank == 0 else [], np.int8).tobytes()
-        values = np.frombuffer(self.broadcast(identifier), np.int8)
+        identifier = self.broadcast(nccl.get_unique_id() if self.rank == 0 else b"")
         with on_device(device):
             try:
-                self.nccl: Any = nccl.NcclCommunicator(
-                    self.size, tuple(values.tolist()), self.rank
-                )
+                self.nccl: Any = nccl.NcclCommunicator(self.size, identifier, self.rank)
             except nccl.NcclError as error:
                 raise DeviceError(
                     f"rank {self.rank}: NCCL cannot connect {device} with the others ({error}); "
@@ -243,14 +254,15 @@ class NCCLCommunicator(MPICommunicator):
                 pointer, pointer, array.size, kind, self.operation, self.stream.ptr
             )
             done = self.stream.record()
-        return lambda: self._continue_after(done)
+        return lambda: self._finish(lambda: done.done)
 
-    def _continue_after(self, done: Any) -> None:
-        """Let the computation wait on the GPU; the host does not wait."""
-        import cupy
-
-        with on_device(self.device):
-            cupy.cuda.get_current_stream().wait_event(done)
+    def _finish(self, is_done: Callable[[], bool]) -> None:
+        """Wait until a sum is done; without it end those that are left on the GPU."""
+        try:
+            super()._finish(is_done)
+        except RankError:
+            self.nccl.abort()
+            raise
 
 
 def is_one_of_several() -> bool:
@@ -285,16 +297,17 @@ def for_device(communicator: Communicator, device: str, reduce: str) -> Communic
         raise ConfigError(f"reduce nccl is for GPUs, not for {device}; leave it out")
     if not isinstance(communicator, MPICommunicator) or device == "cpu":
         return communicator
-    if device == "emu" or reduce == "mpi" or (reduce == "auto" and not _has_nccl()):
+    if device == "emu" or reduce == "mpi" or (reduce == "auto" and load_nccl() is None):
         return StagedCommunicator()
-    if not _has_nccl():
-        raise DeviceError("NCCL is not there; pip install 'igcnn[nccl12]', or use --reduce mpi")
     return NCCLCommunicator(device)
 
 
-def _has_nccl() -> bool:
-    try:
-        from cupy.cuda import nccl
-    except ImportError:
-        return False
-    return bool(getattr(nccl, "available", False))
+def load_nccl() -> Any:
+    """Return CuPy's module of NCCL, None where the library is not there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CuPy warns at length then
+        try:
+            nccl = importlib.import_module("cupy.cuda.nccl")
+        except ImportError:
+            return None
+    return nccl if nccl.available else None

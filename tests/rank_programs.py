@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from igcnn import build_network
-from igcnn.backend import to_host
-from igcnn.communicator import MPICommunicator, StagedCommunicator, connect
+from igcnn.backend import on_device, resolve_device, to_device, to_host
+from igcnn.communicator import MPICommunicator, connect, for_device
 from igcnn.datasets import Loader
 from igcnn.datasets.dataset import Augmentation, Split
 from igcnn.errors import RankError, RankMismatchError, WorkerError
@@ -161,8 +161,9 @@ def buckets_are_summed_while_backward_runs(communicator):
         engine.close()
 
 
-def updates_on_the_emulator_are_those_of_the_tape(communicator):
-    staged = StagedCommunicator()
+def updates_on_a_device_are_those_of_the_tape(communicator):
+    device = resolve_device(sys.argv[2], communicator.local_rank)
+    summing = for_device(communicator, device, sys.argv[3])
     # an image that is brought from the host is normalised in float32
     for resident, dtype, tolerance in ((False, "float64", 1e-9), (True, "float32", 1e-4)):
         net, settings = "resnet_igc", {"depth": 8, "L": 2, "M": 3}
@@ -174,19 +175,19 @@ def updates_on_the_emulator_are_those_of_the_tape(communicator):
             "mean": (120.0, 110.0, 100.0),
             "std": (60.0, 61.0, 62.0),
             "augmentation": Augmentation(1, True),
-            "rank": staged.rank,
-            "ranks": staged.size,
+            "rank": summing.rank,
+            "ranks": summing.size,
         }
         loader = Loader(split, **constants)
         if not resident:
             loader.split = FromTheHost(split)
         finals = []
-        for device in ("cpu", "emu"):
+        for by_plan in (False, True):
             network = make(net, settings, dtype)
             shape = 3, 8, 8
-            if device == "emu":
+            if by_plan:
                 engine = DevicePlan(
-                    network, shape, loader.local_batch_size, device, communicator=staged
+                    network, shape, loader.local_batch_size, device, communicator=summing
                 )
                 assert engine.pieces
             else:
@@ -203,7 +204,7 @@ def updates_on_the_emulator_are_those_of_the_tape(communicator):
         assert len(rows) == 6
         np.testing.assert_allclose(others, rows, rtol=tolerance)
         assert_equal(actual, expected, tolerance)  # six updates amplify rounding
-        compare_ranks(staged, actual, "here")
+        compare_ranks(summing, actual, "here")
 
 
 class FromTheHost:
@@ -247,6 +248,24 @@ def a_silent_rank_is_lost(communicator):
             communicator.sum(np.ones(3))
     assert communicator.broken
     assert time.monotonic() - began < 1.4
+    time.sleep(5)
+
+
+def a_silent_rank_is_lost_by_nccl(communicator):
+    device = resolve_device("cuda", communicator.local_rank)
+    summing = for_device(communicator, device, "nccl")
+    array = to_device(np.arange(3.0), device)
+    with on_device(device):
+        summing.sum(array)
+        assert to_host(array).tolist() == [0, 2, 4]
+        summing.timeout = 0.5
+        if summing.rank == 1:
+            time.sleep(1.5)
+            summing.abort(7)
+        with pytest.raises(RankError):
+            summing.sum(array)
+        assert summing.broken
+        to_host(array)  # the GPU does not wait for what will not come
     time.sleep(5)
 
 

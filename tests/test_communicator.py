@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from igcnn.backend import gpu_count
 from igcnn.communicator import Communicator, connect, for_device, is_one_of_several
 from igcnn.datasets import Loader
 from igcnn.datasets.dataset import Split
@@ -15,6 +16,7 @@ from igcnn.errors import ConfigError
 
 pytest.importorskip("mpi4py", reason="needs MPI (pip install 'igcnn[mpi]')")
 
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 PROGRAMS = Path(__file__).with_name("rank_programs.py")
 
 
@@ -22,8 +24,8 @@ PROGRAMS = Path(__file__).with_name("rank_programs.py")
 def on_ranks(mpiexec):
     """Run a case of rank_programs.py; return the exit code and what was said."""
 
-    def run(count, name):
-        line = [*mpiexec, "-n", str(count), sys.executable, str(PROGRAMS), name]
+    def run(count, name, *arguments):
+        line = [*mpiexec, "-n", str(count), sys.executable, str(PROGRAMS), name, *arguments]
         done = subprocess.run(line, capture_output=True, text=True, timeout=120)
         return done.returncode, done.stdout + done.stderr
 
@@ -50,11 +52,27 @@ def test_buckets_are_summed_while_backward_runs(on_ranks, count):
     assert code == 0, said
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 @pytest.mark.parametrize("count", [2, 3])
-def test_ranks_on_the_emulator(on_ranks, count):
-    code, said = on_ranks(count, "updates_on_the_emulator_are_those_of_the_tape")
+@pytest.mark.parametrize(
+    "device",
+    [
+        pytest.param("emu", marks=needs_compiler),
+        pytest.param("cuda:0", marks=pytest.mark.gpu),  # ranks may share it, as the host sums
+    ],
+)
+def test_ranks_on_a_device(on_ranks, count, device):
+    code, said = on_ranks(count, "updates_on_a_device_are_those_of_the_tape", device, "mpi")
     assert code == 0, said
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(gpu_count() < 2, reason="needs two GPUs")
+def test_ranks_on_two_gpus_summed_by_nccl(on_ranks):
+    code, said = on_ranks(2, "updates_on_a_device_are_those_of_the_tape", "cuda", "nccl")
+    assert code == 0, said
+    code, said = on_ranks(2, "a_silent_rank_is_lost_by_nccl")
+    assert code == 7, said
+    assert "Traceback" not in said
 
 
 def test_a_silent_rank_is_lost(on_ranks):

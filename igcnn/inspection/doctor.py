@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from ..backend import gpu_count
+from ..communicator import load_nccl
 from ..errors import IgcnnError
 from ..training.engine import available_cores
 
@@ -120,10 +119,8 @@ def _add_on_the_gpu() -> str:
 
 
 def _nccl() -> str:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # CuPy warns at length where the library is missing
-        nccl = importlib.import_module("cupy.cuda.nccl")
-    if not hasattr(nccl, "get_version"):
+    nccl = load_nccl()
+    if nccl is None:
         raise RuntimeError("the library is not installed")
     return str(nccl.get_version())
 

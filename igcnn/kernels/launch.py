@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import UNWRITTEN, EmulatedArray, device_of
+from ..backend import UNWRITTEN, EmulatedArray, device_of, on_device
 from ..emulator import Step, Traffic
 from ..errors import DeviceError, KernelError
 
@@ -140,13 +140,15 @@ def launch(
     sizes = _three(grid), _three(block)
     if 0 in sizes[0]:  # an empty batch; CUDA refuses an empty grid
         return
-    if device_of(next(v for v in values if not isinstance(v, np.generic))) == "emu":
+    device = device_of(next(v for v in values if not isinstance(v, np.generic)))
+    if device == "emu":
         _emulate(stem, kernel, options, parameters, sizes, values, shared_bytes)
         return
-    function = _compiled(stem, options).get_function(kernel)
-    if shared_bytes > SHARED_BYTES:
-        function.max_dynamic_shared_size_bytes = shared_bytes
-    function(*sizes, tuple(values), shared_mem=shared_bytes)
+    with on_device(device):
+        function = _compiled(stem, options).get_function(kernel)
+        if shared_bytes > SHARED_BYTES:
+            function.max_dynamic_shared_size_bytes = shared_bytes
+        function(*sizes, tuple(values), shared_mem=shared_bytes)
 
 
 def launch_each(stem: str, kernel: str, count: int, *arguments: Any, **defines: int) -> None:

@@ -65,7 +65,10 @@ class SGD:
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.nesterov = nesterov
-        self.velocity: list[Array] = [np.zeros_like(tensor.data) for tensor in self.parameters]
+        self.velocity: list[Array] = [
+            to_device(np.zeros(tensor.shape, tensor.dtype), tensor.device)
+            for tensor in self.parameters
+        ]
 
     def to(self, device: str) -> None:
         """Move the velocity to a device, where the parameters must be as well."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import to_device
+from ..backend import empty, to_device
 
 Array = np.ndarray
 
@@ -31,7 +31,9 @@ class Arena:
     """
 
     def __init__(self, device: str, size: int | None = None) -> None:
-        self._memory: Any = None if size is None else to_device(np.zeros(size, np.uint8), device)
+        self._memory: Any = None
+        if size is not None:
+            self._memory = empty((size,), np.uint8, to_device(np.empty(0, np.uint8), device))
         self._free: dict[int, list[int]] = {}
         self._places: dict[int, tuple[int, int]] = {}
         self._held: list[Array] = []

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..autograd import Tape, Tensor, no_grad
-from ..backend import single_threaded_blas, to_device
+from ..backend import device_of, on_device, single_threaded_blas, to_device
 from ..communicator import Communicator
 from ..datasets import Loader
 from ..errors import ConfigError, PlanError, RankError
@@ -105,10 +105,11 @@ class StepEngine:
 
     def update(self, batch: tuple[Array, Array]) -> None:
         """Do one step of the optimizer, unless the loss is no finite number."""
-        loss, correct = self._step_together(*batch) if self._reducer else self.step(*batch)
-        self._results.append((loss, correct))
-        if math.isfinite(loss):
-            self._optimizer.step()
+        with on_device(self._optimizer.parameters[0].device):
+            loss, correct = self._step_together(*batch) if self._reducer else self.step(*batch)
+            self._results.append((loss, correct))
+            if math.isfinite(loss):
+                self._optimizer.step()
 
     def _step_together(self, x: Array, labels: Array) -> tuple[float, int]:
         reducer = self._reducer
@@ -159,8 +160,9 @@ class TapeEngine(StepEngine):
         training = self.network.training
         self.network.eval()
         try:
-            with no_grad(), single_threaded_blas():
-                return self.network(self._input(x)).numpy()
+            x = self._input(x)
+            with no_grad(), single_threaded_blas(), on_device(device_of(x)):
+                return self.network(x).numpy()
         finally:
             self.network.train(training)
 
