@@ -6,7 +6,7 @@ from statistics import median
 from harness import RESULTS
 
 NOTHING = "Nothing yet. `make gpu-report` on a computer with a GPU writes this page.\n"
-ENGINES = ("plan", "tape", "eager", "channels-last", "compile", "CUDA graph")
+ENGINES = ("plan", "tape", "eager", "channels-last", "CUDA graph", "compile", "compiled graph")
 
 
 def page(parts):
