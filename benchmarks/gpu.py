@@ -17,6 +17,7 @@ import argparse
 import gc
 import json
 from functools import partial
+from statistics import median
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ MODES = {"fp32": 5e-2, "tf32": 0.1, "bf16": 0.5}
 RECIPE = {"lr": 0.0, "momentum": 0.9, "weight_decay": 1e-4}
 # images per second of a training step of resnet_igc L24M2, depth 20, fused, fp32, on an H200 with
 # 4.3 TB/s and 55 % of 67 TFLOP/s: eight and a half passes over each activation
+LIMITED = "resnet_igc L24M2", "fp32"
 LIMITS = {64: 107_000, 128: 136_000, 1024: 145_000}
 
 
@@ -272,6 +274,10 @@ def main():
                 except (DeviceError, torch.OutOfMemoryError) as error:
                     print(f"  does not fit: {error}")
                     entry = None
+                if entry and (name, mode) == LIMITED and batch in LIMITS:
+                    rate = batch / median(entry["update"]["seconds"]["plan"])
+                    entry["of limit"] = rate / LIMITS[batch]
+                    print(f"  the plan's updates: {entry['of limit']:.0%} of an H200's limit")
                 cases.setdefault(name, {}).setdefault(str(batch), {})[mode] = entry
                 torch.compiler.reset()
                 if emulated:

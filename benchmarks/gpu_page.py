@@ -90,7 +90,18 @@ def speed_section(found):
                     cells = [engine_cell(entry, what, int(batch), name) for name in ENGINES]
                     lines.append(f"| {case} | {batch} | {mode} | {' | '.join(cells)} |")
         lines.append("")
-    return lines
+    entries = [
+        (f"{case}, batch {batch}, {mode}", entry)
+        for case, batches in result["cases"].items()
+        for batch, modes in batches.items()
+        for mode, entry in modes.items()
+    ]
+    lines += [
+        f"* {what}: {entry['of limit']:.0%} of the limit of an H200"
+        for what, entry in entries
+        if entry and "of limit" in entry
+    ]
+    return [*lines, ""]
 
 
 def engine_cell(entry, what, batch, name):
