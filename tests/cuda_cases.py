@@ -533,6 +533,23 @@ CASES = {
     "fused unit of 24 groups of 2": partial(
         fused, L=24, M=2, side=(8, 8), images=1, activate=True, mask=WHERE_NORMED, accumulate=True
     ),
+    # as in the paper's networks, stage by stage
+    "fused unit of stage 1": partial(
+        fused,
+        L=24,
+        M=2,
+        side=(32, 32),
+        images=1,
+        activate=True,
+        mask=WHERE_NORMED,
+        accumulate=True,
+    ),
+    "fused unit of stage 2": partial(
+        fused, L=24, M=4, side=(16, 16), images=2, activate=False, mask=WHERE_Y, accumulate=False
+    ),
+    "fused unit of stage 3": partial(
+        fused, L=24, M=8, side=(8, 8), images=3, activate=True, mask=WHERE_Y, accumulate=True
+    ),
     "linear": linear,
     "softmax cross-entropy": softmax_cross_entropy,
     "softmax cross-entropy of 10": partial(softmax_cross_entropy, classes=10),

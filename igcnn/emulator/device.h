@@ -93,6 +93,13 @@ inline T __shfl_down_sync(unsigned mask, T value, unsigned distance, int width =
     bool inside = (own & (width - 1)) + int(distance) < width;
     return emulator_shuffle(mask, value, inside ? source : own, line);
 }
+template <typename T>
+inline T __shfl_up_sync(unsigned mask, T value, unsigned distance, int width = 32,
+                        int line = __builtin_LINE()) {
+    int own = emulator_lane(), source = own - int(distance);
+    bool inside = (own & (width - 1)) >= int(distance);
+    return emulator_shuffle(mask, value, inside ? source : own, line);
+}
 inline unsigned __ballot_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
     return unsigned(emulator_collective(BALLOT, mask, predicate != 0, 0, line));
 }

@@ -28,7 +28,7 @@ from ..backend import contiguous, empty, is_on_cpu
 from ..errors import DeviceError
 from .checks import check_dtypes
 from .geometry import Pair, output_size, pair, phases
-from .launch import launch, launch_each
+from .launch import THREADS, WARP, launch, launch_each
 
 Array = np.ndarray
 
@@ -212,13 +212,19 @@ def launch_convolution_backward_weight(
     kernel = "convolution_backward_weight"
     defines = {"TILE": tile, "KW": KW}
     launch("convolution", kernel, blocks, DEVICE_THREADS, gy, x, partial, *sizes, **defines)
-    launch_sum_partials(partial, gw)
+    launch_sum_partials((partial, gw))
 
 
-def launch_sum_partials(partial: Array, total: Array) -> None:
-    """Write Σ_s partial[s] into total, in the order of s, on the device."""
-    count, S = total.size, partial.shape[0]
-    launch_each("convolution", "sum_partials", count, partial, total, count, S, TILE=1, KW=1)
+def launch_sum_partials(*sums: tuple[Array, Array]) -> None:
+    """Write Σ_s partial[s] into total for one pair (partial, total) or two, on the device.
+
+    Two partials have equally many s. Equal shapes give equal bits.
+    """
+    (partial, total), (other, other_total) = (sums * 2)[:2]
+    counts = total.size, other_total.size * (len(sums) - 1)
+    blocks = sum(-(-count // WARP) for count in counts)
+    arguments = partial, total, counts[0], other, other_total, counts[1], len(partial)
+    launch("convolution", "sum_partials", blocks, THREADS, *arguments, TILE=1, KW=1)
 
 
 def weight_slices(N: int, pixels: int, w_shape: tuple[int, ...]) -> int:

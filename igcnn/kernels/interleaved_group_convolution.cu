@@ -5,176 +5,310 @@
 //
 // | kernel                 | a block                       | a thread holds in registers          |
 // |------------------------|-------------------------------|--------------------------------------|
-// | igc_forward_v1         | TH rows of an image           | L outputs × 2 groups × 2 pixels      |
-// | igc_backward_input_v1  | TH rows of an image           | L gradients × 2 pixels of one group  |
-// | igc_backward_weight_v1 | TH rows at a time, persistent | 3×3 of each W^d, and 9 taps of W^p   |
+// | igc_forward_v2         | TH rows of an image           | OT outputs × QT·4 pixels             |
+// | igc_backward_input_v2  | TH rows of an image           | G gradients × 8 pixels               |
+// | igc_backward_weight_v2 | WH rows at a time, persistent | 6×6 of W^d, 9 taps of 2×2 of W^p     |
 //
 // For 64 images, L = 24, compiled for sm_90. Limits: 4.3 TB/s, and 55 % of 67 TFLOP/s, of an H200;
 // what a kernel moves and computes at least, the primary output computed again counted in.
 //
 // | kernel                 | M | registers | shared KB |  MB | GFLOP | µs memory | µs arithmetic |
 // |---|---|---|---|---|---|---|---|
-// | igc_forward_v1         | 2 |       165 |      25.4 | 25.2 |  0.26 |       5.9 |           7.2 |
-// | igc_backward_input_v1  | 2 |       117 |      23.9 | 37.7 |  0.26 |       8.8 |           7.2 |
-// | igc_backward_weight_v1 | 2 |       120 |     111.0 | 37.7 |  0.53 |       8.8 |          14.3 |
-// | igc_forward_v1         | 4 |       168 |      24.0 | 12.6 |  0.19 |       2.9 |           5.1 |
-// | igc_backward_input_v1  | 4 |       134 |      22.5 | 18.9 |  0.19 |       4.4 |           5.1 |
-// | igc_backward_weight_v1 | 4 |       148 |     114.0 | 18.9 |  0.38 |       4.4 |          10.2 |
-// | igc_forward_v1         | 8 |       165 |      26.0 |  6.3 |  0.15 |       1.5 |           4.1 |
-// | igc_backward_input_v1  | 8 |       144 |      24.5 |  9.4 |  0.15 |       2.2 |           4.1 |
-// | igc_backward_weight_v1 | 8 |       247 |     120.0 |  9.4 |  0.30 |       2.2 |           8.2 |
+// | igc_forward_v2         | 2 |       167 |      38.6 | 25.2 |  0.26 |       5.9 |           7.2 |
+// | igc_backward_input_v2  | 2 |       128 |      82.6 | 37.7 |  0.26 |       8.8 |           7.2 |
+// | igc_backward_weight_v2 | 2 |       219 |     111.0 | 37.7 |  0.53 |       8.8 |          14.3 |
+// | igc_forward_v2         | 4 |       168 |      43.5 | 12.6 |  0.19 |       2.9 |           5.1 |
+// | igc_backward_input_v2  | 4 |       128 |      87.5 | 18.9 |  0.19 |       4.4 |           5.1 |
+// | igc_backward_weight_v2 | 4 |       221 |     114.0 | 18.9 |  0.38 |       4.4 |          10.2 |
+// | igc_forward_v2         | 8 |       128 |      44.0 |  6.3 |  0.15 |       1.5 |           4.1 |
+// | igc_backward_input_v2  | 8 |       128 |      72.0 |  9.4 |  0.15 |       2.2 |           4.1 |
+// | igc_backward_weight_v2 | 8 |       255 |     120.0 |  9.4 |  0.30 |       2.2 |           8.2 |
 //
 // What is normalised and rectified is so while it is loaded: `scale·x + shift`, then max with 0.
-// G primary groups are in shared memory at once. Sizes are defines: the loops unroll.
+// A block's memory gives a multiprocessor, which multiplies 128 numbers a cycle, 32 of them: one
+// that is loaded should serve four products. In v1 it served 1.6 in forward, and 0.5 to 1.5 in the
+// gradient of the weights, and what a block loads came number by number. In v2
+//   convolve: a thread computes 2 rows × 4 pixels × 2 channels of a 3×3 convolution; neighbours in
+//             a row come by shuffle: 4.2 products a number;
+//   multiply: 8 pixels × OT or G channels, tiles of a matrix product: 4.8 and 4;
+// and the primary output goes from the one to the other through the block's memory. A *quad* is
+// four pixels side by side, 16 bytes, loaded at once, FILL of them under way. G primary groups are
+// in memory at once. Sizes are defines: the loops unroll. Not measured on a GPU; what the threads
+// read in all, in MB for 4 images of 32×32 with M = 2, as the emulator counts it (launch.following):
+//
+// |                         |  v1: global | shared |  v2: global | shared |
+// |-------------------------|-------------|--------|-------------|--------|
+// | igc_forward             |         3.7 |   30.7 |         2.3 |    7.3 |
+// | igc_backward_input      |         7.6 |   33.0 |         4.8 |    9.2 |
+// | igc_backward_weight     |        42.7 |   86.5 |         9.8 |   12.9 |
 //
 // real: float
-// variant: L=24 M=2 H=32 W=32 TH=8 G=8 WH=4
-// variant: L=24 M=4 H=16 W=16 TH=8 G=6 WH=4
-// variant: L=24 M=8 H=8 W=8 TH=8 G=4 WH=4
+// variant: L=24 M=2 H=32 W=32 TH=8 G=8 WH=4 OT=12 QT=2
+// variant: L=24 M=4 H=16 W=16 TH=8 G=8 WH=4 OT=12 QT=2
+// variant: L=24 M=8 H=8 W=8 TH=4 G=8 WH=4 OT=12 QT=1
 #include "common.cuh"
 
-#define PAIRS (W / 2)
-#define FORWARD_THREADS (TH * PAIRS * M / 2)
-#define INPUT_THREADS ((TH + 2) * PAIRS * M)
+#define LANES (TH * W / 4 / QT)
+#define FORWARD_THREADS (LANES * (L / OT) * M)
+#define INPUT_THREADS 128
 #define WEIGHT_THREADS 256
 
+typedef float4 Quad;
+
 const int C = L * M;
+const int QUADS = W / 4;  // of a row
 // on a multiprocessor: bfloat16 takes registers to convert
 const int FORWARD_BLOCKS = sizeof(stored) == 2 ? 2 : 3;
-const int FORWARD_WARPS = FORWARD_THREADS / WARP;
-// channels of a thread, rounded up so that a warp can share them out in halves
-const int SHARED_OUT = (2 * L + 15) / 16 * 16;
+const int FILL = 3;  // quads that a thread has under way at once
 
-// The primary weights (channel, input, tap) and secondary weights (l, m, o) of groups from `first`.
-struct Weights {
-    real primary[G * M][M][9];
-    real secondary[G][M][L];
-    __device__ __forceinline__ void load(const real *w1, const real *w2, int first, int count,
-                                         int threads) {
-        for (int k = threadIdx.x; k < count * M * M * 9; k += threads)
-            (&primary[0][0][0])[k] = w1[first * M * M * 9 + k];
-        for (int k = threadIdx.x; k < count * C; k += threads) {
-            int o = k % L, m = k / L % M, l = k / C;
-            secondary[l][m][o] = w2[(m * L + o) * L + first + l];
-        }
-    }
-};
-
-__device__ __forceinline__ real activated(const stored *p, const real *scale, const real *shift,
-                                          int c, int activate) {
-    real value = get(p);
-    return activate ? rectified(scale[c] * value + shift[c]) : value;
+__device__ __forceinline__ Quad quad_at(const real *p) { return *(const Quad *)p; }
+__device__ __forceinline__ void put_quad(real *p, Quad v) { *(Quad *)p = v; }
+__device__ __forceinline__ Quad quad_at(const bfloat16 *p) {
+    const uint2 bits = *(const uint2 *)p;
+    return Quad{__uint_as_float(bits.x << 16), __uint_as_float(bits.x & 0xffff0000u),
+                __uint_as_float(bits.y << 16), __uint_as_float(bits.y & 0xffff0000u)};
+}
+__device__ __forceinline__ void put_quad(bfloat16 *p, Quad v) {
+    bfloat16 halves[4];
+    put(halves, v.x);
+    put(halves + 1, v.y);
+    put(halves + 2, v.z);
+    put(halves + 3, v.w);
+    *(uint2 *)p = uint2{halves[0].bits | unsigned(halves[1].bits) << 16,
+                        halves[2].bits | unsigned(halves[3].bits) << 16};
+}
+__device__ __forceinline__ Quad nothing() { return Quad{0, 0, 0, 0}; }
+__device__ __forceinline__ Quad activated(Quad v, real scale, real shift) {
+    return Quad{rectified(scale * v.x + shift), rectified(scale * v.y + shift),
+                rectified(scale * v.z + shift), rectified(scale * v.w + shift)};
 }
 
-// Sums values over the lanes of a warp; afterwards value i of a lane is the sum of what was value
-// first + i, for i < N / 16, the same in lanes 2k and 2k + 1. Returns `first`.
-template <int N> __device__ __forceinline__ int share_out(real *values) {
-    const int lane = threadIdx.x % WARP;
-    int first = 0;
+// COUNT numbers side by side, four at once where they begin at a multiple of four.
+template <int COUNT> __device__ __forceinline__ void take(const real *p, real (&values)[COUNT]) {
+    if (COUNT % 4 == 0 && L % 4 == 0) {
 #pragma unroll
-    for (int step = 0; step < 4; step++) {
-        const int half = N >> (step + 1), distance = 16 >> step;
-        const bool upper = lane & distance;
+        for (int i = 0; i < COUNT / 4 * 4; i += 4) {
+            const Quad v = quad_at(p + i);
+            values[i] = v.x;
+            values[i + 1] = v.y;
+            values[i + 2] = v.z;
+            values[i + 3] = v.w;
+        }
+    } else {
 #pragma unroll
-        for (int i = 0; i < half; i++) {
-            real mine = upper ? values[i + half] : values[i];
-            real other = upper ? values[i] : values[i + half];
+        for (int i = 0; i < COUNT; i++) values[i] = p[i];
+    }
+}
+
+// Copies `rows` rows from `top` on of `count` channels from `first` on of an image to memory of
+// the block, a channel every `step` numbers, normalised and rectified where `scale` is given. Rows
+// beyond the image are zeros.
+__device__ __forceinline__ void fill(real *tile, int step, const stored *image, int first,
+                                     int count, int top, int rows, const real *scale,
+                                     const real *shift, int threads) {
+    const int total = count * rows * QUADS;
+    for (int begin = threadIdx.x; begin < total; begin += FILL * threads) {
+        Quad v[FILL];
+#pragma unroll
+        for (int j = 0; j < FILL; j++) {
+            const int k = begin + j * threads, q = k % QUADS, i = k / QUADS % rows;
+            const int c = first + k / QUADS / rows, row = top + i;
+            v[j] = nothing();
+            const bool inside = k < total && row >= 0 && row < H;
+            if (inside) v[j] = quad_at(image + (c * H + row) * W + 4 * q);
+        }
+#pragma unroll
+        for (int j = 0; j < FILL; j++) {
+            const int k = begin + j * threads, q = k % QUADS, i = k / QUADS % rows;
+            const int c = k / QUADS / rows, row = top + i;
+            if (k >= total) continue;
+            if (scale && row >= 0 && row < H)
+                v[j] = activated(v[j], scale[first + c], shift[first + c]);
+            put_quad(tile + c * step + i * W + 4 * q, v[j]);
+        }
+    }
+}
+
+// The k-th piece of a convolution of `rows` rows: a quad of two rows, of two channels of a group.
+struct Piece {
+    int quad, row, channel, group;
+    __device__ __forceinline__ Piece(int k, int rows)
+        : quad(k % QUADS), row(k / QUADS % (rows / 2) * 2),
+          channel(k / QUADS / (rows / 2) % (M / 2) * 2), group(k / QUADS / (rows / 2) / (M / 2)) {}
+};
+
+__device__ __forceinline__ void put_piece(real *target, int step, const real (&sums)[2][2][4]) {
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+        const real *v = sums[e / 2][e % 2];
+        put_quad(target + e / 2 * step + e % 2 * W, Quad{v[0], v[1], v[2], v[3]});
+    }
+}
+
+// The 3×3 convolution over M channels of a tile, rows of W numbers, a channel every STEP: two
+// rows of the quad at `place`, whose row above it begins, of two channels. `weights` has
+// (channel, tap, output) with OUTPUTS outputs. Whole warps, of which neighbours have neighbouring
+// quads of a row.
+template <int STEP>
+__device__ __forceinline__ void convolve(const real *place, int quad, const real *weights,
+                                         int channel, int tap, int output,
+                                         real (&sums)[2][2][4]) {
+#pragma unroll
+    for (int m = 0; m < 2; m++)
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+#pragma unroll
+            for (int k = 0; k < 4; k++) sums[m][i][k] = 0;
+#pragma unroll 2
+    for (int c = 0; c < M; c++) {
+        const real *own = weights + c * channel;
+        real w[3][2][3];  // of the rows of taps that meet a row of the tile
+#pragma unroll
+        for (int r = 0; r < 4; r++) {
+#pragma unroll
+            for (int k = 0; k < 6 && r < 3; k++)
+                w[r][k / 3][k % 3] = own[(3 * r + k % 3) * tap + k / 3 * output];
+            const Quad v = quad_at(place + c * STEP + r * W);
+            const real before = __shfl_up_sync(ALL_LANES, v.w, 1);
+            const real behind = __shfl_down_sync(ALL_LANES, v.x, 1);
+            const real values[6] = {quad ? before : real(0),           v.x, v.y, v.z, v.w,
+                                    quad < QUADS - 1 ? behind : real(0)};
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                if (r < i || r > i + 2) continue;
+#pragma unroll
+                for (int m = 0; m < 2; m++)
+#pragma unroll
+                    for (int b = 0; b < 3; b++)
+#pragma unroll
+                        for (int k = 0; k < 4; k++)
+                            sums[m][i][k] += w[r - i][m][b] * values[k + b];
+            }
+        }
+    }
+}
+
+// sums[q][k][j] += Σ_t values[t·step + q·between + k] · weights[t·weight_step + j]
+template <int COUNT, int NUMBER>
+__device__ __forceinline__ void multiply(const real *values, int step, int between,
+                                         const real *weights, int weight_step, int terms,
+                                         real (&sums)[NUMBER][4][COUNT]) {
+#pragma unroll 2
+    for (int t = 0; t < terms; t++) {
+        real w[COUNT];
+        take<COUNT>(weights + t * weight_step, w);
+#pragma unroll
+        for (int q = 0; q < NUMBER; q++) {
+            const Quad v = quad_at(values + t * step + q * between);
+#pragma unroll
+            for (int j = 0; j < COUNT; j++) {
+                sums[q][0][j] += v.x * w[j];
+                sums[q][1][j] += v.y * w[j];
+                sums[q][2][j] += v.z * w[j];
+                sums[q][3][j] += v.w * w[j];
+            }
+        }
+    }
+}
+
+// Sums N values, a power of two, over each group of `GROUP` lanes of a warp; afterwards value i of
+// a lane is the sum of what was value first + i. Returns `first`.
+template <int N, int GROUP> __device__ __forceinline__ int share_out(real (&values)[N]) {
+    int count = N, first = 0;
+#pragma unroll
+    for (int distance = GROUP / 2; distance > 0; distance /= 2) {
+        if (count == 1) {
+            values[0] += __shfl_xor_sync(ALL_LANES, values[0], distance);
+            continue;
+        }
+        count /= 2;
+        const bool upper = threadIdx.x & distance;
+#pragma unroll
+        for (int i = 0; i < count; i++) {
+            const real mine = upper ? values[i + count] : values[i];
+            const real other = upper ? values[i] : values[i + count];
             values[i] = mine + __shfl_xor_sync(ALL_LANES, other, distance);
         }
-        first += upper ? half : 0;
+        first += upper ? count : 0;
     }
-#pragma unroll
-    for (int i = 0; i < N / 16; i++) values[i] += __shfl_xor_sync(ALL_LANES, values[i], 1);
     return first;
+}
+
+// The primary weights of groups from `first` on, as (group, channel in, tap, channel out); where
+// `flipped`, those of the transpose.
+__device__ __forceinline__ void take_primary(real *target, const real *w1, int first, bool flipped,
+                                             int threads) {
+    for (int k = threadIdx.x; k < G * M * M * 9; k += threads) {
+        const int tap = k % 9, c = k / 9 % M, m = k / 9 / M % M, g = k / 9 / M / M;
+        const int in = flipped ? m : c, out = flipped ? c : m;
+        target[((g * M + in) * 9 + (flipped ? 8 - tap : tap)) * M + out] =
+            w1[first * M * M * 9 + k];
+    }
 }
 
 // z, and partial[c, block] = Σ (z − pivot), Σ (z − pivot)². grid: images × H/TH.
 extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, FORWARD_BLOCKS)
-igc_forward_v1(const stored *__restrict__ x, const real *__restrict__ scale,
+igc_forward_v2(const stored *__restrict__ x, const real *__restrict__ scale,
                const real *__restrict__ shift, const real *__restrict__ w1,
                const real *__restrict__ w2, const real *__restrict__ pivot,
                stored *__restrict__ z, real *__restrict__ partial, int activate) {
-    __shared__ real tile[G * M][TH + 2][W + 2];
-    __shared__ Weights weights;
-    __shared__ real scratch[2][FORWARD_WARPS][SHARED_OUT];
+    DYNAMIC_SHARED(Quad, memory);
+    const int CHANNEL = (TH + 2) * W, PIXELS = TH * W, PIECES = G * TH / 2 * QUADS * M / 2;
+    real *tile = (real *)memory, *p = tile + G * M * CHANNEL, *primary = p + G * M * PIXELS;
+    real *secondary = primary + G * M * M * 9;  // (group, m, output)
     const int n = blockIdx.x / (H / TH), top = blockIdx.x % (H / TH) * TH;
-    const int slot = threadIdx.x / (TH * PAIRS);
-    const int row = threadIdx.x / PAIRS % TH, column = threadIdx.x % PAIRS * 2;
-    real sums[2][2][L] = {};  // (m, pixel, o)
+    const int lane = threadIdx.x % LANES, slot = threadIdx.x / LANES;
+    const int outputs = slot % (L / OT) * OT, group = slot / (L / OT);
+    real sums[QT][4][OT] = {};
     for (int first = 0; first < L; first += G) {
-        const int count = min(G, L - first);
         __syncthreads();
-        for (int k = threadIdx.x; k < count * M * (TH + 2) * (W + 2); k += FORWARD_THREADS) {
-            int j = k % (W + 2) - 1, i = k / (W + 2) % (TH + 2) + top - 1;
-            int c = first * M + k / ((W + 2) * (TH + 2));
-            bool inside = i >= 0 && i < H && j >= 0 && j < W;
-            (&tile[0][0][0])[k] = inside ? activated(x + ((n * C + c) * H + i) * W + j, scale,
-                                                     shift, c, activate)
-                                         : real(0);
+        fill(tile, CHANNEL, x + n * C * H * W, first * M, G * M, top - 1, TH + 2,
+             activate ? scale : nullptr, shift, FORWARD_THREADS);
+        take_primary(primary, w1, first, false, FORWARD_THREADS);
+        for (int k = threadIdx.x; k < G * C; k += FORWARD_THREADS) {
+            const int g = k % G, o = k / G % L, m = k / G / L;
+            secondary[(g * M + m) * L + o] = w2[(m * L + o) * L + first + g];
         }
-        weights.load(w1, w2, first, count, FORWARD_THREADS);
         __syncthreads();
-        for (int g = 0; g < count; g++) {
-            real p[2][2] = {};  // (m, pixel)
-            for (int c = 0; c < M; c++)
-#pragma unroll
-                for (int a = 0; a < 3; a++) {
-                    const real *values = &tile[g * M + c][row + a][column];
-#pragma unroll
-                    for (int m = 0; m < 2; m++)
-#pragma unroll
-                        for (int b = 0; b < 3; b++) {
-                            real w = weights.primary[g * M + 2 * slot + m][c][a * 3 + b];
-                            p[m][0] += w * values[b];
-                            p[m][1] += w * values[b + 1];
-                        }
-                }
-#pragma unroll
-            for (int m = 0; m < 2; m++)
-#pragma unroll
-                for (int o = 0; o < L; o++) {
-                    real w = weights.secondary[g][2 * slot + m][o];
-                    sums[m][0][o] += w * p[m][0];
-                    sums[m][1][o] += w * p[m][1];
-                }
+        for (int k = threadIdx.x; k - threadIdx.x % WARP < PIECES; k += FORWARD_THREADS) {
+            const Piece of(min(k, PIECES - 1), TH);
+            const int place = of.row * W + 4 * of.quad, c = of.group * M;
+            real found[2][2][4];
+            convolve<CHANNEL>(tile + c * CHANNEL + place, of.quad,
+                              primary + 9 * c * M + of.channel, 9 * M, M, 1, found);
+            if (k < PIECES) put_piece(p + (c + of.channel) * PIXELS + place, PIXELS, found);
         }
+        __syncthreads();
+        multiply<OT, QT>(p + group * PIXELS + 4 * lane, M * PIXELS, 4 * LANES,
+                         secondary + group * L + outputs, M * L, G, sums);
     }
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const int EVEN = OT > 8 ? 16 : OT > 4 ? 8 : OT > 2 ? 4 : OT;  // the next power of two
+    real values[2][EVEN] = {};
 #pragma unroll
-    for (int m = 0; m < 2; m++)
+    for (int j = 0; j < OT; j++) {
+        const int c = (outputs + j) * M + group;
 #pragma unroll
-        for (int o = 0; o < L; o++) {
-            int c = o * M + 2 * slot + m;
-            stored *target = z + ((n * C + c) * H + top + row) * W + column;
+        for (int q = 0; q < QT; q++) {
+            const Quad v = {sums[q][0][j], sums[q][1][j], sums[q][2][j], sums[q][3][j]};
+            put_quad(z + ((n * C + c) * H + top) * W + 4 * (lane + q * LANES), v);
 #pragma unroll
-            for (int pixel = 0; pixel < 2; pixel++) {
-                put(target + pixel, sums[m][pixel][o]);
-                sums[m][pixel][o] = as_stored(sums[m][pixel][o]) - pivot[c];
+            for (int k = 0; k < 4; k++) {
+                const real d = as_stored(sums[q][k][j]) - pivot[c];
+                values[0][j] += d;
+                values[1][j] += d * d;
             }
         }
-    // first the sums, then the squares: together they would not fit into the registers
+    }
 #pragma unroll
     for (int which = 0; which < 2; which++) {
-        real values[SHARED_OUT] = {};
+        const int first = share_out<EVEN, LANES>(values[which]);
+        if (EVEN < LANES && lane % (LANES / EVEN)) continue;
 #pragma unroll
-        for (int m = 0; m < 2; m++)
-#pragma unroll
-            for (int o = 0; o < L; o++) {
-                real d0 = sums[m][0][o], d1 = sums[m][1][o];
-                values[m * L + o] = which ? d0 * d0 + d1 * d1 : d0 + d1;
-            }
-        const int first = share_out<SHARED_OUT>(values);
-#pragma unroll
-        for (int i = 0; i < SHARED_OUT / 16; i++)
-            if (lane % 2 == 0) scratch[which][warp][first + i] = values[i];
-    }
-    __syncthreads();
-    const int warps = FORWARD_WARPS / (M / 2);  // of one slot
-    for (int k = threadIdx.x; k < 2 * C; k += FORWARD_THREADS) {
-        int which = k % 2, o = k / 2 / M, m = k / 2 % M;
-        real sum = 0;
-        for (int w = 0; w < warps; w++) sum += scratch[which][m / 2 * warps + w][m % 2 * L + o];
-        partial[((o * M + m) * gridDim.x + blockIdx.x) * 2 + which] = sum;
+        for (int j = 0; j < EVEN / LANES + (EVEN < LANES); j++) {
+            const int c = (outputs + first + j) * M + group;
+            const int place = (c * gridDim.x + blockIdx.x) * 2 + which;
+            if (first + j < OT) partial[place] = values[which][j];
+        }
     }
 }
 
@@ -184,94 +318,116 @@ struct Incoming {
     const stored *gy, *y, *z;
     const real *mean, *coefficients, *scale, *shift;
     int mask;
-    __device__ __forceinline__ real at(int c, int place) const {
-        real g = get(gy + place), value = get(z + place);
-        if (mask == 1 && !(get(y + place) > real(0))) g = 0;
-        if (mask == 2 && !(scale[c] * value + shift[c] > real(0))) g = 0;
-        return coefficients[3 * c] * g + coefficients[3 * c + 1] * (value - mean[c]) +
+    __device__ __forceinline__ real at(int c, real g, real y, real z) const {
+        if (mask == 1 && !(y > real(0))) g = 0;
+        if (mask == 2 && !(scale[c] * z + shift[c] > real(0))) g = 0;
+        return coefficients[3 * c] * g + coefficients[3 * c + 1] * (z - mean[c]) +
                coefficients[3 * c + 2];
+    }
+    // As fill, of all channels of image n.
+    __device__ __forceinline__ void fill(real *tile, int step, int n, int top, int rows,
+                                         int threads) const {
+        const int total = C * rows * QUADS;
+        for (int begin = threadIdx.x; begin < total; begin += FILL * threads) {
+            Quad gs[FILL], ys[FILL], zs[FILL];
+#pragma unroll
+            for (int j = 0; j < FILL; j++) {
+                const int k = begin + j * threads, q = k % QUADS, row = top + k / QUADS % rows;
+                const int place = ((n * C + k / QUADS / rows) * H + row) * W + 4 * q;
+                gs[j] = ys[j] = zs[j] = nothing();
+                if (k >= total || row < 0 || row >= H) continue;
+                gs[j] = quad_at(gy + place);
+                zs[j] = quad_at(z + place);
+                if (mask == 1) ys[j] = quad_at(y + place);
+            }
+#pragma unroll
+            for (int j = 0; j < FILL; j++) {
+                const int k = begin + j * threads, q = k % QUADS, i = k / QUADS % rows;
+                const int c = k / QUADS / rows, row = top + i;
+                if (k >= total) continue;
+                Quad v = nothing();
+                if (row >= 0 && row < H)
+                    v = Quad{at(c, gs[j].x, ys[j].x, zs[j].x), at(c, gs[j].y, ys[j].y, zs[j].y),
+                             at(c, gs[j].z, ys[j].z, zs[j].z), at(c, gs[j].w, ys[j].w, zs[j].w)};
+                put_quad(tile + c * step + i * W + 4 * q, v);
+            }
+        }
     }
 };
 
 // gx. grid: images × H/TH. accumulate: add to what is in gx.
-extern "C" __global__ void __launch_bounds__(INPUT_THREADS, 1)
-igc_backward_input_v1(const stored *__restrict__ gy, const stored *__restrict__ y,
+extern "C" __global__ void __launch_bounds__(INPUT_THREADS, 2)
+igc_backward_input_v2(const stored *__restrict__ gy, const stored *__restrict__ y,
                       const stored *__restrict__ z, const real *__restrict__ mean,
                       const real *__restrict__ coefficients, const real *__restrict__ scale,
                       const real *__restrict__ shift, const real *__restrict__ w1,
                       const real *__restrict__ w2, stored *__restrict__ gx, int mask,
                       int accumulate) {
-    __shared__ real tile[G * M][TH + 2][W + 2];  // the gradient of the primary output
-    __shared__ Weights weights;
+    DYNAMIC_SHARED(Quad, memory);
+    const int CHANNEL = (TH + 2) * W, HALF = (TH + 2) * QUADS / 2;
+    const int PIECES = G * TH / 2 * QUADS * M / 2;
+    real *gz = (real *)memory, *dp = gz + C * CHANNEL, *primary = dp + G * M * CHANNEL;
+    real *secondary = primary + G * M * M * 9;  // (output, m, group)
     const Incoming incoming = {gy, y, z, mean, coefficients, scale, shift, mask};
     const int n = blockIdx.x / (H / TH), top = blockIdx.x % (H / TH) * TH;
-    const int m = threadIdx.x / ((TH + 2) * PAIRS);
-    const int row = threadIdx.x / PAIRS % (TH + 2), column = threadIdx.x % PAIRS * 2;
-    const bool inside = top + row - 1 >= 0 && top + row - 1 < H;
-    real gz[L][2];
-#pragma unroll
-    for (int o = 0; o < L; o++) {
-        int c = o * M + m, place = ((n * C + c) * H + top + row - 1) * W + column;
-        gz[o][0] = inside ? incoming.at(c, place) : real(0);
-        gz[o][1] = inside ? incoming.at(c, place + 1) : real(0);
-    }
+    incoming.fill(gz, CHANNEL, n, top - 1, TH + 2, INPUT_THREADS);
     for (int first = 0; first < L; first += G) {
-        const int count = min(G, L - first);
         __syncthreads();
-        weights.load(w1, w2, first, count, INPUT_THREADS);
-        for (int k = threadIdx.x; k < count * M * (TH + 2) * 2; k += INPUT_THREADS)
-            tile[k / 2 / (TH + 2)][k / 2 % (TH + 2)][k % 2 * (W + 1)] = 0;
-        __syncthreads();
-        for (int g = 0; g < count; g++) {
-            real dp0 = 0, dp1 = 0;
-#pragma unroll
-            for (int o = 0; o < L; o++) {
-                dp0 += weights.secondary[g][m][o] * gz[o][0];
-                dp1 += weights.secondary[g][m][o] * gz[o][1];
-            }
-            tile[g * M + m][row][column + 1] = dp0;
-            tile[g * M + m][row][column + 2] = dp1;
+        take_primary(primary, w1, first, true, INPUT_THREADS);
+        for (int k = threadIdx.x; k < G * C; k += INPUT_THREADS) {
+            const int g = k % G, o = k / G % L, m = k / G / L;
+            secondary[(o * M + m) * G + g] = w2[(m * L + o) * L + first + g];
         }
         __syncthreads();
-        for (int k = threadIdx.x; k < count * TH * PAIRS; k += INPUT_THREADS) {
-            int j = k % PAIRS * 2, i = k / PAIRS % TH, g = k / PAIRS / TH;
-            real sums[M][2] = {};
-            for (int q = 0; q < M; q++)
+        for (int k = threadIdx.x; k < HALF * M; k += INPUT_THREADS) {
+            const int q = k % HALF, m = k / HALF;
+            real sums[2][4][G] = {};
+            multiply<G, 2>(gz + m * CHANNEL + 4 * q, M * CHANNEL, 4 * HALF, secondary + m * G,
+                           M * G, L, sums);
 #pragma unroll
-                for (int a = 0; a < 3; a++) {
-                    const real *values = &tile[g * M + q][i + 2 - a][j];
+            for (int e = 0; e < 2 * G; e++) {
+                const real(&v)[4][G] = sums[e / G];
+                put_quad(dp + (e % G * M + m) * CHANNEL + 4 * (q + e / G * HALF),
+                         Quad{v[0][e % G], v[1][e % G], v[2][e % G], v[3][e % G]});
+            }
+        }
+        __syncthreads();
+        for (int k = threadIdx.x; k - threadIdx.x % WARP < PIECES; k += INPUT_THREADS) {
+            const Piece of(min(k, PIECES - 1), TH);
+            const int place = of.row * W + 4 * of.quad, c = of.group * M;
+            real found[2][2][4];
+            convolve<CHANNEL>(dp + c * CHANNEL + place, of.quad, primary + 9 * c * M + of.channel,
+                              9 * M, M, 1, found);
 #pragma unroll
-                    for (int c = 0; c < M; c++)
-#pragma unroll
-                        for (int b = 0; b < 3; b++) {
-                            real w = weights.primary[g * M + q][c][a * 3 + b];
-                            sums[c][0] += w * values[2 - b];
-                            sums[c][1] += w * values[3 - b];
-                        }
-                }
-#pragma unroll
-            for (int c = 0; c < M; c++) {
-                stored *target = gx + ((n * C + (first + g) * M + c) * H + top + i) * W + j;
-                put(target, accumulate ? get(target) + sums[c][0] : sums[c][0]);
-                put(target + 1, accumulate ? get(target + 1) + sums[c][1] : sums[c][1]);
+            for (int e = 0; e < 4 && k < PIECES; e++) {
+                const int channel = n * C + first * M + c + of.channel + e / 2;
+                stored *target = gx + (channel * H + top + e % 2) * W + place;
+                const real *v = found[e / 2][e % 2];
+                const Quad old = accumulate ? quad_at(target) : nothing();
+                put_quad(target, Quad{old.x + v[0], old.y + v[1], old.z + v[2], old.w + v[3]});
             }
         }
     }
 }
 
-const int PIXELS = WH * W;
-const int CHANNEL = PIXELS + 1;  // numbers from channel to channel: not a multiple of the banks
-const int X_CHANNEL = (WH + 2) * (W + 2) + 1;
-const int UNITS1 = L * M * M, UNITS2 = M * (L / 3) * (L / 3);  // of 9 weights each
-const int PARTS1 = UNITS1 < WEIGHT_THREADS ? WEIGHT_THREADS / UNITS1 : 1;
-const int PARTS2 = UNITS2 < WEIGHT_THREADS ? WEIGHT_THREADS / UNITS2 : 1;
-const int EACH1 = (UNITS1 + WEIGHT_THREADS - 1) / WEIGHT_THREADS;
-const int EACH2 = (UNITS2 + WEIGHT_THREADS - 1) / WEIGHT_THREADS;
+const int X_CHANNEL = (WH + 2) * W + 4;  // numbers from channel to channel: threads that look at
+const int CHANNEL = WH * W + 4;          // several find them in different banks
+const int SIDE = L % 6 ? 3 : 6;          // a thread has SIDE × SIDE weights of W^d
+const int UNITS1 = L * M / 2 * M / 2, UNITS2 = M * (L / SIDE) * (L / SIDE);
 
-// partial1[block·PARTS1 + part] = gw1 and partial2[block·PARTS2 + part] = gw2 over the block's
-// tiles of WH rows. The primary output and its gradient are computed again, tile by tile.
+// Over how many threads, a power of two up to `most`, the pixels of a tile are dealt for each of
+// `units`, and how many units a thread has.
+__device__ constexpr int parts(int units, int most) {
+    return most < 2 || 2 * units > WEIGHT_THREADS ? 1 : 2 * parts(2 * units, most / 2);
+}
+__device__ constexpr int each(int units) { return (units + WEIGHT_THREADS - 1) / WEIGHT_THREADS; }
+const int PARTS1 = parts(UNITS1, QUADS & -QUADS), EACH1 = each(UNITS1);
+const int PARTS2 = parts(UNITS2, WARP), EACH2 = each(UNITS2);
+
+// partial1[block] = gw1 and partial2[block] = gw2 over the block's tiles of WH rows. The primary
+// output and its gradient are computed again, tile by tile.
 extern "C" __global__ void __launch_bounds__(WEIGHT_THREADS, 1)
-igc_backward_weight_v1(const stored *__restrict__ gy, const stored *__restrict__ y,
+igc_backward_weight_v2(const stored *__restrict__ gy, const stored *__restrict__ y,
                        const stored *__restrict__ z, const real *__restrict__ mean,
                        const real *__restrict__ coefficients, const real *__restrict__ scale,
                        const real *__restrict__ shift, const stored *__restrict__ x,
@@ -279,87 +435,131 @@ igc_backward_weight_v1(const stored *__restrict__ gy, const stored *__restrict__
                        const real *__restrict__ w1, const real *__restrict__ w2,
                        real *__restrict__ partial1, real *__restrict__ partial2, int N, int mask,
                        int activate) {
-    DYNAMIC_SHARED(real, memory);
-    real *xs = memory, *gz = xs + C * X_CHANNEL, *p = gz + C * CHANNEL, *dp = p + C * CHANNEL;
+    DYNAMIC_SHARED(Quad, memory);
+    real *xs = (real *)memory, *gz = xs + C * X_CHANNEL, *p = gz + C * CHANNEL;
+    real *dp = p + C * CHANNEL;
     const Incoming incoming = {gy, y, z, mean, coefficients, scale, shift, mask};
-    const int t = threadIdx.x;
-    real sums1[EACH1][9] = {}, sums2[EACH2][3][3] = {};
+    const int t = threadIdx.x, HALF = WH * QUADS / 2;
+    // of dp, in whole warps, and then of p
+    const int TILES = HALF * M * (L / G), BEGIN = (TILES + WARP - 1) / WARP * WARP;
+    const int PIECES = L * WH / 2 * QUADS * M / 2;
+    real sums1[EACH1][2][2][9] = {}, sums2[EACH2][SIDE][SIDE] = {};
     for (int number = blockIdx.x; number < N * (H / WH); number += gridDim.x) {
         const int n = number / (H / WH), top = number % (H / WH) * WH;
         __syncthreads();
-        for (int k = t; k < C * (WH + 2) * (W + 2); k += WEIGHT_THREADS) {
-            int c = k / ((WH + 2) * (W + 2)), place = k % ((WH + 2) * (W + 2));
-            int i = place / (W + 2) + top - 1, j = place % (W + 2) - 1;
-            bool inside = i >= 0 && i < H && j >= 0 && j < W;
-            xs[c * X_CHANNEL + place] = inside ? activated(x + ((n * C + c) * H + i) * W + j,
-                                                           x_scale, x_shift, c, activate)
-                                               : real(0);
-        }
-        for (int k = t; k < C * PIXELS; k += WEIGHT_THREADS) {
-            int c = k / PIXELS, pixel = k % PIXELS;
-            gz[c * CHANNEL + pixel] = incoming.at(c, ((n * C + c) * H + top) * W + pixel);
-        }
+        fill(xs, X_CHANNEL, x + n * C * H * W, 0, C, top - 1, WH + 2,
+             activate ? x_scale : nullptr, x_shift, WEIGHT_THREADS);
+        incoming.fill(gz, CHANNEL, n, top, WH, WEIGHT_THREADS);
         __syncthreads();
-        for (int k = t; k < C * PIXELS; k += WEIGHT_THREADS) {
-            int channel = k / PIXELS, pixel = k % PIXELS, l = channel / M, m = channel % M;
-            int i = pixel / W, j = pixel % W;
-            real sum = 0, gradient = 0;
-            for (int c = 0; c < M; c++)
+        for (int k = t; k - t % WARP < BEGIN + PIECES; k += WEIGHT_THREADS) {
+            if (k < BEGIN) {
+                if (k >= TILES) continue;
+                const int q = k % HALF, m = k / HALF % M, l = k / HALF / M * G;
+                real sums[2][4][G] = {};
+                multiply<G, 2>(gz + m * CHANNEL + 4 * q, M * CHANNEL, 4 * HALF,
+                               w2 + m * L * L + l, L, L, sums);
 #pragma unroll
-                for (int tap = 0; tap < 9; tap++)
-                    sum += w1[(channel * M + c) * 9 + tap] *
-                           xs[(l * M + c) * X_CHANNEL + (i + tap / 3) * (W + 2) + j + tap % 3];
-            for (int o = 0; o < L; o++)
-                gradient += w2[(m * L + o) * L + l] * gz[(o * M + m) * CHANNEL + pixel];
-            p[channel * CHANNEL + pixel] = sum;
-            dp[channel * CHANNEL + pixel] = gradient;
+                for (int e = 0; e < 2 * G; e++) {
+                    const real(&v)[4][G] = sums[e / G];
+                    put_quad(dp + ((l + e % G) * M + m) * CHANNEL + 4 * (q + e / G * HALF),
+                             Quad{v[0][e % G], v[1][e % G], v[2][e % G], v[3][e % G]});
+                }
+                continue;
+            }
+            const Piece of(min(k - BEGIN, PIECES - 1), WH);
+            const int place = of.row * W + 4 * of.quad, c = of.group * M, m = c + of.channel;
+            real found[2][2][4];
+            convolve<X_CHANNEL>(xs + c * X_CHANNEL + place, of.quad, w1 + m * M * 9, 9, 1, M * 9,
+                                found);
+            if (k - BEGIN < PIECES) put_piece(p + m * CHANNEL + place, CHANNEL, found);
         }
         __syncthreads();
 #pragma unroll
         for (int e = 0; e < EACH1; e++) {
-            const int unit = t % UNITS1 + e * WEIGHT_THREADS;
-            const int part = t / UNITS1;
-            if (unit >= UNITS1 || part >= PARTS1) continue;
-            const int channel = unit / M, c = channel / M * M + unit % M;  // of p, and of x
-            for (int i = WH * part / PARTS1; i < WH * (part + 1) / PARTS1; i++) {
-                const real *line = xs + c * X_CHANNEL + i * (W + 2);
-                for (int j = 0; j < W; j++) {
-                    real g = dp[channel * CHANNEL + i * W + j];
+            // neighbouring threads have neighbouring quads; all take part in the shuffles
+            const int unit = min(t / PARTS1 + e * (WEIGHT_THREADS / PARTS1), UNITS1 - 1);
+            const int c = unit % (M / 2) * 2, m = unit / (M / 2) % (M / 2) * 2;
+            const int l = unit / (M / 2) / (M / 2), part = t % PARTS1;
+            for (int q = part; q < QUADS; q += PARTS1) {
+                Quad g[2][WH];
 #pragma unroll
-                    for (int tap = 0; tap < 9; tap++)
-                        sums1[e][tap] += g * line[tap / 3 * (W + 2) + j + tap % 3];
+                for (int k = 0; k < 2 * WH; k++)
+                    g[k / WH][k % WH] =
+                        quad_at(dp + (l * M + m + k / WH) * CHANNEL + k % WH * W + 4 * q);
+#pragma unroll
+                for (int k = 0; k < 2 * (WH + 2); k++) {
+                    const int r = k % (WH + 2), d = k / (WH + 2);
+                    const real *place = xs + (l * M + c + d) * X_CHANNEL + r * W + 4 * q;
+                    const Quad v = quad_at(place);
+                    real before = __shfl_up_sync(ALL_LANES, v.w, 1);
+                    real behind = __shfl_down_sync(ALL_LANES, v.x, 1);
+                    if (part == 0) before = q ? place[-1] : real(0);
+                    if (part == PARTS1 - 1) behind = q < QUADS - 1 ? place[4] : real(0);
+                    const real values[6] = {before, v.x, v.y, v.z, v.w, behind};
+#pragma unroll
+                    for (int i = 0; i < WH; i++) {
+                        if (r < i || r > i + 2) continue;
+#pragma unroll
+                        for (int b = 0; b < 6; b++) {
+                            const Quad &own = g[b / 3][i];
+                            sums1[e][b / 3][d][(r - i) * 3 + b % 3] +=
+                                own.x * values[b % 3] + own.y * values[b % 3 + 1] +
+                                own.z * values[b % 3 + 2] + own.w * values[b % 3 + 3];
+                        }
+                    }
                 }
             }
         }
 #pragma unroll
         for (int e = 0; e < EACH2; e++) {
-            const int unit = t % UNITS2 + e * WEIGHT_THREADS, part = t / UNITS2;
-            if (unit >= UNITS2 || part >= PARTS2) continue;
-            const int m = unit % M, o = unit / M / (L / 3) * 3, l = unit / M % (L / 3) * 3;
-            const real *left = gz + (o * M + m) * CHANNEL, *right = p + (l * M + m) * CHANNEL;
-            for (int k = PIXELS * part / PARTS2; k < PIXELS * (part + 1) / PARTS2; k++)
+            const int unit = t / PARTS2 + e * (WEIGHT_THREADS / PARTS2), m = unit % M;
+            const int o = unit / M % (L / SIDE), l = unit / M / (L / SIDE);
+            if (unit >= UNITS2) continue;
+            const real *left = gz + (o * SIDE * M + m) * CHANNEL;
+            const real *right = p + (l * SIDE * M + m) * CHANNEL;
+            for (int q = t % PARTS2; q < WH * QUADS; q += PARTS2) {
+                Quad values[SIDE];
 #pragma unroll
-                for (int i = 0; i < 3; i++)
+                for (int j = 0; j < SIDE; j++)
+                    values[j] = quad_at(right + j * M * CHANNEL + 4 * q);
 #pragma unroll
-                    for (int j = 0; j < 3; j++)
-                        sums2[e][i][j] += left[i * M * CHANNEL + k] * right[j * M * CHANNEL + k];
+                for (int i = 0; i < SIDE; i++) {
+                    const Quad g = quad_at(left + i * M * CHANNEL + 4 * q);
+#pragma unroll
+                    for (int j = 0; j < SIDE; j++)
+                        sums2[e][i][j] += g.x * values[j].x + g.y * values[j].y +
+                                          g.z * values[j].z + g.w * values[j].w;
+                }
+            }
         }
     }
 #pragma unroll
     for (int e = 0; e < EACH1; e++) {
-        const int unit = t % UNITS1 + e * WEIGHT_THREADS, part = t / UNITS1;
-        if (unit >= UNITS1 || part >= PARTS1) continue;
-        for (int tap = 0; tap < 9; tap++)
-            partial1[((blockIdx.x * PARTS1 + part) * UNITS1 + unit) * 9 + tap] = sums1[e][tap];
+        const int unit = t / PARTS1 + e * (WEIGHT_THREADS / PARTS1);
+        const int c = unit % (M / 2) * 2, m = unit / (M / 2) % (M / 2) * 2;
+        const int l = unit / (M / 2) / (M / 2);
+#pragma unroll
+        for (int k = 0; k < 36; k++) {
+            real sum = sums1[e][k / 18][k / 9 % 2][k % 9];
+            for (int distance = PARTS1 / 2; distance > 0; distance /= 2)
+                sum += __shfl_xor_sync(ALL_LANES, sum, distance);
+            const int channel = l * M + m + k / 18, input = c + k / 9 % 2;
+            if (t % PARTS1 == 0 && unit < UNITS1)
+                partial1[((blockIdx.x * C + channel) * M + input) * 9 + k % 9] = sum;
+        }
     }
 #pragma unroll
     for (int e = 0; e < EACH2; e++) {
-        const int unit = t % UNITS2 + e * WEIGHT_THREADS, part = t / UNITS2;
-        if (unit >= UNITS2 || part >= PARTS2) continue;
-        const int m = unit % M, o = unit / M / (L / 3) * 3, l = unit / M % (L / 3) * 3;
-        for (int i = 0; i < 3; i++)
-            for (int j = 0; j < 3; j++)
-                partial2[((blockIdx.x * PARTS2 + part) * C + m * L + o + i) * L + l + j] =
-                    sums2[e][i][j];
+        const int unit = t / PARTS2 + e * (WEIGHT_THREADS / PARTS2), m = unit % M;
+        const int o = unit / M % (L / SIDE) * SIDE, l = unit / M / (L / SIDE) * SIDE;
+#pragma unroll
+        for (int k = 0; k < SIDE * SIDE; k++) {
+            real sum = sums2[e][k / SIDE][k % SIDE];
+            for (int distance = PARTS2 / 2; distance > 0; distance /= 2)
+                sum += __shfl_xor_sync(ALL_LANES, sum, distance);
+            const int output = m * L + o + k / SIDE;
+            if (t % PARTS2 == 0 && unit < UNITS2)
+                partial2[(blockIdx.x * C + output) * L + l + k % SIDE] = sum;
+        }
     }
 }

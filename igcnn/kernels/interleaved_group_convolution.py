@@ -15,6 +15,7 @@ For backward p and W^d are kept.
 """
 
 from dataclasses import asdict, dataclass
+from itertools import product
 
 import numpy as np
 
@@ -30,12 +31,12 @@ from .convolution import (
     launch_sum_partials,
     weight_slices,
 )
-from .launch import launch
+from .launch import WARP, launch
 
 Array = np.ndarray
 
 STEM = "interleaved_group_convolution"
-WEIGHT_THREADS = 256  # of a block, as in interleaved_group_convolution.cu
+INPUT_THREADS, WEIGHT_THREADS = 128, 256  # of a block, as in interleaved_group_convolution.cu
 WEIGHT_BLOCKS = 132  # that stay and take tile after tile; fixed, for the bits' sake
 
 
@@ -119,6 +120,8 @@ class Unit:
         TH: rows of a block in forward and in the gradient of the input.
         G: primary groups in shared memory at once.
         WH: rows of a tile in the gradient of the weights.
+        OT: outputs of a secondary group that a thread computes in forward.
+        QT: for how many quads, four pixels side by side, it computes them.
     """
 
     L: int
@@ -128,20 +131,44 @@ class Unit:
     TH: int
     G: int
     WH: int
+    OT: int
+    QT: int
+
+    @property
+    def lanes(self) -> int:
+        """Threads that share the pixels of a block in forward."""
+        return self.TH * self.W // (4 * self.QT)
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block in forward."""
+        return self.lanes * (self.L // self.OT) * self.M
+
+    @property
+    def forward_bytes(self) -> int:
+        """Shared memory of forward: tiles of x and p, and both weights."""
+        tiles = self.G * self.M * (self.TH + 2 + self.TH) * self.W
+        return 4 * (tiles + self._weights)
+
+    @property
+    def input_bytes(self) -> int:
+        """Shared memory of the gradient of the input: tiles of dz and dp, and both weights."""
+        tiles = (self.L + self.G) * self.M * (self.TH + 2) * self.W
+        return 4 * (tiles + self._weights)
 
     @property
     def weight_bytes(self) -> int:
-        """Shared memory of the gradient of the weights: tiles of x, z, p and dp."""
-        x_channel = (self.WH + 2) * (self.W + 2) + 1
-        return 4 * self.L * self.M * (x_channel + 3 * (self.WH * self.W + 1))
+        """Shared memory of the gradient of the weights: tiles of x, dz, p and dp."""
+        x_channel, channel = ((self.WH + halo) * self.W + 4 for halo in (2, 0))
+        return 4 * self.L * self.M * (x_channel + 3 * channel)
+
+    @property
+    def _weights(self) -> int:
+        return self.G * self.M * (9 * self.M + self.L)
 
     def blocks(self, N: int) -> int:
         """Return the blocks of forward: so many sums a channel has."""
         return N * (self.H // self.TH)
-
-    def parts(self, units: int) -> int:
-        """Return over how many threads the pixels of a tile are dealt."""
-        return max(1, WEIGHT_THREADS // units)
 
     def partial_shapes(
         self, N: int, blocks: int = WEIGHT_BLOCKS
@@ -149,9 +176,7 @@ class Unit:
         """Return the shapes of the partial sums of the two weights' gradients."""
         blocks = min(blocks, N * (self.H // self.WH))
         C = self.L * self.M
-        parts1 = self.parts(self.L * self.M**2)
-        parts2 = self.parts(self.M * (self.L // 3) ** 2)
-        return (blocks * parts1, C, self.M, 3, 3), (blocks * parts2, C, self.L, 1, 1)
+        return (blocks, C, self.M, 3, 3), (blocks, C, self.L, 1, 1)
 
 
 def fused_unit(
@@ -176,20 +201,20 @@ def fused_unit(
     plain = (stride, padding, secondary_groups) == ((1, 1), (1, 1), M)
     if not plain or tuple(w1_shape) != (C, M, 3, 3) or L > 32 or L % 3 or M % 2 or M > 8:
         return None
-    TH = next((t for t in (8, 4, 2, 1) if H % t == 0), 1)
-    pixels = TH * W // 2
-    if W % 2 or pixels % 32 or (TH + 2) * W // 2 * M > 1024 or pixels * M // 2 > 512:
+    if W not in (4, 8, 16, 32, 64, 128):  # the quads of a row lie in one warp
         return None
-    for G in (8, 6, 4, 3, 2, 1):
-        tile = G * M * ((TH + 2) * (W + 2) + 9 * M + L)
-        scratch = 2 * (pixels * M // 64) * (2 * L + 15)
-        if 4 * (tile + scratch) > 48_000:
+    G = next(g for g in (8, 6, 4, 3) if L % g == 0)
+    outputs = [o for o in range(12, 2, -1) if L % o == 0]
+    # a whole image a block comes last: they would be too few
+    heights = sorted((8, 4, 2), key=lambda TH: TH == H)
+    for TH, WH, least, OT, QT in product(heights, (4, 2), (128, 32), outputs, (2, 1)):
+        if H % TH or H % WH or TH * W // 4 % QT:
             continue
-        for WH in (4, 2):
-            unit = Unit(L, M, H, W, TH, G, WH)
-            if H % WH == 0 and unit.weight_bytes <= shared_bytes:
-                return unit
-        return None
+        unit = Unit(L, M, H, W, TH, G, WH, OT, QT)
+        size = max(unit.forward_bytes, unit.input_bytes, unit.weight_bytes)
+        whole = WARP % unit.lanes == 0 and unit.threads % WARP == 0
+        if whole and least <= unit.threads <= 512 and size <= shared_bytes:
+            return unit
     return None
 
 
@@ -231,23 +256,25 @@ def launch_igc_forward(
 
     With x_norm the unit's input is max(scale·x + shift, 0).
     """
-    threads = unit.TH * unit.W // 2 * unit.M // 2
     scale, shift = _activation(x_norm, z_norm)
     arrays = x, scale, shift, w1, w2, z_norm.running_mean, z, partial
+    sizes = unit.blocks(len(x)), unit.threads
+    memory = unit.forward_bytes
     activate = x_norm is not None
-    blocks = unit.blocks(len(x))
-    launch(STEM, "igc_forward_v1", blocks, threads, *arrays, activate, **asdict(unit))
+    kernel = "igc_forward_v2"
+    launch(STEM, kernel, *sizes, *arrays, activate, shared_bytes=memory, **asdict(unit))
 
 
 def launch_igc_backward_input(
     unit: Unit, incoming: Incoming, w1: Array, w2: Array, gx: Array, accumulate: bool
 ) -> None:
     """Write, or add, the gradient of the unit's input into gx."""
-    threads = (unit.TH + 2) * unit.W // 2 * unit.M
     arrays = *incoming.arguments(), w1, w2, gx
     numbers = incoming.mask, accumulate
-    blocks = unit.blocks(len(gx))
-    launch(STEM, "igc_backward_input_v1", blocks, threads, *arrays, *numbers, **asdict(unit))
+    sizes = unit.blocks(len(gx)), INPUT_THREADS
+    memory = unit.input_bytes
+    kernel = "igc_backward_input_v2"
+    launch(STEM, kernel, *sizes, *arrays, *numbers, shared_bytes=memory, **asdict(unit))
 
 
 def launch_igc_backward_weight(
@@ -260,22 +287,20 @@ def launch_igc_backward_weight(
     partials: tuple[Array, Array],
 ) -> None:
     """Write the gradients of both weights; partials as unit.partial_shapes says."""
-    blocks = partials[0].shape[0] // unit.parts(unit.L * unit.M**2)
     activation = _activation(x_norm, incoming.norm)
     arrays = *incoming.arguments(), x, *activation, *weights, *partials
     numbers = len(x), incoming.mask, x_norm is not None
     launch(
         STEM,
-        "igc_backward_weight_v1",
-        blocks,
+        "igc_backward_weight_v2",
+        len(partials[0]),
         WEIGHT_THREADS,
         *arrays,
         *numbers,
         shared_bytes=unit.weight_bytes,
         **asdict(unit),
     )
-    for partial, gradient in zip(partials, gradients, strict=True):
-        launch_sum_partials(partial, gradient)
+    launch_sum_partials(*zip(partials, gradients, strict=True))
 
 
 def _activation(x_norm: DeviceNorm | None, unread: DeviceNorm) -> tuple[Array, Array]:

@@ -18,8 +18,8 @@ pytest.importorskip("nvidia.cuda_nvrtc", reason="needs NVRTC (pip install 'igcnn
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 TYPES = (("float", "float"), ("double", "double"), ("float", "bfloat16"))
-# by threads of a block: so that two blocks, or three of the fused forward, or one of the others,
-# fit into the 65,536 registers of any multiprocessor
+# by threads of a block: so that two blocks, or three of the fused forward, or one of the weights'
+# gradient, fit into the 65,536 registers of any multiprocessor
 REGISTERS = {
     "128": 255,
     "256": 128,
@@ -112,9 +112,9 @@ def unit_table():
         values = 64 * unit.L * unit.M * unit.H * unit.W
         products = values * (9 * unit.M + unit.L)
         for kernel, passes, flops, dynamic in (
-            ("igc_forward_v1", 2, 2 * products, 0),
-            ("igc_backward_input_v1", 3, 2 * products, 0),
-            ("igc_backward_weight_v1", 3, 4 * products, unit.weight_bytes),
+            ("igc_forward_v2", 2, 2 * products, unit.forward_bytes),
+            ("igc_backward_input_v2", 3, 2 * products, unit.input_bytes),
+            ("igc_backward_weight_v2", 3, 4 * products, unit.weight_bytes),
         ):
             registers, shared = found[kernel]
             size = 4 * values * passes
