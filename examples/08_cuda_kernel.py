@@ -64,7 +64,8 @@ np.testing.assert_allclose(*map(to_host, outputs), atol=1e-5)
 # block that computed it. That one also leaves the sums that the batch norm after it needs.
 unit = fused_unit((C, H, W), w1.shape, GROUPS, M, shared_bytes=48 << 10)
 norm = DeviceNorm(*(to_device(np.zeros(C, np.float32), "emu") for _ in range(10)),
-                  to_device(np.zeros((C, 3), np.float32), "emu"), 0.9, 2e-5)  # fmt: skip
+                  to_device(np.zeros((C, 3), np.float32), "emu"),
+                  to_device(np.zeros(C, np.uint32), "emu"), 0.9, 2e-5)  # fmt: skip
 
 
 def four(x, w1, w2):

@@ -172,7 +172,11 @@ def norm_arrays(source, C):
     )
     others = [source.put(np.full(C, np.nan, source.dtype)) for _ in range(6)]
     last = source.put(np.full((C, 3), np.nan, source.dtype))
-    return DeviceNorm(gamma, beta, mean, var, *others, last, 0.9, 2e-5)
+    return DeviceNorm(gamma, beta, mean, var, *others, last, tickets(source, C), 0.9, 2e-5)
+
+
+def tickets(source, C):
+    return source.put(np.zeros(C, np.uint32))
 
 
 def fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes=227 << 10):
@@ -371,9 +375,9 @@ def stem(source, height, width, channels, pad, mirror):
     return x, labels, z, to_host(mean) + offset, squares - offset**2
 
 
-def combine(source, normed, relu, accumulate):
+def combine(source, normed, relu, accumulate, side=(4, 7)):
     """One or two terms, some normalised, and the gradient of each."""
-    N, C, H, W = 5, 3, 4, 7
+    N, C, H, W = 5, 3, *side
     xs = [source.normal(N, C, H, W, mean=2.0) for _ in normed]
     parameters = [(source.positive(C), source.normal(C)) for _ in normed]
     running = [(source.normal(C), source.positive(C)) for _ in normed]
@@ -389,7 +393,9 @@ def combine(source, normed, relu, accumulate):
     for (gamma, beta), (mean, var), is_normed in zip(parameters, running, normed, strict=True):
         own = [new(C) for _ in range(6)]
         norms.append(
-            DeviceNorm(gamma, beta, mean, var, *own, new(C, 3), 0.9, 2e-5) if is_normed else None
+            DeviceNorm(gamma, beta, mean, var, *own, new(C, 3), tickets(source, C), 0.9, 2e-5)
+            if is_normed
+            else None
         )
     for training in (True, False):
         for x, norm in zip(xs, norms, strict=True):
@@ -564,6 +570,12 @@ CASES = {
     "one term and ReLU": partial(combine, normed=[True], relu=True, accumulate=True),
     "a term and a skip": partial(combine, normed=[True, False], relu=True, accumulate=False),
     "a skip and a term": partial(combine, normed=[False, True], relu=True, accumulate=True),
+    "two terms of odd images": partial(
+        combine, normed=(True, True), relu=True, accumulate=True, side=(5, 3)
+    ),
+    "a term and a skip of odd images": partial(
+        combine, normed=(True, False), relu=True, accumulate=True, side=(5, 3)
+    ),
     "two terms": partial(combine, normed=[True, True], relu=True, accumulate=False),
     "a sum": partial(combine, normed=[False, False], relu=False, accumulate=True),
     "what a batch came to": record,

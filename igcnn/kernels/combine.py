@@ -14,6 +14,7 @@ the operations one by one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ WHERE_NORMED = 2  # the normalised x is positive
 
 @dataclass(frozen=True)
 class DeviceNorm:
-    """The arrays of one batch norm on a device, each (C,) but for the last.
+    """The arrays of one batch norm on a device, each (C,) but for `coefficients`.
 
     Attributes:
         gamma: γ.
@@ -43,6 +44,7 @@ class DeviceNorm:
         ggamma: receives the gradient of γ.
         gbeta: receives the gradient of β.
         coefficients: of the gradient of the input, (C, 3).
+        tickets: uint32, zeros, by which the blocks of a channel tell which ends last.
         momentum: share of the running statistics that a step keeps.
         eps: ε.
     """
@@ -58,6 +60,7 @@ class DeviceNorm:
     ggamma: Array
     gbeta: Array
     coefficients: Array
+    tickets: Array
     momentum: float
     eps: float
 
@@ -79,7 +82,7 @@ def launch_norm(
     written = norm.mean, norm.variance, norm.scale, norm.shift
     numbers = *sizes, S, norm.eps, norm.momentum, training, summed
     arrays = x, partial, *parameters, *written
-    launch_warps("combine", "norm_coefficients", C, *arrays, *numbers)
+    launch_warps("combine", "norm_coefficients", C, *arrays, *numbers, VEC=1)
 
 
 def launch_combine_forward(
@@ -95,7 +98,7 @@ def launch_combine_forward(
     for x, norm in (terms * 2)[:2]:
         arrays += [x, norm.scale if norm else unread, norm.shift if norm else unread]
     numbers = N, C, H * W, len(terms), normed, relu
-    launch_each("combine", "combine_forward", y.size, *arrays, y, *numbers)
+    _launch_each("combine_forward", H * W, *arrays, y, *numbers, size=y.size)
 
 
 def launch_combine_sums(
@@ -107,12 +110,12 @@ def launch_combine_sums(
     only looked at for WHERE_Y.
     """
     N, C, H, W = x.shape
-    S = partial.shape[1]
-    sizes = N, C, H * W
-    arrays = gy, y, x, norm.mean, norm.scale, norm.shift, partial
-    launch("combine", "combine_backward_sums", (C, S), THREADS, *arrays, *sizes, mask)
-    parameters = partial, norm.variance, norm.gamma, norm.ggamma, norm.gbeta, norm.coefficients
-    launch_each("combine", "norm_backward_coefficients", C, *parameters, *sizes, S, norm.eps)
+    read = gy, y, x, norm.mean, norm.scale, norm.shift, norm.variance, norm.gamma
+    written = partial, norm.tickets, norm.ggamma, norm.gbeta, norm.coefficients
+    numbers = N, C, H * W, mask, norm.eps
+    grid = C, partial.shape[1]
+    kernel = "combine_backward_sums"
+    launch("combine", kernel, grid, THREADS, *read, *written, *numbers, VEC=_side_by_side(H * W))
 
 
 def launch_combine_backward(
@@ -122,9 +125,21 @@ def launch_combine_backward(
     N, C, H, W = gx.shape
     arrays = gy, y, x, norm.mean, norm.coefficients, gx
     numbers = N, C, H * W, relu, accumulate
-    launch_each("combine", "combine_backward_input", gx.size, *arrays, *numbers)
+    _launch_each("combine_backward_input", H * W, *arrays, *numbers, size=gx.size)
 
 
 def launch_skip_backward(gy: Array, y: Array, gx: Array, relu: bool, accumulate: bool) -> None:
     """Write, or add, the gradient of a term that is added as it is into gx."""
-    launch_each("combine", "skip_backward", gx.size, gy, y, gx, gx.size, relu, accumulate)
+    numbers = gx.size, relu, accumulate
+    _launch_each("skip_backward", gx.size, gy, y, gx, *numbers, size=gx.size)
+
+
+def _launch_each(kernel: str, pixels: int, *arguments: Any, size: int) -> None:
+    """Run a kernel with a thread for as many of `size` elements as it takes at once."""
+    at_once = _side_by_side(pixels)
+    launch_each("combine", kernel, size // at_once, *arguments, VEC=at_once)
+
+
+def _side_by_side(pixels: int) -> int:
+    """Return how many pixels of a channel a thread takes at once."""
+    return 1 if pixels % 4 else 4

@@ -37,6 +37,27 @@ __device__ __forceinline__ real as_stored(real value) {
     return get(&memory);
 }
 
+// Four numbers side by side, loaded and stored at once.
+struct alignas(16) Quad {
+    real x, y, z, w;
+};
+__device__ __forceinline__ Quad quad_at(const real *p) { return *(const Quad *)p; }
+__device__ __forceinline__ void put_quad(real *p, Quad v) { *(Quad *)p = v; }
+__device__ __forceinline__ Quad quad_at(const bfloat16 *p) {
+    const uint2 bits = *(const uint2 *)p;
+    return Quad{__uint_as_float(bits.x << 16), __uint_as_float(bits.x & 0xffff0000u),
+                __uint_as_float(bits.y << 16), __uint_as_float(bits.y & 0xffff0000u)};
+}
+__device__ __forceinline__ void put_quad(bfloat16 *p, Quad v) {
+    bfloat16 halves[4];
+    put(halves, v.x);
+    put(halves + 1, v.y);
+    put(halves + 2, v.z);
+    put(halves + 3, v.w);
+    *(uint2 *)p = uint2{halves[0].bits | unsigned(halves[1].bits) << 16,
+                        halves[2].bits | unsigned(halves[3].bits) << 16};
+}
+
 // max(x, 0) that keeps NaN.
 __device__ __forceinline__ real rectified(real x) { return x < real(0) ? real(0) : x; }
 

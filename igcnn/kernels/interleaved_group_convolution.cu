@@ -32,7 +32,7 @@
 //             a row come by shuffle: 4.2 products a number;
 //   multiply: 8 pixels × OT or G channels, tiles of a matrix product: 4.8 and 4;
 // and the primary output goes from the one to the other through the block's memory. A *quad* is
-// four pixels side by side, 16 bytes, loaded at once, FILL of them under way. G primary groups are
+// four pixels side by side, loaded at once, FILL of them under way. G primary groups are
 // in memory at once. Sizes are defines: the loops unroll. Not measured on a GPU; what the threads
 // read in all, in MB for 4 images of 32×32 with M = 2, as the emulator counts it (launch.following):
 //
@@ -53,30 +53,12 @@
 #define INPUT_THREADS 128
 #define WEIGHT_THREADS 256
 
-typedef float4 Quad;
-
 const int C = L * M;
 const int QUADS = W / 4;  // of a row
 // on a multiprocessor: bfloat16 takes registers to convert
 const int FORWARD_BLOCKS = sizeof(stored) == 2 ? 2 : 3;
 const int FILL = 3;  // quads that a thread has under way at once
 
-__device__ __forceinline__ Quad quad_at(const real *p) { return *(const Quad *)p; }
-__device__ __forceinline__ void put_quad(real *p, Quad v) { *(Quad *)p = v; }
-__device__ __forceinline__ Quad quad_at(const bfloat16 *p) {
-    const uint2 bits = *(const uint2 *)p;
-    return Quad{__uint_as_float(bits.x << 16), __uint_as_float(bits.x & 0xffff0000u),
-                __uint_as_float(bits.y << 16), __uint_as_float(bits.y & 0xffff0000u)};
-}
-__device__ __forceinline__ void put_quad(bfloat16 *p, Quad v) {
-    bfloat16 halves[4];
-    put(halves, v.x);
-    put(halves + 1, v.y);
-    put(halves + 2, v.z);
-    put(halves + 3, v.w);
-    *(uint2 *)p = uint2{halves[0].bits | unsigned(halves[1].bits) << 16,
-                        halves[2].bits | unsigned(halves[3].bits) << 16};
-}
 __device__ __forceinline__ Quad nothing() { return Quad{0, 0, 0, 0}; }
 __device__ __forceinline__ Quad activated(Quad v, real scale, real shift) {
     return Quad{rectified(scale * v.x + shift), rectified(scale * v.y + shift),

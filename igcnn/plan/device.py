@@ -135,6 +135,7 @@ class DevicePlan:
             )
         self.program = program(Arena(self.device, needed))
         copy_to(self.program.gloss, np.ones((), self.real))
+        copy_to(self.program.tickets, np.zeros(self.program.tickets.shape, np.uint32))
         self.results = to_device(np.zeros((SLOTS, 2), self.real), self.device)
         self.state = to_device(np.zeros(STATE_WORDS, np.uint32), self.device)
         self.constants = to_device(np.zeros(3, self.real), self.device)

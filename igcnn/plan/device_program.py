@@ -89,6 +89,7 @@ class DeviceProgram:
         x: images, (N, C, H, W), to be filled before a pass.
         labels: int32, (N,), likewise.
         logits: (N, K).
+        tickets: to be filled with zeros once, as gloss with 1.
         losses: of each image, (N,).
         right: 1 for an image whose label has the largest logit, else 0, (N,).
         forward: the calls of a pass in training, up to loss and probabilities.
@@ -135,6 +136,8 @@ class DeviceProgram:
         self.right = arena.take((N,), self.real)
         self.loss = arena.take((), self.real)
         self.gloss = arena.take((), self.real)
+        channels = [graph.weights[norm.gamma][0] for norm in graph.norms]
+        self.tickets = arena.take((max(channels, default=1),), "uint32")
         self.probabilities = arena.take((N, K), self.real)
         self.norms: dict[int, DeviceNorm] = {}
         self.sums = PartialSums(graph, self.fusion, N, arena)
@@ -184,6 +187,7 @@ class DeviceProgram:
             ggamma=ggamma,
             gbeta=gbeta,
             coefficients=self.arena.take((C, 3), self.real),
+            tickets=self.tickets[:C],
             momentum=norm.momentum,
             eps=norm.eps,
         )
