@@ -413,6 +413,7 @@ cuda = _module(
     Device=_Device,
     Graph=_Graph,
     Stream=_Stream,
+    set_allocator=lambda allocator=None: None,
     get_current_stream=lambda device_id=-1: _streams[-1] if _streams else _null,
     runtime=_Runtime,
     memory=types.SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {})),
