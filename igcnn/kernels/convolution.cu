@@ -10,7 +10,8 @@
 // | convolution_forward_v1      | one output                 | x and w from global memory        |
 // | convolution_forward_v2      | TILE channels of one pixel | x once for TILE, w from shared    |
 // | convolution_backward_input  | TILE channels of one pixel | gy once for TILE, w from shared   |
-// | convolution_backward_weight | a warp: TILE × KW weights  | TILE gy and KW x for TILE·KW      |
+// | convolution_backward_weight | a warp: the taps of TILE   | TILE gy and INPUTS·KW x for       |
+// |                             | × INPUTS channels, a row   | TILE·INPUTS·KW                    |
 // Shipped: v2; v1 is kept as the formula that can be read.
 #include "common.cuh"
 
@@ -162,54 +163,64 @@ convolution_backward_input(const stored *__restrict__ gy, const real *__restrict
     }
 }
 
-// partial[s] = gw over the images of slice s. One warp: TILE output channels × one input channel
-// × one row of the kernel; its lanes share the pixels. grid: warps × slices.
+// input channels of a warp in the gradient of the weights, as in convolution.py
+const int INPUTS = KW == 1 ? 8 : KW < 4 ? 2 : 1;
+
+// partial[s] = gw over the images of slice s. One warp: TILE output channels × INPUTS input
+// channels × one row of the kernel; its lanes share the pixels. grid: warps × slices.
 extern "C" __global__ void __launch_bounds__(128, 1)
 convolution_backward_weight(const stored *__restrict__ gy, const stored *__restrict__ x,
                             real *__restrict__ partial, int N, int C, int H, int W, int O, int OH,
                             int OW, int KH, int stride_y, int stride_x, int pad_y, int pad_x,
                             int groups, int x_branches, int y_branches) {
     const Geometry g = GEOMETRY;
-    const int chunks = (g.outputs() + TILE - 1) / TILE;
-    int unit = first_index() / WARP;
-    if (unit >= groups * chunks * g.inputs() * KH) return;
-    const int a = unit % KH, c = unit / KH % g.inputs(), chunk = unit / KH / g.inputs() % chunks;
-    const int group = unit / KH / g.inputs() / chunks, lane = threadIdx.x % WARP;
-    const int first = int((long long)N * blockIdx.y / gridDim.y) * OH * OW;
-    const int end = int((long long)N * (blockIdx.y + 1) / gridDim.y) * OH * OW;
-    real sums[TILE][KW] = {};
-    for (int pixel = first + lane; pixel < end; pixel += WARP) {
-        int n = pixel / (OH * OW), i = pixel / OW % OH, j = pixel % OW;
-        int row = i * stride_y + a - pad_y, left = j * stride_x - pad_x;
+    const int chunks = (g.outputs() + TILE - 1) / TILE, parts = (g.inputs() + INPUTS - 1) / INPUTS;
+    const int unit = first_index() / WARP, lane = threadIdx.x % WARP;
+    if (unit >= groups * chunks * parts * KH) return;
+    const int a = unit % KH, input = unit / KH % parts * INPUTS;
+    const int output = unit / KH / parts % chunks * TILE, group = unit / KH / parts / chunks;
+    // where the channels begin in an image; those beyond the last are it again, and not written
+    int ys[TILE], xs[INPUTS];
+#pragma unroll
+    for (int t = 0; t < TILE; t++)
+        ys[t] = g.y_plane(0, group * g.outputs() + min(output + t, g.outputs() - 1));
+#pragma unroll
+    for (int c = 0; c < INPUTS; c++)
+        xs[c] = g.x_plane(0, group * g.inputs() + min(input + c, g.inputs() - 1));
+    int first, end;
+    slice_of(blockIdx.y, gridDim.y, N, first, end);
+    real sums[TILE][INPUTS][KW] = {};
+    for (int pixel = first * OH * OW + lane; pixel < end * OH * OW; pixel += WARP) {
+        const int n = pixel / (OH * OW), i = pixel / OW % OH, j = pixel % OW;
+        const int row = i * stride_y + a - pad_y, left = j * stride_x - pad_x;
         if (row < 0 || row >= H) continue;
-        const stored *line = x + g.x_plane(n, group * g.inputs() + c) + row * W;
-        real values[KW];
+        const stored *line = x + (n * C * H + row) * W, *place = gy + (n * O * OH + i) * OW + j;
+        real gradients[TILE];
 #pragma unroll
-        for (int b = 0; b < KW; b++) {
-            int column = left + b;
-            values[b] = column >= 0 && column < W ? get(line + column) : real(0);
-        }
+        for (int t = 0; t < TILE; t++) gradients[t] = get(place + ys[t]);
 #pragma unroll
-        for (int t = 0; t < TILE; t++) {
-            int o = chunk * TILE + t;
-            if (o >= g.outputs()) break;
-            real gradient = get(gy + g.y_plane(n, group * g.outputs() + o) + i * OW + j);
+        for (int c = 0; c < INPUTS; c++)
 #pragma unroll
-            for (int b = 0; b < KW; b++) sums[t][b] += gradient * values[b];
-        }
+            for (int b = 0; b < KW; b++) {
+                const int column = left + b;
+                const bool valid = column >= 0 && column < W;
+                const real value = valid ? get(line + xs[c] + column) : real(0);
+#pragma unroll
+                for (int t = 0; t < TILE; t++) sums[t][c][b] += gradients[t] * value;
+            }
     }
+    const int size = O * g.inputs() * KH * KW;
 #pragma unroll
     for (int t = 0; t < TILE; t++)
 #pragma unroll
-        for (int b = 0; b < KW; b++) {
-            real sum = warp_sum(sums[t][b]);
-            int o = chunk * TILE + t;
-            if (lane == 0 && o < g.outputs()) {
-                int output = group * g.outputs() + o;
-                int entry = ((output * g.inputs() + c) * KH + a) * KW + b;
-                partial[blockIdx.y * (O * g.inputs() * KH * KW) + entry] = sum;
+        for (int c = 0; c < INPUTS; c++)
+#pragma unroll
+            for (int b = 0; b < KW; b++) {
+                const real sum = warp_sum(sums[t][c][b]);
+                const int o = group * g.outputs() + output + t, k = input + c;
+                if (lane == 0 && output + t < g.outputs() && k < g.inputs())
+                    partial[blockIdx.y * size + ((o * g.inputs() + k) * KH + a) * KW + b] = sum;
             }
-        }
 }
 
 // sum[k] = Σ_s partial[s, k], of one array or two at once. The warps of a block share the s of 32

@@ -33,6 +33,7 @@ from .launch import THREADS, WARP, launch, launch_each
 Array = np.ndarray
 
 DEVICE_THREADS = 128  # of a block
+MOST_CHANNELS = 8  # of a group that one thread computes
 SHARED_WEIGHTS = 3072  # numbers, as in convolution.cu
 WARPS_AT_ONCE = 8192  # fill the largest GPUs; fixed, for the bits' sake
 TERMS_OF_A_SUM = 256  # at least, for one warp
@@ -206,7 +207,7 @@ def launch_convolution_backward_weight(
     C_out, Cg, KH, KW = gw.shape
     S = partial.shape[0]
     tile = _tile(C_out // groups, gw.shape)
-    warps = groups * -(-C_out // groups // tile) * Cg * KH
+    warps = groups * -(-C_out // groups // tile) * -(-Cg // _inputs(KW)) * KH
     blocks = -(-warps * 32 // DEVICE_THREADS), S
     sizes = _sizes(x, gw, gy, stride, padding, groups, branches)
     kernel = "convolution_backward_weight"
@@ -229,7 +230,8 @@ def launch_sum_partials(*sums: tuple[Array, Array]) -> None:
 
 def weight_slices(N: int, pixels: int, w_shape: tuple[int, ...]) -> int:
     """Return into how many slices of images the gradient of a weight is cut."""
-    warps = w_shape[0] * w_shape[1] * w_shape[2]
+    C_out, Cg, KH, KW = w_shape
+    warps = -(-C_out // MOST_CHANNELS) * -(-Cg // _inputs(KW)) * KH
     return max(1, min(N, WARPS_AT_ONCE // warps, N * pixels // TERMS_OF_A_SUM))
 
 
@@ -245,7 +247,13 @@ def _tile(channels: int, w_shape: tuple[int, ...]) -> int:
             f"convolution: a kernel of {w_shape[2]}×{w_shape[3]} is beyond the GPU's "
             f"{SHARED_WEIGHTS} weights a channel; use --device cpu"
         )
-    return next(t for t in (8, 4, 2, 1) if (t < 2 * channels and t * taps <= SHARED_WEIGHTS))
+    tiles = (MOST_CHANNELS, 4, 2, 1)
+    return next(t for t in tiles if (t < 2 * channels and t * taps <= SHARED_WEIGHTS))
+
+
+def _inputs(KW: int) -> int:
+    """Return how many input channels a warp has in the gradient of the weights."""
+    return 8 if KW == 1 else 2 if KW < 4 else 1
 
 
 def _sizes(
