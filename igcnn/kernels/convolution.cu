@@ -8,8 +8,9 @@
 // | kernel                      | a thread computes          | what it reads for one product     |
 // |-----------------------------|----------------------------|-----------------------------------|
 // | convolution_forward_v1      | one output                 | x and w from global memory        |
-// | convolution_forward_v2      | TILE channels of one pixel | x once for TILE, w from shared    |
-// | convolution_backward_input  | TILE channels of one pixel | gy once for TILE, w from shared   |
+// | convolution_forward_v2      | TILE channels of PIXELS    | x once for TILE, w from shared    |
+// |                             |                            | once for PIXELS                   |
+// | convolution_backward_input  | the same                   | gy and w, likewise                |
 // | convolution_backward_weight | a warp: the taps of TILE   | TILE gy and INPUTS·KW x for       |
 // |                             | × INPUTS channels, a row   | TILE·INPUTS·KW                    |
 // Shipped: v2; v1 is kept as the formula that can be read.
@@ -24,10 +25,10 @@ struct Geometry {
     __device__ __forceinline__ int inputs() const { return C / groups; }
     __device__ __forceinline__ int outputs() const { return O / groups; }
     __device__ __forceinline__ int x_plane(int n, int c) const {
-        return (n * C + reorder(c, C, x_branches)) * H * W;
+        return (n * C + (x_branches == 1 ? c : reorder(c, C, x_branches))) * H * W;
     }
     __device__ __forceinline__ int y_plane(int n, int o) const {
-        return (n * O + reorder(o, O, y_branches)) * OH * OW;
+        return (n * O + (y_branches == 1 ? o : reorder(o, O, y_branches))) * OH * OW;
     }
 };
 
@@ -58,6 +59,38 @@ convolution_forward_v1(const stored *__restrict__ x, const real *__restrict__ w,
     }
 }
 
+// pixels of a thread, a block's threads apart, as in convolution.py
+const int PIXELS = TILE < 4 ? 1 : 4;
+
+// The k-th pixel of a thread, in images of H × W.
+struct Pixel {
+    int n, i, j;
+    bool inside;
+    __device__ __forceinline__ Pixel(int k, int N, int H, int W) {
+        const int index = (blockIdx.x * PIXELS + k) * blockDim.x + threadIdx.x;
+        n = index / (H * W);
+        i = index / W % H;
+        j = index % W;
+        inside = index < N * H * W;
+    }
+};
+
+// Whether n is a whole number of strides from 0 up, fewer than `most`, and how many.
+__device__ __forceinline__ bool steps(int n, int stride, int most, int &count) {
+    count = stride == 1 ? n : stride == 2 ? n >> 1 : n / stride;
+    return n >= 0 && count < most && count * stride == n;
+}
+
+__device__ __forceinline__ void add_products(const real (&values)[PIXELS], const real *weights,
+                                             real (&sums)[PIXELS][TILE]) {
+#pragma unroll
+    for (int t = 0; t < TILE; t++) {
+        const real weight = weights[t];
+#pragma unroll
+        for (int k = 0; k < PIXELS; k++) sums[k][t] += values[k] * weight;
+    }
+}
+
 // grid: tiles of pixels × groups × chunks of TILE output channels of a group.
 extern "C" __global__ void __launch_bounds__(128, 1)
 convolution_forward_v2(const stored *__restrict__ x, const real *__restrict__ w,
@@ -68,11 +101,15 @@ convolution_forward_v2(const stored *__restrict__ x, const real *__restrict__ w,
     const Geometry g = GEOMETRY;
     const int taps = KH * KW, at_once = SHARED_WEIGHTS / (taps * TILE);
     const int group = blockIdx.y, first_output = blockIdx.z * TILE;
-    const int pixel = first_index();
-    const bool inside = pixel < N * OH * OW;
-    const int n = pixel / (OH * OW), i = pixel / OW % OH, j = pixel % OW;
-    const int top = i * stride_y - pad_y, left = j * stride_x - pad_x;
-    real sums[TILE] = {};
+    int images[PIXELS], tops[PIXELS], lefts[PIXELS];
+#pragma unroll
+    for (int k = 0; k < PIXELS; k++) {
+        const Pixel at(k, N, OH, OW);
+        images[k] = at.n * C * H * W;
+        tops[k] = at.inside ? at.i * stride_y - pad_y : H;
+        lefts[k] = at.j * stride_x - pad_x;
+    }
+    real sums[PIXELS][TILE] = {};
     for (int first = 0; first < g.inputs(); first += at_once) {
         const int count = min(at_once, g.inputs() - first);
         __syncthreads();
@@ -84,29 +121,34 @@ convolution_forward_v2(const stored *__restrict__ x, const real *__restrict__ w,
                              : real(0);
         }
         __syncthreads();
-        if (!inside) continue;
         for (int c = 0; c < count; c++) {
-            const stored *plane = x + g.x_plane(n, group * g.inputs() + first + c);
-            for (int a = 0; a < KH; a++) {
-                int row = top + a;
-                if (row < 0 || row >= H) continue;
+            const stored *plane = x + g.x_plane(0, group * g.inputs() + first + c);
+            for (int a = 0; a < KH; a++)
 #pragma unroll
                 for (int b = 0; b < KW; b++) {
-                    int column = left + b;
-                    bool valid = column >= 0 && column < W;
-                    real value = valid ? get(plane + row * W + column) : real(0);
-                    const real *tap = weights + ((c * KH + a) * KW + b) * TILE;
+                    real values[PIXELS] = {};
+                    bool any = false;
 #pragma unroll
-                    for (int t = 0; t < TILE; t++) sums[t] += value * tap[t];
+                    for (int k = 0; k < PIXELS; k++) {
+                        const int row = tops[k] + a, column = lefts[k] + b;
+                        if (row < 0 || row >= H || column < 0 || column >= W) continue;
+                        values[k] = get(plane + images[k] + row * W + column);
+                        any = true;
+                    }
+                    if (any) add_products(values, weights + ((c * KH + a) * KW + b) * TILE, sums);
                 }
-            }
         }
     }
-    if (!inside) return;
 #pragma unroll
-    for (int t = 0; t < TILE; t++)
-        if (first_output + t < g.outputs())
-            put(y + g.y_plane(n, group * g.outputs() + first_output + t) + i * OW + j, sums[t]);
+    for (int k = 0; k < PIXELS; k++) {
+        const Pixel at(k, N, OH, OW);
+#pragma unroll
+        for (int t = 0; t < TILE; t++) {
+            if (!at.inside || first_output + t >= g.outputs()) break;
+            const int o = group * g.outputs() + first_output + t;
+            put(y + g.y_plane(at.n, o) + at.i * OW + at.j, sums[k][t]);
+        }
+    }
 }
 
 // gx[c, i, j] = Σ_{o, a, b} w[o, c, a, b] · gy[o, (i + p − a)/s, (j + q − b)/s], whole steps only.
@@ -121,10 +163,15 @@ convolution_backward_input(const stored *__restrict__ gy, const real *__restrict
     const Geometry g = GEOMETRY;
     const int taps = KH * KW, at_once = SHARED_WEIGHTS / (taps * TILE);
     const int group = blockIdx.y, first_input = blockIdx.z * TILE;
-    const int pixel = first_index();
-    const bool inside = pixel < N * H * W;
-    const int n = pixel / (H * W), i = pixel / W % H, j = pixel % W;
-    real sums[TILE] = {};
+    int images[PIXELS], bottoms[PIXELS], rights[PIXELS];
+#pragma unroll
+    for (int k = 0; k < PIXELS; k++) {
+        const Pixel at(k, N, H, W);
+        images[k] = at.n * O * OH * OW;
+        bottoms[k] = at.inside ? at.i + pad_y : -1;
+        rights[k] = at.j + pad_x;
+    }
+    real sums[PIXELS][TILE] = {};
     for (int first = 0; first < g.outputs(); first += at_once) {
         const int count = min(at_once, g.outputs() - first);
         __syncthreads();
@@ -136,30 +183,36 @@ convolution_backward_input(const stored *__restrict__ gy, const real *__restrict
                              : real(0);
         }
         __syncthreads();
-        if (!inside) continue;
         for (int o = 0; o < count; o++) {
-            const stored *plane = gy + g.y_plane(n, group * g.outputs() + first + o);
-            for (int a = 0; a < KH; a++) {
-                int down = i + pad_y - a, row = down / stride_y;
-                if (down < 0 || down % stride_y || row >= OH) continue;
+            const stored *plane = gy + g.y_plane(0, group * g.outputs() + first + o);
+            for (int a = 0; a < KH; a++)
 #pragma unroll
                 for (int b = 0; b < KW; b++) {
-                    int right = j + pad_x - b, column = right / stride_x;
-                    bool valid = right >= 0 && right % stride_x == 0 && column < OW;
-                    real value = valid ? get(plane + row * OW + column) : real(0);
-                    const real *tap = weights + ((o * KH + a) * KW + b) * TILE;
+                    real values[PIXELS] = {};
+                    bool any = false;
 #pragma unroll
-                    for (int t = 0; t < TILE; t++) sums[t] += value * tap[t];
+                    for (int k = 0; k < PIXELS; k++) {
+                        const int down = bottoms[k] - a, right = rights[k] - b;
+                        int row, column;
+                        if (!steps(down, stride_y, OH, row) || !steps(right, stride_x, OW, column))
+                            continue;
+                        values[k] = get(plane + images[k] + row * OW + column);
+                        any = true;
+                    }
+                    if (any) add_products(values, weights + ((o * KH + a) * KW + b) * TILE, sums);
                 }
-            }
         }
     }
-    if (!inside) return;
 #pragma unroll
-    for (int t = 0; t < TILE; t++) {
-        if (first_input + t >= g.inputs()) break;
-        stored *p = gx + g.x_plane(n, group * g.inputs() + first_input + t) + i * W + j;
-        put(p, accumulate ? get(p) + sums[t] : sums[t]);
+    for (int k = 0; k < PIXELS; k++) {
+        const Pixel at(k, N, H, W);
+#pragma unroll
+        for (int t = 0; t < TILE; t++) {
+            if (!at.inside || first_input + t >= g.inputs()) break;
+            const int c = group * g.inputs() + first_input + t;
+            stored *p = gx + g.x_plane(at.n, c) + at.i * W + at.j;
+            put(p, accumulate ? get(p) + sums[k][t] : sums[k][t]);
+        }
     }
 }
 

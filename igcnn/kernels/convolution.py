@@ -153,7 +153,7 @@ def launch_convolution_forward(
     """
     N, _, OH, OW = y.shape
     tile = _tile(w.shape[0] // groups, w.shape)
-    blocks = -(-N * OH * OW // DEVICE_THREADS), groups, -(-w.shape[0] // groups // tile)
+    blocks = _pixel_blocks(N * OH * OW, tile), groups, -(-w.shape[0] // groups // tile)
     sizes = _sizes(x, w, y, stride, padding, groups, branches)
     kernel = "convolution_forward_v2"
     defines = {"TILE": tile, "KW": w.shape[3]}
@@ -182,7 +182,7 @@ def launch_convolution_backward_input(
     """Write, or add, convolution_backward_input into gx, on the device; branches as in forward."""
     N, _, H, W = gx.shape
     tile = _tile(w.shape[1], w.shape)
-    blocks = -(-N * H * W // DEVICE_THREADS), groups, -(-w.shape[1] // tile)
+    blocks = _pixel_blocks(N * H * W, tile), groups, -(-w.shape[1] // tile)
     sizes = _sizes(gx, w, gy, stride, padding, groups, branches)
     kernel = "convolution_backward_input"
     defines = {"TILE": tile, "KW": w.shape[3]}
@@ -249,6 +249,11 @@ def _tile(channels: int, w_shape: tuple[int, ...]) -> int:
         )
     tiles = (MOST_CHANNELS, 4, 2, 1)
     return next(t for t in tiles if (t < 2 * channels and t * taps <= SHARED_WEIGHTS))
+
+
+def _pixel_blocks(pixels: int, tile: int) -> int:
+    """Return how many blocks share the pixels: a thread has 4 of them, if it has 4 channels."""
+    return -(-pixels // (DEVICE_THREADS * (1 if tile < 4 else 4)))
 
 
 def _inputs(KW: int) -> int:
