@@ -127,10 +127,10 @@ __device__ __forceinline__ void put_piece(real *target, int step, const real (&s
     }
 }
 
-// The 3×3 convolution over M channels of a tile, rows of W numbers, a channel every STEP: two
-// rows of the quad at `place`, whose row above it begins, of two channels. `weights` has
-// (channel, tap, output) with OUTPUTS outputs. Whole warps, of which neighbours have neighbouring
-// quads of a row.
+// The 3×3 convolution over M channels of a tile, rows of W numbers, channels of STEP: two rows of
+// a quad, of two channels. `place`: the quad in the row above, in the first channel; `channel`,
+// `tap`, `output`: from one weight to the next. Whole warps call it, of which neighbours have
+// neighbouring quads of a row.
 template <int STEP>
 __device__ __forceinline__ void convolve(const real *place, int quad, const real *weights,
                                          int channel, int tap, int output,
