@@ -33,8 +33,8 @@
 //   multiply: 8 pixels × OT or G channels, tiles of a matrix product: 4.8 and 4;
 // and the primary output goes from the one to the other through the block's memory. A *quad* is
 // four pixels side by side, loaded at once, FILL of them under way. G primary groups are
-// in memory at once. Sizes are defines: the loops unroll. Not measured on a GPU; what the threads
-// read in all, in MB for 4 images of 32×32 with M = 2, as the emulator counts it (launch.following):
+// in memory at once. Sizes are defines: the loops unroll. Not measured on a GPU; what all threads
+// read, in MB for 4 images of 32×32 with M = 2, as the emulator counts it (launch.following):
 //
 // |                         |  v1: global | shared |  v2: global | shared |
 // |-------------------------|-------------|--------|-------------|--------|
