@@ -2,7 +2,14 @@
 // after it is folded in: channel c of the operation is channel Reorder(x_branches)(c) of the
 // array x, and likewise for y (1: no permutation).
 //
-// variants: TILE=1,2,4,8 KW=1,3,7
+// variant: TILE=1 KW=1
+// variant: TILE=1 KW=3
+// variant: TILE=2 KW=3
+// variant: TILE=4 KW=1
+// variant: TILE=4 KW=3
+// variant: TILE=8 KW=1
+// variant: TILE=8 KW=3
+// variant: TILE=8 KW=7
 // TILE: channels of a group that one thread computes. KW: columns of the kernel.
 //
 // | kernel                      | a thread computes          | what it reads for one product     |
@@ -124,7 +131,7 @@ convolution_forward_v2(const stored *__restrict__ x, const real *__restrict__ w,
         for (int c = 0; c < count; c++) {
             const stored *plane = x + g.x_plane(0, group * g.inputs() + first + c);
             for (int a = 0; a < KH; a++)
-#pragma unroll
+#pragma unroll(KW < 4 ? KW : 1)
                 for (int b = 0; b < KW; b++) {
                     real values[PIXELS] = {};
                     bool any = false;
@@ -186,7 +193,7 @@ convolution_backward_input(const stored *__restrict__ gy, const real *__restrict
         for (int o = 0; o < count; o++) {
             const stored *plane = gy + g.y_plane(0, group * g.outputs() + first + o);
             for (int a = 0; a < KH; a++)
-#pragma unroll
+#pragma unroll(KW < 4 ? KW : 1)
                 for (int b = 0; b < KW; b++) {
                     real values[PIXELS] = {};
                     bool any = false;
