@@ -2,14 +2,7 @@
 // after it is folded in: channel c of the operation is channel Reorder(x_branches)(c) of the
 // array x, and likewise for y (1: no permutation).
 //
-// variant: TILE=1 KW=1
-// variant: TILE=1 KW=3
-// variant: TILE=2 KW=3
-// variant: TILE=4 KW=1
-// variant: TILE=4 KW=3
-// variant: TILE=8 KW=1
-// variant: TILE=8 KW=3
-// variant: TILE=8 KW=7
+// variants: TILE=1,2,4,8 KW=1,3,7
 // TILE: channels of a group that one thread computes. KW: columns of the kernel.
 //
 // | kernel                      | a thread computes          | what it reads for one product     |
