@@ -1,64 +1,57 @@
-"""Where the time of a training step goes: every call of a plan timed, on one process.
+"""Where the time of a training step goes: every launch of a plan timed, by kernel.
 
     python benchmarks/breakdown.py
-    python benchmarks/breakdown.py --case "plain C=16"
+    python benchmarks/breakdown.py --case "plain C=16" --cores 1
 
-Matrix products are executed twice in a row: the second finds what it reads and writes in a cache,
-which tells how long the first has waited for memory.
+GFLOP/s and GB/s stand beside what limit.py measures from registers and from memory. Bytes are those
+of the activations that a launch takes and gives, each once; a cache may hold some of them.
 """
 
 import argparse
-import time
+import os
 from collections import defaultdict
 from statistics import median
 
-import numpy as np
-from cpu import CASES, make
+from cpu import CASES, HostImages, make
 from harness import save
 
-from igcnn.backend import keep_memory, single_threaded_blas
+import igcnn
+from igcnn.backend import keep_memory
 from igcnn.plan import Plan
 
-PARTS = {
-    "matrix products": ("matmul",),
-    "multiplications, additions, comparisons": ("multiply", "add", "maximum", "greater", "equal"),
-    "copies": ("copyto",),
-    "sums": ("vecdot", "reduce"),
-}
+
+def arrays(value):
+    """Yield the arrays among the fields of a launch."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from arrays(item)
+    elif hasattr(value, "nbytes"):
+        yield value
 
 
-def part_of(call):
-    """Return which part of the table a call belongs to."""
-    name = getattr(getattr(call, "func", call), "__name__", "")
-    if "statistics_call" in getattr(call, "__qualname__", ""):
-        return "sums"
-    return next((part for part, names in PARTS.items() if name in names), "the rest")
+def activation_bytes(call):
+    """Return the bytes of the activations of a launch."""
+    found = {id(a): a.nbytes for a in arrays(call.keywords) if a.ndim == 5}
+    return sum(found.values())
 
 
 def multiply_adds(call):
-    """Return how many a matrix product has."""
-    left = call.args[0]
-    return call.keywords["out"].size * left.shape[-1]
-
-
-def time_step(program, seconds, again):
-    """Execute a step; add the time of each call to its part, and that of a second execution."""
-    for calls, merges in zip(
-        [program.refresh, *program.segments], [[], *program.merges], strict=True
-    ):
-        for call in calls:
-            part = part_of(call)
-            start = time.perf_counter()
-            call()
-            middle = time.perf_counter()
-            seconds[part] += middle - start
-            if part == "matrix products":
-                call()
-                again[part] += time.perf_counter() - middle
-        for call in merges:
-            start = time.perf_counter()
-            call()
-            seconds["the rest"] += time.perf_counter() - start
+    """Return those of a convolution's or unit's launch on real images."""
+    kernel, fields = call.args[1], call.keywords
+    if not kernel.startswith(("convolution_", "igc_")) or kernel.endswith("_pack"):
+        return 0
+    batch = fields["batch"]
+    lanes = call.func.keywords["lanes"] if hasattr(call.func, "keywords") else 16
+    images = (batch["blocks"] - 1) * lanes + batch["last"]
+    pixels = images * fields["OH"] * fields["OW"]
+    first = fields["D"] * fields["C"] // fields["G"] * fields["KH"] * fields["KW"] * pixels
+    second = fields["D"] * fields["D"] // fields["S"] * pixels if "S" in fields else 0
+    if kernel.endswith("_forward"):
+        return first + second
+    gradients = 2 * (first + second) if fields["gx"] is not None else first + 2 * second
+    return gradients + (first if second else 0)  # p is computed again
 
 
 def main():
@@ -66,38 +59,39 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", default="resnet_igc L24M2", choices=CASES)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cores", type=int, default=os.cpu_count())
+    parser.add_argument("--layers", action="store_true", help="every launch by itself")
     arguments = parser.parse_args()
     keep_memory()
     network, x, labels = make(arguments.case)
-    rounds, repeated, whole = defaultdict(list), [], []
-    with Plan(network, x.shape[1:], len(x)) as plan, single_threaded_blas():
-        program = plan.program
-        calls = [call for segment in program.segments for call in segment]
-        products = [call for call in calls if part_of(call) == "matrix products"]
-        flops = 2 * sum(map(multiply_adds, products))
-        for _ in range(2):
-            plan.step(x, labels)
-        for _ in range(arguments.rounds):
-            start = time.perf_counter()
-            plan.step(x, labels)
-            whole.append(time.perf_counter() - start)
-            seconds, again = defaultdict(float), defaultdict(float)
-            with np.errstate(all="ignore"):
-                time_step(program, seconds, again)
-            for part, value in seconds.items():
-                rounds[part].append(value)
-            repeated.append(again["matrix products"])
-    print(f"{arguments.case}: a step takes {1e3 * median(whole):.0f} ms, {len(calls)} calls")
-    for part, values in sorted(rounds.items(), key=lambda item: -median(item[1])):
-        print(f"  {1e3 * median(values):7.1f} ms  {part}")
-    speed, warm = (flops / median(v) / 1e9 for v in (rounds["matrix products"], repeated))
-    print(
-        f"  matrix products: {flops / 1e9:.1f} GFLOP at {speed:.0f} GFLOP/s, "
-        f"and {warm:.0f} when repeated"
-    )
-    if arguments.case == "resnet_igc L24M2":
-        result = {"case": arguments.case, "step": whole, "parts": rounds, "repeated": repeated}
-        save("breakdown", result | {"GFLOP": flops / 1e9, "calls": len(calls)})
+    plan = Plan(network, x.shape[1:], len(x), threads=arguments.cores)
+    plan.prepare(igcnn.optim.SGD(network.parameters(), lr=0.0), HostImages)
+    for _ in range(2):
+        plan.update((x, labels))
+    update = plan.passes["update"]
+    rounds = [update.recording.seconds(arguments.cores) for _ in range(arguments.rounds)]
+    rows = defaultdict(lambda: [0.0, 0, 0, 0])
+    for k, (call, (kernel, _)) in enumerate(zip(update.calls, rounds[0], strict=True)):
+        name = kernel
+        if arguments.layers and "C" in call.keywords:
+            fields = call.keywords
+            name += " " + "x".join(str(fields[n]) for n in ("C", "D", "H", "W") if n in fields)
+        row = rows[name]
+        row[0] += median(seconds[k][1] for seconds in rounds)
+        row[1] += multiply_adds(call)
+        row[2] += activation_bytes(call)
+        row[3] += 1
+    total = sum(row[0] for row in rows.values())
+    print(f"{arguments.case}: {1e3 * total:.1f} ms in {len(update.calls)} launches")
+    for name, (seconds, macs, size, count) in sorted(rows.items(), key=lambda r: -r[1][0]):
+        speed = f"{2e-9 * macs / seconds:6.0f} GFLOP/s" if macs else " " * 14
+        print(
+            f"  {1e3 * seconds:7.2f} ms  {count:3}  {speed} {1e-9 * size / seconds:6.1f} GB/s  {name}"
+        )
+    if arguments.case == "resnet_igc L24M2" and not arguments.layers:
+        names = "seconds", "multiply_adds", "bytes", "launches"
+        table = {name: dict(zip(names, row, strict=True)) for name, row in rows.items()}
+        save("breakdown", {"case": arguments.case, "kernels": table})
 
 
 if __name__ == "__main__":

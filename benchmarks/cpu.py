@@ -51,35 +51,52 @@ def make(case, dtype="float32"):
     return igcnn.build_network(net, num_classes=classes, dtype=dtype, **settings), x, labels
 
 
-def igcnn_engine(engine, case, cores, dtype):
-    """Return (training step, gradients, evaluation) of the tape or a plan."""
+def tape_engine(case, dtype):
+    """Return (training step, gradients, evaluation) of the tape."""
     network, x, labels = make(case, dtype)
     optimizer = igcnn.optim.SGD(network.parameters(), **RECIPE)
-    if engine == "plan":
-        computed = Plan(network, x.shape[1:], len(x), cores)
-    else:
-        computed = TapeEngine(network)
+    tape = TapeEngine(network)
 
+    def train():
+        loss, _ = tape.step(x, labels)
+        optimizer.step()
+        return loss
+
+    return train, lambda: [t.grad.copy() for t in network.parameters()], lambda: tape.logits(x)
+
+
+class HostImages:
+    """A loader whose images come from the host: a batch is part of a step, as for PyTorch."""
+
+    split = None
+
+
+def plan_engine(case, cores, dtype):
+    """Return (training step, gradients, evaluation) of a plan."""
+    network, x, labels = make(case, dtype)
+    plan = Plan(network, x.shape[1:], len(x), threads=cores)
+    plan.prepare(igcnn.optim.SGD(network.parameters(), **RECIPE), HostImages)
     refreshed = False
 
     def evaluate():
         nonlocal refreshed
         if not refreshed:  # as `igcnn eval` does, once for all images
-            computed.refresh()
+            plan.refresh()
             refreshed = True
-        return computed.logits(x)
+        return plan.logits(x)
 
     def train():
         nonlocal refreshed
         refreshed = False
-        loss, _ = computed.step(x, labels)
-        optimizer.step()
+        plan.update((x, labels))
+        ((loss, _),) = plan.collect(wait=True)
         return loss
 
-    def grads():
-        return [t.grad.copy() for t in network.parameters()]
+    def gradients():
+        found = {id(t): g for t, g in zip(plan.tensors, plan.gradients, strict=True)}
+        return [found[id(t)].copy() for t in network.parameters()]
 
-    return train, grads, evaluate
+    return train, gradients, evaluate
 
 
 def torch_engine(engine, case, cores, dtype):
@@ -113,8 +130,10 @@ def torch_engine(engine, case, cores, dtype):
 
 def make_engine(engine, case, cores, dtype="float32"):
     """Return (training step, gradients, evaluation)."""
-    if engine in ("tape", "plan"):
-        return igcnn_engine(engine, case, cores, dtype)
+    if engine == "tape":
+        return tape_engine(case, dtype)
+    if engine == "plan":
+        return plan_engine(case, cores, dtype)
     return torch_engine(engine, case, cores, dtype)
 
 

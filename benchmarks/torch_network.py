@@ -4,7 +4,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from igcnn.plan.graph import trace
+from igcnn.plan.graph import (
+    Convolution,
+    Head,
+    InterleavedGroupConvolution,
+    MaxPool,
+    NormAddReLU,
+)
+from igcnn.plan.trace import trace
 
 
 class TorchNetwork(torch.nn.Module):
@@ -35,30 +42,29 @@ class TorchNetwork(torch.nn.Module):
     def forward(self, x):
         """Return logits."""
         values = {0: x}
-        for node in self.graph.nodes:
-            values[node.output] = self._node(node, [values[i] for i in node.inputs])
+        for operation in self.graph.operations:
+            inputs = [values[i] for i in operation.inputs]
+            values[operation.y] = self._compute(operation, *inputs)
         return values[self.graph.logits]
 
-    def _node(self, node, inputs):
-        x = inputs[0]
-        weights = [self.weights[i] for i in node.weights]
-        if node.op == "convolution":
-            g = node.geometry
-            return F.conv2d(
-                x, weights[0], None, tuple(g["stride"]), tuple(g["padding"]), 1, g["groups"]
-            )
-        if node.op == "mix":
-            L, S = node.partitions["L"], node.partitions["S"]
-            return reorder(F.conv2d(reorder(x, L), weights[0], groups=S), S)
-        if node.op == "combine":
-            total = sum(self._norm(x, t.norm) for x, t in zip(inputs, node.terms, strict=True))
-            return F.relu(total) if node.relu else total
-        if node.op == "global_average_pool":
-            return x.mean(dim=(2, 3))
-        if node.op == "linear":
-            return F.linear(x, *weights)
-        assert node.op == "max_pool"
-        return F.max_pool2d(x, *node.arguments)
+    def _compute(self, operation, x, *others):
+        weights = [self.weights[i] for i in operation.weights]
+        match operation:
+            case Convolution(stride=stride, padding=padding, groups=groups):
+                return F.conv2d(x, weights[0], None, stride, padding, 1, groups)
+            case InterleavedGroupConvolution(stride=stride, padding=padding, L=L, S=S):
+                p = F.conv2d(x, weights[0], None, stride, padding, 1, L)
+                return reorder(F.conv2d(reorder(p, L), weights[1], groups=S), S)
+            case NormAddReLU(terms=terms, relu=relu):
+                inputs = zip((x, *others), terms, strict=True)
+                total = sum(self._norm(tensor, term.norm) for tensor, term in inputs)
+                return F.relu(total) if relu else total
+            case MaxPool(kernel=kernel, stride=stride, padding=padding):
+                return F.max_pool2d(x, kernel, stride, padding)
+            case Head():
+                return F.linear(x.mean(dim=(2, 3)), *weights)
+            case _:
+                raise ValueError(f"no PyTorch form of {operation.name} is known here")
 
     def _norm(self, x, number):
         if number is None:

@@ -144,8 +144,8 @@ def contiguous(array: Array) -> Array:
 
 
 def free_bytes(device: str) -> float:
-    """Return how much memory a device has left."""
-    if device == "emu":
+    """Return how much memory a GPU has left; no limit is known for the host's."""
+    if device in ("cpu", "emu"):
         return float("inf")
     import cupy
 

@@ -14,7 +14,7 @@ from igcnn.datasets.dataset import Augmentation, Split
 from igcnn.errors import RankError, RankMismatchError, WorkerError
 from igcnn.layers.batch_norm import synchronise
 from igcnn.optim import SGD
-from igcnn.plan import DevicePlan
+from igcnn.plan import Plan, buckets
 from igcnn.training import TapeEngine, make_engine
 from igcnn.training.agreement import agree_on_signal, compare_ranks, spread
 
@@ -104,23 +104,31 @@ def mean_over_parts(communicator, net, settings, side):
     return total, losses, hits
 
 
+def planned(communicator, net, settings, side):
+    """Return a network and its plan for this rank's part of the batch, in many buckets."""
+    network = make(net, settings)
+    own = part(communicator)
+    shape = 3, side, side
+    engine, how = make_engine(
+        network, shape, own.stop - own.start, cores=1, communicator=communicator
+    )
+    assert how.startswith("compiled plan"), how
+    buckets.BUCKET_BYTES = 1024
+    engine.prepare(SGD(network.named_parameters(), lr=0.0), Cut(communicator))
+    assert len(engine.buckets) > 1
+    return network, engine
+
+
 def gradients_by_a_plan_are_means_over_the_ranks(communicator):
     for net, settings, side in NETWORKS:
         x, labels = random_batch(side)
-        network = make(net, settings)
+        network, engine = planned(communicator, net, settings, side)
         own = part(communicator)
-        engine, how = make_engine(
-            network, x.shape[1:], own.stop - own.start, cores=1, communicator=communicator
-        )
-        assert how.startswith("plan"), how
-        engine.prepare(SGD(network.named_parameters(), lr=0.0), Cut(communicator))
-        reducer = engine._reducer
-        assert len(reducer.buckets) == 1
-        reducer.__init__(communicator, network.parameters(), reducer.buffers, reducer.share, 4096)
-        assert len(reducer.buckets) > 1
         engine.update((x[own], labels[own]))
         ((loss, correct),) = engine.collect(wait=True)
         expected, expected_loss, expected_hits = mean_over_parts(communicator, net, settings, side)
+        for tensor, gradient in zip(engine.tensors, engine.gradients, strict=True):
+            tensor.grad = gradient
         assert_equal(results(network), expected)
         assert abs(loss - expected_loss) <= 1e-12
         assert correct == expected_hits
@@ -129,36 +137,36 @@ def gradients_by_a_plan_are_means_over_the_ranks(communicator):
 
 def buckets_are_summed_while_backward_runs(communicator):
     """Seen by the order of what happens: all sums but the last begin before backward ends."""
-    for engine_of in ("tape", "plan"):
-        net, settings, side = NETWORKS[3]
-        x, labels = random_batch(side)
-        network = make(net, settings)
-        own = part(communicator)
-        engine, _ = make_engine(
-            network,
-            x.shape[1:],
-            own.stop - own.start,
-            cores=1,
-            eager=engine_of == "tape",
-            communicator=communicator,
-        )
-        engine.prepare(SGD(network.named_parameters(), lr=0.0), Cut(communicator))
-        reducer = engine._reducer
-        reducer.__init__(communicator, network.parameters(), reducer.buffers, reducer.share, 1024)
-        begun = []
-        finish = reducer.finish
-        first = network.parameters()[0]
-        ready = reducer.ready
+    net, settings, side = NETWORKS[3]
+    x, labels = random_batch(side)
+    own = part(communicator)
+    network = make(net, settings)
+    engine = TapeEngine(network, communicator)
+    engine.prepare(SGD(network.named_parameters(), lr=0.0), Cut(communicator))
+    reducer = engine._reducer
+    reducer.__init__(communicator, network.parameters(), reducer.buffers, reducer.share, 1024)
+    begun = []
+    first, ready = network.parameters()[0], reducer.ready
 
-        def note(tensor, first=first, ready=ready, reducer=reducer, begun=begun):
-            if tensor is first:
-                begun.append(reducer._begun)
-            ready(tensor)
+    def note(tensor):
+        if tensor is first:
+            begun.append(reducer._begun)
+        ready(tensor)
 
-        reducer.ready, reducer.finish = note, finish
-        engine.update((x[own], labels[own]))
-        assert begun == [len(reducer.buckets) - 1], (begun, len(reducer.buckets))
-        engine.close()
+    reducer.ready = note
+    engine.update((x[own], labels[own]))
+    assert begun == [len(reducer.buckets) - 1], (begun, len(reducer.buckets))
+
+    network, engine = planned(communicator, net, settings, side)
+    order = []
+    start = engine._start_mean
+    engine._start_mean = lambda array: order.append("sum") or start(array)
+    engine._backward = [
+        lambda run=run: order.append("backward") or run() for run in engine._backward
+    ]
+    engine.update((x[own], labels[own]))
+    # the last sum is that of the statistics
+    assert order == ["backward", "sum"] * len(engine.buckets) + ["sum"], order
 
 
 def updates_on_a_device_are_those_of_the_tape(communicator):
@@ -186,10 +194,9 @@ def updates_on_a_device_are_those_of_the_tape(communicator):
             network = make(net, settings, dtype)
             shape = 3, 8, 8
             if by_plan:
-                engine = DevicePlan(
+                engine = Plan(
                     network, shape, loader.local_batch_size, device, communicator=summing
                 )
-                assert engine.pieces
             else:
                 engine = TapeEngine(network, communicator)
             optimizer = SGD(network.named_parameters(), lr=0.02)
@@ -272,17 +279,16 @@ def a_silent_rank_is_lost_by_nccl(communicator):
 def an_error_on_rank_0(communicator, rank=0, error=RuntimeError):
     """The program itself, whose plan fails on one rank."""
     from igcnn.cli.main import main
-    from igcnn.training.engine import PlanEngine
 
-    step, calls = PlanEngine.step, []
+    update, calls = Plan.update, []
 
     def fail(*arguments):
         calls.append(1)
         if communicator.rank == rank and len(calls) == 20:
             raise error("out of luck")
-        return step(*arguments)
+        return update(*arguments)
 
-    PlanEngine.step = fail
+    Plan.update = fail
     sys.exit(main(sys.argv[2:]))
 
 

@@ -14,7 +14,7 @@ import igcnn
 ROOT = Path(__file__).parents[1]
 ORDER = [
     {"errors", "version"},
-    {"backend", "files"},
+    {"backend", "compiler", "files"},
     {"communicator"},
     {"emulator"},
     {"kernels"},

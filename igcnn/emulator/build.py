@@ -1,23 +1,21 @@
-"""Compiles a kernel's source for this CPU: once, with the user's g++, into a cache."""
+"""Compiles a CUDA source for this CPU, with a scheduler and checks in place of a GPU."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from ..compiler import Compiler, find_compiler, missing_compiler
 from ..errors import DeviceError
 
 HERE = Path(__file__).parent
+CACHE = "emulator"  # its subfolder
 RUNTIME = ("device.h", "runtime.h", "runtime.cpp", "check.cpp")
 # a·b + c rounded once, as nvcc makes it, where this CPU can
-ARITHMETIC = ("-march=native", "-ffp-contract=fast")
+ARITHMETIC = ("-ffp-contract=fast",)
 FLAGS = ("-std=c++20", "-fPIC", "-fno-strict-aliasing", *ARITHMETIC, "-w")
 # a fortified longjmp refuses to leave a fiber's stack
 FAST = ("-O2", "-U_FORTIFY_SOURCE")
@@ -35,25 +33,24 @@ def build(source: str, name: str, defines: Sequence[str], checked: bool) -> Path
         checked: whether the kernels report what they do to memory.
 
     Raises:
-        DeviceError: there is no g++, or it refuses the source.
+        DeviceError: there is no compiler, or it refuses the source.
     """
     options = [f"-D{define}" for define in defines]
-    mode = CHECKED if checked else FAST
-    key = _hash(source, *options, *mode, *FLAGS, _runtime_hash(), _compiler())
-    target = _cache() / f"{Path(name).stem}-{key}.so"
-    if target.is_file():
-        return target
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        work = Path(folder)
-        (work / name).write_text(source, encoding="utf-8")
-        instrumented = [f"-fsanitize={SANITIZERS}"] if checked else []
-        header = ["-include", str(HERE / "device.h")]
-        kernel = [*FLAGS, *mode, *options, *instrumented, *header, "-x", "c++", "-c", name]
-        _run([*kernel, "-o", "kernel.o"], work)
-        objects = ["kernel.o", *(str(path) for path in _runtime_objects(checked))]
-        _run(["-shared", *objects, "-o", "library.so"], work)
-        (work / "library.so").replace(target)
-    return target
+    mode = [*FLAGS, *(CHECKED if checked else FAST)]
+    instrumented = [f"-fsanitize={SANITIZERS}"] if checked else []
+    header = ["-include", str(HERE / "device.h")]
+    compiler = _compiler()
+    stem = Path(name).stem
+
+    def compile_(folder: Path) -> None:
+        (folder / name).write_text(source, encoding="utf-8")
+        kernel = [*mode, *compiler.native, *options, *instrumented, *header, "-x", "c++"]
+        compiler.run([*kernel, "-c", name, "-o", "kernel.o"], folder)
+        objects = ["kernel.o", *(str(path) for path in _runtime_objects(compiler, checked))]
+        compiler.run(["-shared", *objects, "-o", f"{stem}.so"], folder)
+
+    key = [source, *options, *mode, *_runtime_texts()]
+    return compiler.cached(CACHE, f"{stem}.so", key, compile_)
 
 
 def locate(library: Path, offsets: Sequence[int]) -> list[list[tuple[str, int]]]:
@@ -78,56 +75,32 @@ def locate(library: Path, offsets: Sequence[int]) -> list[list[tuple[str, int]]]
 
 
 @cache
-def _runtime_objects(checked: bool) -> list[Path]:
+def _runtime_objects(compiler: Compiler, checked: bool) -> list[Path]:
     """Return the compiled scheduler and checks, which all kernels share."""
-    mode = [*CHECKED, "-DEMULATOR_CHECK"] if checked else list(FAST)
-    key = _hash(_runtime_hash(), *mode, *FLAGS, _compiler())
-    paths = []
-    for name in ("runtime.cpp", "check.cpp"):
-        path = _cache() / f"{Path(name).stem}-{key}.o"
-        if not path.is_file():
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-                _run([*FLAGS, *mode, "-c", str(HERE / name), "-o", "object.o"], Path(folder))
-                (Path(folder) / "object.o").replace(path)
-        paths.append(path)
-    return paths
+    mode = [*FLAGS, *([*CHECKED, "-DEMULATOR_CHECK"] if checked else FAST)]
 
-
-def _run(arguments: list[str], folder: Path) -> None:
-    done = subprocess.run(["g++", *arguments], cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr)
-        raise DeviceError(f"emulator: g++ refuses the source: {first.strip()}")
-
-
-@cache
-def _compiler() -> str:
-    if shutil.which("g++") is None:
-        raise DeviceError(
-            "device emu compiles the kernels for this CPU and finds no g++; install one "
-            "(Debian, Ubuntu: apt install g++), or use --device cpu"
+    def compile_(name: str) -> Path:
+        stem = Path(name).stem
+        arguments = [*mode, *compiler.native, "-c", str(HERE / name), "-o", f"{stem}.o"]
+        return compiler.cached(
+            CACHE,
+            f"{stem}.o",
+            [*mode, *_runtime_texts()],
+            lambda folder: compiler.run(arguments, folder),
         )
-    # its version, and what this CPU can: the cache may be shared with another
-    command = ["g++", "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
-    return subprocess.run(command, capture_output=True, text=True).stdout
+
+    return [compile_(name) for name in ("runtime.cpp", "check.cpp")]
+
+
+def _compiler() -> Compiler:
+    reason = missing_compiler(wheel=False)
+    if reason:
+        raise DeviceError(
+            f"--device emu compiles the kernels for this CPU: {reason}, or use --device cpu"
+        )
+    return find_compiler(wheel=False)
 
 
 @cache
-def _runtime_hash() -> str:
-    return _hash(*((HERE / name).read_text(encoding="utf-8") for name in RUNTIME))
-
-
-@cache
-def _cache() -> Path:
-    """Return the folder for compiled kernels; a temporary one where the user's has no room."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "igcnn" / "emulator"
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    if os.access(folder, os.W_OK):
-        return folder
-    return Path(tempfile.mkdtemp(prefix="igcnn-emulator-"))
-
-
-def _hash(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+def _runtime_texts() -> list[str]:
+    return [(HERE / name).read_text(encoding="utf-8") for name in RUNTIME]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..backend import gpu_count, to_device, to_host
+from ..compiler import missing_compiler
 from ..layers import Layer
 from .activations import Seen
 
@@ -39,8 +39,8 @@ class DeviceDifference:
 
 
 def other_devices() -> list[str]:
-    """Return the devices beside the CPU that are there: "emu" with a g++, "cuda:0" with a GPU."""
-    found = ["emu"] if shutil.which("g++") else []
+    """Return the devices besides the CPU: "emu" if there is a compiler, "cuda:0" if a GPU."""
+    found = [] if missing_compiler(wheel=False) else ["emu"]
     return [*found, *(["cuda:0"] if gpu_count() else [])]
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +13,9 @@ import numpy as np
 
 from ..backend import gpu_count
 from ..communicator import load_nccl
+from ..compiler import find_compiler, missing_compiler
 from ..errors import IgcnnError
+from ..kernels.compiled import unavailable
 from ..training.engine import available_cores
 
 CUDA = "pip install 'igcnn[cuda12]'"
@@ -44,7 +44,8 @@ def examine() -> Iterator[Finding]:
     yield Finding("NumPy", True, np.__version__)
     yield _blas()
     yield Finding("cores", None, str(available_cores()))
-    yield _emulator()
+    yield _compiler("CPU kernels", unavailable())
+    yield _compiler("emulator", missing_compiler(wheel=False), wheel=False)
     yield from _gpu()
     yield _package("MPI", "mpi4py", "ranks on several machines", "pip install 'igcnn[mpi]'")
 
@@ -59,12 +60,13 @@ def _blas() -> Finding:
     return Finding("BLAS", True, f"{name}, {found[0].get('architecture', 'unknown')} kernels")
 
 
-def _emulator() -> Finding:
-    if shutil.which("g++") is None:
-        cure = "Debian, Ubuntu: apt install g++"
-        return Finding("g++", False, "not found; --device emu needs it", cure)
-    done = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True)
-    return Finding("g++", True, f"{done.stdout.strip()}, for --device emu")
+def _compiler(name: str, reason: str, wheel: bool = True) -> Finding:
+    """Return which compiler compiles for this CPU, or the reason why none does."""
+    if reason:
+        what, _, cure = reason.partition("; ")
+        return Finding(name, False, what, cure or "unset it to compile kernels for this CPU")
+    compiler = find_compiler(wheel)
+    return Finding(name, True, f"compiled by {compiler.name} {compiler.version}")
 
 
 def _gpu() -> Iterator[Finding]:

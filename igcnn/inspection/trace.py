@@ -13,7 +13,7 @@ from ..autograd import Function, Hook, Tensor
 from ..errors import PlanError
 from ..functional import cross_entropy
 from ..layers import Layer, forward_hook, undisturbed
-from ..plan.graph import trace as plan_graph
+from ..plan.trace import trace as trace_plan
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Trace:
     Attributes:
         records: in the order of execution.
         peak_bytes: largest memory that arrays of the step took at once.
-        plan: the nodes that a plan makes of it, by kind; None if there is no plan.
+        plan: the operations of its plan, by kind; None if there is no plan.
         reason: why there is none.
     """
 
@@ -136,8 +136,8 @@ def trace(network: Layer, image_shape: tuple[int, int, int], images: int = 8) ->
             tracemalloc.stop()
     kinds: dict[str, int] = {}
     try:
-        for node in plan_graph(network, image_shape).graph.nodes:
-            kinds[node.op] = kinds.get(node.op, 0) + 1
+        for operation in trace_plan(network, image_shape).graph.operations:
+            kinds[operation.name] = kinds.get(operation.name, 0) + 1
     except PlanError as error:
         return Trace(records, peak, None, str(error))
     return Trace(records, peak, kinds, "")

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import UNWRITTEN, EmulatedArray, device_of, on_device
+from ..compiler import read_source
 from ..emulator import Step, Traffic
 from ..errors import DeviceError, KernelError
 
@@ -180,7 +181,7 @@ def check(
     values: list[Any] = []
     for parameter, argument in zip(parameters, arguments, strict=True):
         if not parameter.is_array:
-            values.append(_number(kernel, parameter, argument))
+            values.append(check_number(kernel, parameter, argument))
             continue
         _check_array(kernel, parameter, argument)
         dtype = str(argument.dtype)
@@ -220,15 +221,7 @@ def signatures(stem: str) -> dict[str, tuple[Parameter, ...]]:
 @cache
 def source(stem: str) -> str:
     """Return the source of `<stem>.cu`, with the files that it includes put in."""
-    text = (HERE / f"{stem}.cu").read_text(encoding="utf-8")
-
-    def included(match: re.Match[str]) -> str:
-        name = match[1]
-        line = text.count("\n", 0, match.start()) + 2
-        body = (HERE / name).read_text(encoding="utf-8")
-        return f'#line 1 "{name}"\n{body}#line {line} "{stem}.cu"'
-
-    return f'#line 1 "{stem}.cu"\n' + re.sub(r'#include "(\w+\.cuh)"', included, text)
+    return read_source(HERE / f"{stem}.cu")
 
 
 @contextmanager
@@ -340,8 +333,12 @@ def _parameter(text: str) -> Parameter:
     return Parameter(words[-1], " ".join(words[:-1]), "*" in text, "const" in text.split("*")[0])
 
 
-def _number(kernel: str, parameter: Parameter, value: Any) -> Any:
-    """Return a number in the type of the signature; `real` stays a float until that is known."""
+def check_number(kernel: str, parameter: Parameter, value: Any) -> Any:
+    """Return a number in the type of the signature; `real` stays a float until that is known.
+
+    Raises:
+        KernelError: it is no such number.
+    """
     if isinstance(value, bool | int | np.integer) and parameter.type in ("int", "unsigned"):
         limits = np.iinfo(DTYPES[parameter.type])
         if limits.min <= value <= limits.max:
@@ -359,23 +356,33 @@ def _check_array(kernel: str, parameter: Parameter, array: Any) -> None:
         raise KernelError(
             f"{kernel}: {parameter.name} lives on the CPU; move it with to_device first"
         )
-    if not hasattr(array, "dtype") or isinstance(array, np.generic):
-        raise KernelError(f"{kernel}: {parameter.name} must be an array, not {array!r}")
-    if not array.flags.c_contiguous:
-        raise KernelError(
-            f"{kernel}: {parameter.name} of shape {array.shape} is not in C order; "
-            "use backend.contiguous"
-        )
+    check_memory(kernel, parameter.name, array, ALIGNMENT.get(parameter.type, 1))
     if array.size >= 2**31:
         raise DeviceError(
             f"{kernel}: {parameter.name} has {array.size:,} elements; kernels index up to "
             "2,147,483,647: choose a smaller --batch-size"
         )
+
+
+def check_memory(kernel: str, name: str, array: Any, alignment: int) -> None:
+    """Check that an argument is an array in C order whose address is a multiple of `alignment`.
+
+    The address must be a multiple of the size of an element, too.
+
+    Raises:
+        KernelError: it is not.
+    """
+    if not hasattr(array, "dtype") or isinstance(array, np.generic):
+        raise KernelError(f"{kernel}: {name} must be an array, not {array!r}")
+    if not array.flags.c_contiguous:
+        raise KernelError(
+            f"{kernel}: {name} of shape {array.shape} is not in C order; use backend.contiguous"
+        )
     address = array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
-    alignment = ALIGNMENT.get(parameter.type, array.itemsize)
+    alignment = max(alignment, array.itemsize)
     if address % alignment:
         raise KernelError(
-            f"{kernel}: {parameter.name} begins at an address that is no multiple of {alignment}"
+            f"{kernel}: {name} begins at an address that is no multiple of {alignment}"
         )
 
 

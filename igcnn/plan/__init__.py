@@ -1,6 +1,5 @@
-"""Plans: a network as a list of calls on memory that is laid out once."""
+"""Plans: a network as a list of launches on memory that is laid out once, on any device."""
 
-from .device import DevicePlan
 from .plan import Plan
 
-__all__ = ["DevicePlan", "Plan"]
+__all__ = ["Plan"]

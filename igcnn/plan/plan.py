@@ -1,41 +1,71 @@
-"""A network by a plan, on as many processes as there are cores."""
+"""A network by a plan, on any device: whole updates and logits, as lists of launches.
+
+The images of the data set lie in the device's memory. One update is gather, augment, forward,
+loss, backward, SGD, and writing down the loss, all in one list of launches: a CPU executes it in
+one call on its threads, a GPU as one CUDA graph. What changes from update to update is read from
+memory: the position in the epoch, which the last kernel moves on, seed and epoch, and the
+learning rate.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from functools import partial
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..autograd import Tensor
-from ..backend import single_threaded_blas
-from ..errors import RankError, ShapeError, WorkerError
+from ..backend import copy_to, free_bytes, on_device, shared_bytes, to_device, to_host
+from ..communicator import Communicator
+from ..errors import DeviceError, PlanError, RankError, ShapeError
+from ..kernels.augment import Resident
+from ..kernels.capture import Call, Pass
+from ..kernels.compiled import unavailable
 from ..layers import Layer
-from .evaluation import EvaluationProgram
-from .graph import trace
-from .planes import Array
-from .program import TrainingProgram
-from .shard import shard_sizes
-from .team import EVALUATE, REFRESH, STEP, Team
+from .arena import Arena
+from .buckets import split_into_buckets
+from .cpu_program import CpuProgram
+from .gpu_program import GpuProgram
+from .program import Running
+from .trace import trace
+
+if TYPE_CHECKING:
+    from ..datasets import Loader
+    from ..optim import SGD
+
+Array = np.ndarray
+
+SLOTS = 4096  # results that are kept on the device until they are asked for
+STATE_WORDS = 5  # position, seed low, seed high, epoch, updates
+MAX_DATASET_FRACTION = 0.5  # of the device's memory
 
 
 class Plan:
-    """Computes training steps and logits of a network; a context that ends its processes.
+    """Computes updates and logits of a network.
 
-    A plan for training keeps the parameters in memory that its processes share, until `close`.
+    Parameters, their gradients, the velocity and the running statistics lie each in one array;
+    the network's tensors become views of them.
 
     Args:
-        network: gives logits for images; its parameters receive the gradients.
+        network: gives logits for images.
         image_shape: (C, H, W).
-        batch_size: B, images of a training step, and at most so many for logits.
-        processes: how many share the work, this one included; no more than there are shards are
-            started. Their number changes no bit of a result.
-        training: whether steps are wanted; logits need less memory.
+        batch_size: B, images of an update, and at most so many for logits.
+        device: "cpu", "emu" or "cuda:i".
+        threads: of the CPU; results have the same bits for every number.
+        precision: of activations in a GPU's memory, "bf16", else the network's own type.
+        training: whether updates are wanted; logits need less memory.
+        communicator: connects the ranks that share each batch; None for one process.
+
+    Attributes:
+        graph: the network.
+        program: the launches.
+        tensors: the trained parameters.
+        gradients: those of the last update, in the order of `tensors`.
 
     Raises:
-        PlanError: the network contains something that has no place in a plan.
+        PlanError: the network contains something that has no place in a plan, or there is no
+            compiler for the CPU's kernels.
+        DeviceError: the device has no room for it.
     """
 
     def __init__(
@@ -43,140 +73,303 @@ class Plan:
         network: Layer,
         image_shape: tuple[int, int, int],
         batch_size: int,
-        processes: int = 1,
+        device: str = "cpu",
+        *,
+        threads: int = 1,
+        precision: str = "fp32",
         training: bool = True,
+        communicator: Communicator | None = None,
     ) -> None:
+        if device == "cpu" and unavailable():
+            raise PlanError(unavailable())
+        self.communicator = communicator or Communicator()
+        network.to("cpu")
         traced = trace(network, image_shape)
+        self.network = network
         self.graph = traced.graph
-        self.weights = traced.weights
-        self.running = traced.running
+        self.device = device
+        self.threads = threads
+        self.precision = precision
         self.batch_size = batch_size
-        processes = min(processes, len(shard_sizes(batch_size)))
-        if sys.platform == "win32":
-            processes = 1  # there a process cannot pass its files on
-        self.team = Team(self.graph, batch_size, processes, training)
-        self.processes = self.team.processes
-        self.memory = self.team.memory
-        self.gradients: list[Array] = []
-        self.program: TrainingProgram | None = None
-        if training:
-            self.program = TrainingProgram(self.graph, self.memory, self.team.local)
-            self.gradients = [np.zeros_like(array) for array in self.memory.weights]
-        self.evaluation = EvaluationProgram(self.graph, self.memory, self.team.local)
-        self._share_weights()
+        self.training = training
+        self.real = self.graph.dtype
+        self.passes: dict[str, Pass] = {}
+        with on_device(device):
+            self._lay_out(traced.weights, traced.running)
+        self._submitted = self._collected = 0
+        self._share = 1.0  # of a batch's images, what this rank has
+        self._optimizer: SGD | None = None
+        self._resident: Resident | None = None
+
+    def __str__(self) -> str:
+        size = f"{self.program.arena.used / 1e6:,.0f} MB"
+        if self.device == "cpu":
+            return f"compiled plan, {self.threads} thread{'s' * (self.threads > 1)}, {size}"
+        if self.device == "emu":
+            return f"plan on the emulator: one launch after another, {self.precision}, {size}"
+        return f"plan on {self.device}: one CUDA graph an update, {self.precision}, {size}"
 
     def __enter__(self) -> Plan:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def __str__(self) -> str:
-        return f"plan, {self.processes} process{'es' if self.processes > 1 else ''}"
+    # -- memory
 
-    def step(
-        self, x: Array, labels: Array, ready: Callable[[Tensor], None] | None = None
-    ) -> tuple[float, int]:
-        """Return the mean loss of a batch and how many of its images were classified rightly.
+    def _lay_out(self, tensors: list[Tensor], running: Running) -> None:
+        """Move parameters and statistics into arrays of all, and take the memory of the passes."""
+        self.tensors = [tensor for tensor in tensors if tensor.requires_grad]
+        self.starts, size = _starts([tensor.data for tensor in self.tensors])
+        self.flat, self.parameters = self._flat([tensor.data for tensor in self.tensors])
+        self.flat_gradient, self.flat_velocity = (
+            to_device(np.zeros(size, self.real), self.device) for _ in range(2)
+        )
+        self.gradients = self._views(self.flat_gradient)
+        self.velocity = self._views(self.flat_velocity)
+        # constants, such as the weights of a summation, lie by themselves
+        weights = [to_device(to_host(tensor.data), self.device) for tensor in tensors]
+        gradients: list[Array | None] = [None] * len(tensors)
+        for tensor, view, gradient in zip(
+            self.tensors, self.parameters, self.gradients, strict=True
+        ):
+            place = next(i for i, known in enumerate(tensors) if known is tensor)
+            weights[place], gradients[place] = view, gradient
+        statistics = [array for pair in running for array in pair]
+        self.flat_statistics, moved = self._flat(statistics)
+        places = {id(array): view for array, view in zip(statistics, moved, strict=True)}
+        self.buffers = [
+            (layer, name, places.get(id(array), to_device(array, self.device)))
+            for _, layer in self.network.named_layers()
+            for name, array in layer._buffers.items()
+        ]
+        pairs = [(places[id(mean)], places[id(variance)]) for mean, variance in running]
+        self._take_over()
 
-        Args:
-            x: (B, C, H, W).
-            labels: (B,).
-            ready: called with each parameter as soon as its gradient is complete.
+        def program(arena: Arena) -> CpuProgram | GpuProgram:
+            arrays = self.graph, self.batch_size, arena, weights, gradients, pairs
+            if self.device == "cpu":
+                return CpuProgram(*arrays, self.training)
+            stored = "uint16" if self.precision == "bf16" else self.real
+            return GpuProgram(*arrays, stored, shared_bytes(self.device), self.training)
+
+        needed = program(Arena(self.device)).arena.used
+        room = free_bytes(self.device)
+        if needed > room:
+            fits = int(self.batch_size * room / needed)
+            raise DeviceError(
+                f"batch size {self.batch_size} needs {needed / 1e6:,.0f} MB on {self.device}, "
+                f"which has {room / 1e6:,.0f} MB left; --batch-size {max(1, fits)} fits"
+            )
+        self.program = program(Arena(self.device, needed))
+        for array in self.program.zeros:
+            copy_to(array, np.zeros(array.shape, array.dtype))
+        self.results = to_device(np.zeros((SLOTS, 2), self.real), self.device)
+        self.state = to_device(np.zeros(STATE_WORDS, np.uint32), self.device)
+        self.constants = to_device(np.zeros(3, self.real), self.device)
+
+    def _flat(self, arrays: list[Array]) -> tuple[Array, list[Array]]:
+        """Return one array on the device with the content of all, and views of each in it."""
+        starts, size = _starts(arrays)
+        content = np.zeros(size, self.real)
+        for array, start in zip(arrays, starts, strict=True):
+            content[start : start + array.size] = to_host(array).ravel()
+        flat = to_device(content, self.device)
+        views = [
+            flat[start : start + array.size].reshape(array.shape)
+            for array, start in zip(arrays, starts, strict=True)
+        ]
+        return flat, views
+
+    def _views(self, flat: Array) -> list[Array]:
+        """Return the part of each parameter in an array of all."""
+        return [
+            flat[start : start + tensor.data.size].reshape(tensor.shape)
+            for tensor, start in zip(self.tensors, self.starts, strict=True)
+        ]
+
+    def _take_over(self) -> None:
+        """Let the network's parameters and statistics be those of the plan.
+
+        Values that were assigned to the network since then are kept.
+        """
+        for tensor, view in zip(self.tensors, self.parameters, strict=True):
+            if tensor.data is not view:
+                copy_to(view, to_host(tensor.data))
+                tensor.data = view
+        for layer, name, view in self.buffers:
+            array = layer._buffers[name]
+            if array is not view:
+                copy_to(view, to_host(array))
+                layer.add_buffer(name, view)
+                setattr(layer, name, view)
+
+    # -- updates
+
+    def prepare(self, optimizer: SGD, loader: Loader) -> None:
+        """Take over the velocity, and bring the images to the device if they fit."""
+        from ..datasets.dataset import AUGMENT_STREAM
+
+        self._take_over()
+        by_tensor = {id(t): v for t, v in zip(self.tensors, self.velocity, strict=True)}
+        for i, tensor in enumerate(optimizer.parameters):
+            view = by_tensor[id(tensor)]
+            copy_to(view, to_host(optimizer.velocity[i]))
+            optimizer.velocity[i] = view
+        self._optimizer = optimizer
+        self._loader = loader
+        if self.communicator.size > 1:
+            self._share = loader.local_batch_size / loader.batch_size
+        self._rates: tuple[float, ...] = ()
+        images = getattr(loader.split, "images", None)
+        with on_device(self.device):
+            room = MAX_DATASET_FRACTION * free_bytes(self.device)
+            if images is not None and images.nbytes < room:
+                labels = loader.split.labels.astype(np.int32)
+                change = loader.augmentation
+                self._resident = Resident(
+                    to_device(np.ascontiguousarray(images), self.device),
+                    to_device(labels, self.device),
+                    to_device(np.zeros(len(labels), np.int32), self.device),
+                    self.state,
+                    to_device(loader.mean, self.device),
+                    to_device(loader.std, self.device),
+                    change.pad if change else 0,
+                    bool(change and change.mirror),
+                    AUGMENT_STREAM,
+                )
+        self._lay_out_updates()
+
+    def _lay_out_updates(self) -> None:
+        """Make the passes of an update: one, or for several ranks one a gradient bucket."""
+        program = self.program
+        assert self._optimizer is not None
+        forward = program.forward if self._resident is None else program.begin(self._resident)
+        parameters = self.flat, self.flat_gradient, self.flat_velocity, self.constants
+        finish = program.finish(*parameters, self._optimizer.nesterov, self.results, self.state)
+        if self.communicator.size == 1:
+            self.passes["update"] = self._pass([*forward, *program.backward, *finish])
+            return
+        sizes = self.starts, self.flat_gradient.size
+        self.buckets = split_into_buckets(program.backward, self.gradients, *sizes)
+        self.passes["forward"], self.passes["finish"] = self._pass(forward), self._pass(finish)
+        self._backward = [self._pass(bucket.calls) for bucket in self.buckets]
+
+    def _pass(self, calls: list[Call]) -> Pass:
+        return Pass(calls, self.device, self.threads)
+
+    def batches(self, epoch: int, start: int) -> Iterator[tuple[Array, Array] | None]:
+        """Yield what update needs for each batch of an epoch: nothing if the images are here."""
+        if self._resident is None:
+            yield from self._loader.epoch(epoch, start)
+            return
+        seed = self._loader.seed
+        words = start * self.batch_size, seed & 0xFFFFFFFF, seed >> 32, epoch, self._submitted
+        with on_device(self.device):
+            # one part of a batch after another; what is beyond the last image begins anew
+            order = self._loader.parts(epoch).ravel()[: self._resident.order.size]
+            copy_to(self._resident.order[: order.size], order.astype(np.int32))
+            copy_to(self.state, np.array(words, np.uint32))
+        for _ in range(start, len(self._loader)):
+            yield None
+
+    def update(self, batch: tuple[Array, Array] | None) -> None:
+        """Submit one update; a GPU is not waited for."""
+        assert self._optimizer is not None
+        optimizer = self._optimizer
+        with on_device(self.device):
+            self._take_over()
+            rates = float(optimizer.lr), float(optimizer.momentum), float(optimizer.weight_decay)
+            if rates != self._rates:
+                copy_to(self.constants, np.array(rates, self.real))
+                self._rates = rates
+            if batch is not None:
+                x, labels = batch
+                self.program.load(x)
+                copy_to(self.program.labels[: len(labels)], labels.astype(np.int32))
+            if self.communicator.size > 1:
+                self._update_together()
+            else:
+                self.passes["update"]()
+        self._submitted += 1
+
+    def _update_together(self) -> None:
+        """Do an update whose gradients are summed over the ranks, bucket by bucket.
 
         Raises:
-            WorkerError: a worker process has ended; parameters are those before the step.
+            RankError: a rank was lost; parameters and statistics are those before the update.
         """
-        assert self.program is not None
-        self._share_weights()
-        self.memory.images[...] = x.transpose(1, 2, 3, 0)
-        self.memory.labels[...] = labels
-        self.team.send(STEP)
-        take = partial(self._take_gradients, self.program, ready)
+        statistics = self.flat_statistics.copy()
+        waits = []
         try:
-            with single_threaded_blas():
-                self.program.run(self.team.meeting.meet, take)
+            self.passes["forward"]()
+            for bucket, backward in zip(self.buckets, self._backward, strict=True):
+                backward()
+                waits.append(self._start_mean(self.flat_gradient[bucket.start : bucket.stop]))
+            waits.append(self._start_mean(self.flat_statistics))
+            for wait in waits:
+                wait()
         except RankError:
+            self.flat_statistics[...] = statistics
             raise
-        except WorkerError:
-            raise self.team.explain() from None
-        self._update_running(self.program)
-        return float(self.memory.losses.sum()), int(self.memory.hits.sum())
+        self.passes["finish"]()
+
+    def _start_mean(self, array: Array) -> Callable[[], None]:
+        array *= self._share
+        return self.communicator.start_sum(array)
+
+    def collect(self, wait: bool) -> list[tuple[float, int]]:
+        """Return mean loss and correct answers of each update since the last call.
+
+        A GPU tells them without `wait` only when its list of them is about to be full.
+        """
+        count = self._submitted - self._collected
+        if not wait and self.device != "cpu" and count < SLOTS // 2:
+            return []
+        results = to_host(self.results)
+        rows = results[np.arange(self._collected, self._submitted) % SLOTS].astype(np.float64)
+        self._collected = self._submitted
+        if not self.communicator.broken:
+            rows[:, 0] *= self._share
+            self.communicator.sum(rows)
+        return [(float(loss), int(correct)) for loss, correct in rows]
+
+    # -- evaluation
 
     def refresh(self) -> None:
-        """Let the next logits be those of the present parameters and statistics.
-
-        Raises:
-            WorkerError: a worker process has ended.
-        """
-        self._share_weights()
-        for shared, running in zip(self.memory.running, self.running, strict=True):
-            shared[...] = running
-        self.team.send(REFRESH)
-        for call in self.evaluation.refresh:
-            call()
+        """Let the next logits be those of the present parameters and statistics."""
+        with on_device(self.device):
+            self._take_over()
+            self._execute("refresh", self.program.refresh)
 
     def logits(self, x: Array) -> Array:
-        """Return (n, K) for images (n, C, H, W), n ≤ B, as of the last `refresh`.
+        """Return (n, K) for images (n, C, H, W), as of the last `refresh`.
 
         Raises:
             ShapeError: there are more images than the plan was made for.
-            WorkerError: a worker process has ended.
         """
         if len(x) > self.batch_size:
             raise ShapeError(f"plan: {len(x)} images, but it was made for {self.batch_size}")
-        self.memory.images[..., : len(x)] = x.transpose(1, 2, 3, 0)
-        self.team.send(EVALUATE)
-        try:
-            with single_threaded_blas():
-                self.evaluation.run()
-            self.team.meeting.meet()
-        except WorkerError:
-            raise self.team.explain() from None
-        return self.memory.logits[:, : len(x)].T.copy()
+        with on_device(self.device):
+            self.program.load(x)
+            self._execute("logits", self.program.evaluation)
+            return self.program.read_logits(len(x))
+
+    def _execute(self, name: str, calls: list[Call]) -> None:
+        if name not in self.passes:
+            self.passes[name] = self._pass(calls)
+        self.passes[name]()
 
     def close(self) -> None:
-        """End the worker processes and give the parameters memory of their own again."""
-        self.team.close()
-        if self.program is not None:
-            for tensor, shared in zip(self.weights, self.memory.weights, strict=True):
-                if tensor.data is shared:
-                    tensor.data = shared.copy()
+        """Bring parameters and statistics back to the host."""
+        with on_device(self.device):
+            self.network.to("cpu")
 
-    def _share_weights(self) -> None:
-        for tensor, shared in zip(self.weights, self.memory.weights, strict=True):
-            if tensor.data is shared:
-                continue
-            shared[...] = tensor.data
-            if self.program is not None:
-                tensor.data = shared
 
-    def _take_gradients(
-        self, program: TrainingProgram, ready: Callable[[Tensor], None] | None, weights: list[int]
-    ) -> None:
-        """Add up the shards of these weights in their order: the gradients of parameters."""
-        for i in weights:
-            tensor, total = self.weights[i], self.gradients[i]
-            first, *others = (shard[i] for shard in self.memory.gradients)
-            if i in program.merged:
-                np.copyto(total, program.merged[i]())
-            else:
-                np.copyto(total, first)
-                for other in others:
-                    total += other
-            tensor.grad = total
-            if ready:
-                ready(tensor)
-
-    def _update_running(self, program: TrainingProgram) -> None:
-        for norm, statistics, (mean, variance) in zip(
-            self.graph.norms, program.norms, self.running, strict=True
-        ):
-            for running, batch in ((mean, statistics.mean), (variance, statistics.variance)):
-                running *= norm.momentum
-                running += (1 - norm.momentum) * batch
+def _starts(arrays: list[Array]) -> tuple[list[int], int]:
+    """Return where each array begins in one that holds all, and the size of that."""
+    starts, size = [], 0
+    for array in arrays:
+        starts.append(size)
+        size += array.size + -array.size % 4  # each begins where a float4 may
+    return starts, size

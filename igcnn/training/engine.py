@@ -17,7 +17,7 @@ from ..errors import ConfigError, PlanError, RankError
 from ..functional import cross_entropy
 from ..layers import Layer
 from ..optim import SGD
-from ..plan import DevicePlan, Plan
+from ..plan import Plan
 from .metrics import count_hits
 from .reducer import CompletionHook, Reducer
 
@@ -175,43 +175,6 @@ class TapeEngine(StepEngine):
         return to_device(x.astype(like.dtype, copy=False), like.device)
 
 
-class PlanEngine(StepEngine):
-    """A network by a plan on the CPU.
-
-    Args:
-        network: what is computed.
-        plan: computes it, and is closed with this.
-        communicator: connects the ranks that share each batch; None for one process.
-    """
-
-    def __init__(
-        self, network: Layer, plan: Plan, communicator: Communicator | None = None
-    ) -> None:
-        super().__init__(network, communicator)
-        self.plan = plan
-
-    def __str__(self) -> str:
-        return str(self.plan)
-
-    def step(
-        self, x: Array, labels: Array, ready: Callable[[Tensor], None] | None = None
-    ) -> tuple[float, int]:
-        """Return what Plan.step returns."""
-        return self.plan.step(x, labels, ready)
-
-    def refresh(self) -> None:
-        """Let the plan read parameters and statistics again."""
-        self.plan.refresh()
-
-    def logits(self, x: Array) -> Array:
-        """Return what Plan.logits returns."""
-        return self.plan.logits(x)
-
-    def close(self) -> None:
-        """End the plan's processes."""
-        self.plan.close()
-
-
 def make_engine(
     network: Layer,
     image_shape: tuple[int, int, int],
@@ -231,7 +194,7 @@ def make_engine(
         image_shape: (C, H, W).
         batch_size: images of a step, on this rank, at most so many for logits.
         device: what computes, "cpu", "emu" or "cuda:i"; the network is moved there.
-        cores: processes to use; None for this process's share of the cores.
+        cores: threads of the CPU; None for this process's share of the cores.
         eager: take the tape.
         precision: "fp32" or "fp64", the network's own type, or "bf16", in which a device's plan
             keeps activations.
@@ -252,15 +215,19 @@ def make_engine(
     if eager:
         return TapeEngine(network, communicator), f"tape{_on(device)} (--eager)"
     try:
-        if device != "cpu":
-            sizes = image_shape, batch_size, device, precision
-            device_plan = DevicePlan(network, *sizes, communicator)
-            return device_plan, str(device_plan)
-        cores = cores or available_cores(communicator.local_size)
-        plan = Plan(network, image_shape, batch_size, cores, training)
+        plan = Plan(
+            network,
+            image_shape,
+            batch_size,
+            device,
+            threads=cores or available_cores(communicator.local_size),
+            precision=precision,
+            training=training,
+            communicator=communicator,
+        )
     except PlanError as error:
         return TapeEngine(network, communicator), f"tape{_on(device)} (no plan: {error})"
-    return PlanEngine(network, plan, communicator), str(plan)
+    return plan, str(plan)
 
 
 def _on(device: str) -> str:

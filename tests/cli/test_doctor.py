@@ -5,8 +5,10 @@ import platform
 import re
 
 import numpy as np
+import pytest
 
-from igcnn.inspection import doctor
+from igcnn import compiler
+from igcnn.compiler import find_compiler, missing_compiler
 
 
 def test_what_it_says_is_so(igcnn):
@@ -21,13 +23,35 @@ def test_what_it_says_is_so(igcnn):
             assert finding["cure"]
 
 
-def test_a_computer_without_compiler_and_cupy_is_told_how_to_get_them(igcnn, monkeypatch):
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
+def test_a_computer_without_compiler_and_cupy_is_told_how_to_get_them(
+    igcnn, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(compiler, "find_spec", lambda _: None)
+    compiler._find.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "cupy", None)
     code, out, _ = igcnn("doctor")
+    compiler._find.cache_clear()
     assert code == 0
     out = re.sub(" +", " ", out)
-    assert "-- g++ not found; --device emu needs it" in out
-    assert "→ Debian, Ubuntu: apt install g++" in out
+    assert "-- CPU kernels no C++ compiler\n" in out
+    assert (
+        '→ install g++ (Debian, Ubuntu: apt install g++) or pip install "igcnn[compiler]"\n' in out
+    )
+    assert "-- emulator no C++ compiler\n → install g++ (Debian, Ubuntu: apt install g++)\n" in out
     assert "-- CuPy not installed; --device cuda needs it" in out
     assert "→ pip install 'igcnn[cuda12]'" in out
+
+
+def test_it_names_the_compiler_of_the_kernels(igcnn, monkeypatch):
+    if missing_compiler():
+        pytest.skip("needs a C++ compiler")
+    found = find_compiler()
+    _, out, _ = igcnn("doctor")
+    assert re.search(
+        rf"ok +CPU kernels +compiled by {re.escape(found.name)} {found.version}\n", out
+    )
+    monkeypatch.setenv("IGCNN_COMPILED", "0")
+    _, out, _ = igcnn("doctor")
+    assert re.search(r"-- +CPU kernels +IGCNN_COMPILED=0\n +→ unset it to compile", out)

@@ -1,31 +1,19 @@
-"""Training steps and logits by a plan, on one process or several, against the tape."""
-
-import os
-import signal
-from pathlib import Path
+"""What is particular to plans on the CPU: threads, evaluation, values set by hand, graphs."""
 
 import numpy as np
 import pytest
 
 from igcnn import build_network
-from igcnn.errors import ShapeError, WorkerError
+from igcnn.errors import PlanError, ShapeError
+from igcnn.functional import global_avg_pool2d, linear
 from igcnn.optim import SGD
 from igcnn.plan import Plan
+from igcnn.plan.cpu_kernels import lanes_for
+from igcnn.plan.trace import trace
 from igcnn.training import TapeEngine, make_engine
 
-from .test_program import CASES, Squared
-
-SHARED = Path("/dev/shm")
-
-
-def batch(images, side=8, dtype="float32"):
-    rng = np.random.default_rng(1)
-    return rng.standard_normal((images, 3, side, side)).astype(dtype), rng.integers(0, 10, images)
-
-
-def small_network(**settings):
-    settings = {"depth": 8, "L": 4, "M": 2, "num_classes": 10} | settings
-    return build_network("resnet_igc", **settings)
+from .networks import CASES, Biased, Blocks, Squared, Summed, batch, small_network
+from .test_updates import NoImages, assert_equal, updated
 
 
 @pytest.mark.parametrize(("net", "settings", "side", "images"), CASES)
@@ -44,48 +32,100 @@ def test_logits_are_those_of_the_tape(net, settings, side, images):
             np.testing.assert_allclose(plan.logits(x[:count]), expected, atol=1e-12 * scale)
 
 
-def trained(processes, images=37, steps=3):
-    """Return all that three updates by a plan leave, as bytes."""
+@pytest.mark.parametrize("images", [1, 7, 17, 37, 64])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_any_batch_size(images, dtype):
+    networks = [small_network(dtype=d) for d in ("float64", dtype)]
+    x, labels = batch(images, dtype="float64")
+    tape, plan = TapeEngine(networks[0]), Plan(networks[1], x.shape[1:], images)
+    expected, _ = updated(tape, networks[0], [(x, labels)])
+    actual, _ = updated(plan, networks[1], [(x.astype(dtype), labels)])
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    np.testing.assert_allclose(actual, expected, rtol=tolerance)
+    assert_equal(networks[1].state_dict(), networks[0].state_dict(), tolerance)
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_a_gradient_ends_when_all_that_read_a_tensor_have_added_theirs(projected):
+    networks = [Blocks(projected) for _ in range(2)]
+    x, labels = batch(5, dtype="float64")
+    expected, _ = updated(TapeEngine(networks[0]), networks[0], [(x, labels)])
+    actual, _ = updated(Plan(networks[1], x.shape[1:], 5), networks[1], [(x, labels)])
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+    assert_equal(networks[1].state_dict(), networks[0].state_dict(), 1e-12)
+
+
+def trained(threads, images=37, updates=3):
+    """Return all that some updates by a plan leave, as bytes."""
     network = small_network()
     optimizer = SGD(network.parameters(), lr=0.1)
     x, labels = batch(images)
-    with Plan(network, x.shape[1:], images, processes) as plan:
-        losses = []
-        for _ in range(steps):
-            losses.append(plan.step(x, labels))
-            optimizer.step()
+    with Plan(network, x.shape[1:], images, threads=threads) as plan:
+        plan.prepare(optimizer, NoImages)
+        for k in range(updates):
+            optimizer.lr = 0.1 / (k + 1)
+            plan.update((x, labels))
+        losses = plan.collect(wait=True)
         plan.refresh()
         logits = plan.logits(x)
     state = {name: array.tobytes() for name, array in network.state_dict().items()}
     return losses, logits.tobytes(), state
 
 
-def test_any_number_of_processes_gives_the_same_bits():
-    results = [trained(processes) for processes in (1, 2, 4)]
-    assert results[0] == results[1] == results[2]
+def test_any_number_of_threads_gives_the_same_bits():
+    results = [trained(threads) for threads in (1, 2, 4, 7)]
+    assert results[1:] == results[:1] * 3
 
 
-def test_without_room_for_shared_memory_one_process_computes(monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+def test_lanes_are_as_many_as_images_where_those_are_few():
+    assert [lanes_for(n, "float32") for n in (1, 4, 5, 8, 9, 64)] == [4, 4, 8, 8, 16, 16]
+    assert [lanes_for(n, "float64") for n in (1, 5, 64)] == [4, 8, 8]
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    x, labels = batch(8)
-    with Plan(small_network(), x.shape[1:], 8, 2) as plan:
-        assert str(plan) == "plan, 1 process"
-        plan.step(x, labels)
+
+def test_only_convolutions_and_residual_sums_are_stored():
+    network = build_network("resnet_igc", depth=14, L=4, M=2, num_classes=10)
+    plan = Plan(network, (3, 8, 8), 2)
+    inner = [
+        operation.y
+        for operation in plan.graph.operations
+        if operation.name == "norm_add_relu" and len(operation.terms) == 1
+    ]
+    # the batch norm within each of 6 blocks, and that of the first convolution has two consumers
+    assert len(inner) == 7
+    assert set(plan.program.recomputed) >= set(inner[1:])
+
+
+def test_evaluation_is_nothing_but_convolutions_and_the_head():
+    network = build_network("resnet_igc", depth=14, L=4, M=2, num_classes=10)
+    plan = Plan(network, (3, 8, 8), 2, training=False)
+    kernels = [call.args[1] for call in plan.program.evaluation]
+    assert set(kernels[:-2]) == {"convolution_forward", "igc_forward"}
+    assert kernels[-2:] == ["global_average_pool_forward", "linear_forward"]
 
 
 def test_a_plan_leaves_the_network_whole():
     network = small_network()
     x, labels = batch(5)
-    plan = Plan(network, x.shape[1:], 5, 2)
-    plan.step(x, labels)
+    plan = Plan(network, x.shape[1:], 5)
+    updated(plan, network, [(x, labels)])
     before = network.state_dict()
     plan.close()
     for name, array in network.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
     TapeEngine(network).step(x, labels)
+
+
+def test_two_plans_of_one_network_see_the_same_parameters():
+    network = small_network()
+    x, labels = batch(5)
+    plan, other = Plan(network, x.shape[1:], 5), Plan(network, x.shape[1:], 5, training=False)
+    updated(plan, network, [(x, labels)] * 2)
+    other.refresh()
+    expected = TapeEngine(network).logits(x)
+    np.testing.assert_allclose(other.logits(x), expected, atol=1e-5 * np.abs(expected).max())
+    plan.update((x, labels))
+    other.refresh()
+    assert np.abs(other.logits(x) - expected).max() > 1e-3
 
 
 def test_too_many_images():
@@ -95,38 +135,26 @@ def test_too_many_images():
             plan.logits(batch(5)[0])
 
 
-def test_weights_set_between_steps_are_used():
+def test_weights_set_between_updates_are_used():
     network = small_network()
     x, labels = batch(6)
-    with Plan(network, x.shape[1:], 6) as plan:
-        plan.step(x, labels)
-        for parameter in network.parameters():
-            parameter.data = np.zeros_like(parameter.data)
-        loss, _ = plan.step(x, labels)
-        assert loss == pytest.approx(np.log(10), abs=1e-6)
+    plan = Plan(network, x.shape[1:], 6)
+    updated(plan, network, [(x, labels)])
+    for parameter in network.parameters():
+        parameter.data = np.zeros_like(parameter.data)
+    plan.update((x, labels))
+    ((loss, _),) = plan.collect(wait=True)
+    assert loss == pytest.approx(np.log(10), abs=1e-6)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_a_worker_that_ends_is_an_error_that_says_so(number):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_broken_weight_reaches_the_loss(value):
+    """A ReLU that turns NaN into 0 would hide it."""
     network = small_network()
-    x, labels = batch(8)
-    shared = files()
-    with Plan(network, x.shape[1:], 8, 3) as plan:
-        plan.step(x, labels)
-        before = network.state_dict()
-        os.kill(plan.team.workers[1].pid, number)
-        plan.team.workers[1].wait()
-        with pytest.raises(WorkerError, match=rf"{number.name}.*--cores 1"):
-            plan.step(x, labels)
-        for name, array in network.state_dict().items():
-            if not name.endswith(("running_mean", "running_var")):
-                np.testing.assert_array_equal(array, before[name])
-        assert all(worker.poll() is not None for worker in plan.team.workers)
-    assert files() == shared
-
-
-def files():
-    return sorted(path.name for path in SHARED.iterdir()) if SHARED.exists() else []
+    x, labels = batch(6)
+    network.parameters()[3].data[0] = value
+    ((loss, _),), _ = updated(Plan(network, x.shape[1:], 6), network, [(x, labels)])
+    assert not np.isfinite(loss)
 
 
 def test_what_has_no_plan_is_computed_on_the_tape():
@@ -135,7 +163,39 @@ def test_what_has_no_plan_is_computed_on_the_tape():
     assert words.startswith("tape (no plan: the operation")
 
 
+def test_without_compiled_kernels_the_tape_computes(monkeypatch):
+    monkeypatch.setenv("IGCNN_COMPILED", "0")
+    engine, words = make_engine(small_network(), (3, 8, 8), 4)
+    assert isinstance(engine, TapeEngine)
+    assert words == "tape (no plan: IGCNN_COMPILED=0)"
+
+
 def test_eager_is_the_tape():
     engine, words = make_engine(small_network(), (3, 8, 8), 4, eager=True)
     assert isinstance(engine, TapeEngine)
     assert words == "tape (--eager)"
+
+
+class Headless(Biased):
+    def forward(self, x):
+        return global_avg_pool2d(x)
+
+
+class Tied(Biased):
+    def forward(self, x):
+        return linear(linear(global_avg_pool2d(x), self.u), self.v)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (Biased(), "bias"),
+        (Squared(), "operation"),
+        (Summed(), "use functional.add"),
+        (Headless(), "does not end in"),
+        (Tied(), "only after a global mean"),
+    ],
+)
+def test_what_has_no_plan_is_named(network, words):
+    with pytest.raises(PlanError, match=words):
+        trace(network, (3, 8, 8))

@@ -1,4 +1,4 @@
-"""The backward pass of a device in pieces, so that ranks sum what is done beside what is not."""
+"""The backward pass in pieces, so that ranks sum what is complete while the rest is computed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Call = Callable[[], None]
 BUCKET_BYTES = 1 << 20  # of gradients that are summed at once, at least
 
 
-class Piece(NamedTuple):
+class GradientBucket(NamedTuple):
     """Some launches, and the gradients that are complete after them.
 
     Attributes:
@@ -29,7 +29,9 @@ class Piece(NamedTuple):
     stop: int
 
 
-def cut(calls: list[Call], gradients: list[Array], starts: list[int], size: int) -> list[Piece]:
+def split_into_buckets(
+    calls: list[Call], gradients: list[Array], starts: list[int], size: int
+) -> list[GradientBucket]:
     """Return the calls of a backward pass in pieces, each with the gradients that it completes.
 
     Args:
@@ -39,25 +41,27 @@ def cut(calls: list[Call], gradients: list[Array], starts: list[int], size: int)
         size: of that array, in elements.
     """
     writers = {id(array): place for place, call in enumerate(calls) for array in _arrays(call)}
-    pieces = []
+    buckets = []
     first, stop, last = 0, size, 0
     for gradient, start in zip(reversed(gradients), reversed(starts), strict=True):
         last = max(last, writers[id(gradient)] + 1)
         if (stop - start) * gradient.itemsize >= BUCKET_BYTES or start == 0:
-            pieces.append(Piece(calls[first:last], start, stop))
+            buckets.append(GradientBucket(calls[first:last], start, stop))
             first, stop = last, start
-    pieces[-1].calls.extend(calls[first:])
-    return pieces
+    buckets[-1].calls.extend(calls[first:])
+    return buckets
 
 
 def _arrays(value: Any) -> Iterator[Any]:
-    """Yield the arrays among the arguments of a call, those in tuples and records too."""
+    """Yield the arrays among the arguments of a call, also those in containers and records."""
     if isinstance(value, partial):
         for argument in (value.func, *value.args, *value.keywords.values()):
             yield from _arrays(argument)
     elif isinstance(value, tuple | list):
         for item in value:
             yield from _arrays(item)
+    elif isinstance(value, dict):
+        yield from _arrays(list(value.values()))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             yield from _arrays(getattr(value, field.name))

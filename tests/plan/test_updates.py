@@ -1,4 +1,4 @@
-"""Updates and logits by a plan on a device, against the tape on the CPU."""
+"""Updates and logits by a plan on every device, against the tape on the CPU."""
 
 import shutil
 
@@ -10,17 +10,18 @@ from igcnn.backend import gpu_count, to_host
 from igcnn.errors import ConfigError, DeviceError, ShapeError
 from igcnn.kernels.launch import emulation
 from igcnn.optim import SGD
-from igcnn.plan import DevicePlan
+from igcnn.plan import Plan
 from igcnn.plan.arena import Arena
 from igcnn.training import TapeEngine, make_engine
 
-from .test_plan import batch, small_network
-from .test_program import CASES, Squared
+from .networks import CASES, Squared, batch, small_network
 
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None, reason="needs g++ (Debian, Ubuntu: apt install g++)"
 )
-DEVICES = ["emu", pytest.param("cuda:0", marks=pytest.mark.gpu)]
+CUDA = pytest.param("cuda:0", marks=pytest.mark.gpu)
+GPUS = ["emu", CUDA]
+DEVICES = ["cpu", *GPUS]
 
 
 @pytest.fixture(autouse=True)
@@ -60,9 +61,10 @@ def test_updates_are_those_of_the_tape(net, settings, side, images, device):
     x, labels = batch(images, side, "float64")
     batches = [(x, labels % 7), (x[::-1], (labels[::-1] + 1) % 7)]
     tape = TapeEngine(networks[0])
-    plan = DevicePlan(networks[1], x.shape[1:], images, device)
+    plan = Plan(networks[1], x.shape[1:], images, device)
     expected, optimizer = updated(tape, networks[0], batches)
     actual, other = updated(plan, networks[1], batches)
+    plan.refresh()
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
     assert_equal(networks[1].state_dict(), networks[0].state_dict(), 1e-12)
     for v, w in zip(other.velocity, optimizer.velocity, strict=True):
@@ -77,19 +79,19 @@ def test_updates_are_those_of_the_tape(net, settings, side, images, device):
     assert {tensor.device for tensor in networks[1].parameters()} == {"cpu"}
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", GPUS)
 @pytest.mark.parametrize(
-    ("net", "L", "M", "fused", "rectified"),
+    ("net", "L", "M", "fused", "recomputed"),
     [("resnet_igc", 3, 2, 6, 3), ("plain_igc", 6, 2, 2, 1), ("resnet_igc", 3, 4, 6, 3)],
 )
-def test_updates_by_fused_kernels_are_those_of_the_tape(net, L, M, fused, rectified, device):
+def test_updates_by_fused_kernels_are_those_of_the_tape(net, L, M, fused, recomputed, device):
     """In the first stage: the images of the others are too small for them here."""
     settings = {"depth": 20 if net == "resnet_igc" else 8, "L": L, "M": M, "num_classes": 7}
     networks = [build_network(net, dtype=dtype, **settings) for dtype in ("float64", "float32")]
     x, labels = batch(5, 16 if M == 4 else 8, "float32")
-    tape, plan = TapeEngine(networks[0]), DevicePlan(networks[1], x.shape[1:], 5, device)
-    assert len(plan.program.fusion.nodes) >= fused
-    assert len(plan.program.fusion.rectified) >= rectified
+    tape, plan = TapeEngine(networks[0]), Plan(networks[1], x.shape[1:], 5, device)
+    assert len(plan.program.fusion.units) >= fused
+    assert len(plan.program.fusion.recomputed) >= recomputed
     expected, _ = updated(tape, networks[0], [(x.astype("float64"), labels % 7)])
     actual, _ = updated(plan, networks[1], [(x, labels % 7)])
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
@@ -99,11 +101,12 @@ def test_updates_by_fused_kernels_are_those_of_the_tape(net, L, M, fused, rectif
         own = gradients[tensor.name].grad
         error = np.abs(to_host(gradient) - own).max()
         assert error <= 1e-4 * np.abs(own).max(), tensor.name
+    plan.refresh()
     logits = tape.logits(x.astype("float64"))
     np.testing.assert_allclose(plan.logits(x), logits, atol=1e-4 * np.abs(logits).max())
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", GPUS)
 def test_the_tape_runs_on_the_device(device):
     networks = [small_network(dtype="float64") for _ in range(2)]
     x, labels = batch(5, dtype="float64")
@@ -125,16 +128,16 @@ def test_two_runs_are_equal_to_the_bit(device):
     states = []
     for _ in range(2):
         network = small_network()
-        plan = DevicePlan(network, (3, 8, 8), 9, device)
+        plan = Plan(network, (3, 8, 8), 9, device)
         results, _ = updated(plan, network, [batch(9)] * 3)
         states.append((results, [a.tobytes() for a in network.state_dict().values()]))
     assert states[0] == states[1]
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", GPUS)
 def test_bfloat16_keeps_activations_in_two_bytes(device):
     network = small_network()
-    plan = DevicePlan(network, (3, 8, 8), 9, device, "bf16")
+    plan = Plan(network, (3, 8, 8), 9, device, precision="bf16")
     half = plan.program.arena.used
     results, _ = updated(plan, network, [batch(9)] * 2)
     other = small_network()
@@ -144,7 +147,7 @@ def test_bfloat16_keeps_activations_in_two_bytes(device):
     assert all(tensor.dtype == np.float32 for tensor in network.parameters())
     logits = TapeEngine(other).logits(batch(9)[0])
     np.testing.assert_allclose(plan.logits(batch(9)[0]), logits, atol=0.1 * np.abs(logits).max())
-    full = DevicePlan(small_network(), (3, 8, 8), 9, device).program.arena.used
+    full = Plan(small_network(), (3, 8, 8), 9, device).program.arena.used
     assert half < 0.65 * full
 
 
@@ -152,17 +155,17 @@ def test_check_mode_finds_nothing_in_an_update():
     """Through the whole GPU path: dispatch, packing, plan."""
     network = small_network(L=3)
     with emulation(checked=True):
-        plan = DevicePlan(network, (3, 8, 8), 3, "emu")
-        assert plan.program.fusion.nodes
+        plan = Plan(network, (3, 8, 8), 3, "emu")
+        assert plan.program.fusion.units
         results, _ = updated(plan, network, [batch(3)])
         plan.logits(batch(3)[0])
     assert np.isfinite(results[0][0])
 
 
 def test_losses_are_kept_on_the_device_until_they_are_asked_for(monkeypatch):
-    monkeypatch.setattr("igcnn.plan.device.SLOTS", 4)
+    monkeypatch.setattr("igcnn.plan.plan.SLOTS", 4)
     network = small_network(L=2)
-    plan = DevicePlan(network, (3, 8, 8), 3, "emu")
+    plan = Plan(network, (3, 8, 8), 3, "emu")
     plan.prepare(SGD(network.parameters(), lr=0.1), NoImages)
     one, told = batch(3), []
     for _ in range(7):
@@ -180,18 +183,18 @@ def test_what_has_no_plan_on_a_device_runs_on_its_tape():
 
 
 def test_a_batch_that_is_too_large_for_the_device_is_told_one_that_fits(monkeypatch):
-    needed = DevicePlan(small_network(), (3, 8, 8), 16, "emu").program.arena.used
-    monkeypatch.setattr("igcnn.plan.device.free_bytes", lambda _: needed / 2)
+    needed = Plan(small_network(), (3, 8, 8), 16, "emu").program.arena.used
+    monkeypatch.setattr("igcnn.plan.plan.free_bytes", lambda _: needed / 2)
     with pytest.raises(DeviceError, match=r"batch size 16 needs .* --batch-size 8 fits") as error:
         make_engine(small_network(), (3, 8, 8), 16, device="emu")
     assert error.value.exit_code == 4
-    monkeypatch.setattr("igcnn.plan.device.free_bytes", lambda _: needed / 1.9)
-    DevicePlan(small_network(), (3, 8, 8), 8, "emu")
+    monkeypatch.setattr("igcnn.plan.plan.free_bytes", lambda _: needed / 1.9)
+    Plan(small_network(), (3, 8, 8), 8, "emu")
 
 
 def test_what_cannot_be_is_refused():
-    plan = DevicePlan(small_network(), (3, 8, 8), 3, "emu")
-    with pytest.raises(ShapeError, match="at most 3 images, not 4"):
+    plan = Plan(small_network(), (3, 8, 8), 3, "emu")
+    with pytest.raises(ShapeError, match="4 images, but it was made for 3"):
         plan.logits(batch(4)[0])
     with pytest.raises(ConfigError, match="precision must be fp32, fp64 or bf16, not half"):
         make_engine(small_network(), (3, 8, 8), 4, precision="half")

@@ -1,0 +1,95 @@
+"""Networks and batches that the tests of plans share."""
+
+import numpy as np
+
+from igcnn import build_network
+from igcnn.functional import add, conv2d, global_avg_pool2d, linear, relu
+from igcnn.layers import BatchNorm, Layer
+
+# network, settings, side of the image, batch
+CASES = [
+    ("resnet_igc", {"depth": 8, "L": 2, "M": 3}, 8, 5),
+    ("resnet_igc", {"depth": 14, "L": 4, "M": 2}, 8, 18),
+    ("plain_igc", {"depth": 8, "L": 3, "M": 2}, 9, 5),
+    ("plain_igc", {"depth": 8, "L": 1, "M": 4}, 8, 2),
+    ("plain_igc", {"depth": 8, "L": 4, "M": 1}, 7, 3),
+    ("plain_igc", {"depth": 8, "L": 4, "M": 4, "fusion": "summation"}, 8, 5),
+    ("plain_igc", {"depth": 8, "L": 4, "M": 4, "fusion": "four_branch"}, 8, 5),
+    ("plain_igc", {"depth": 8, "L": 4, "M": 4, "fusion": "identity"}, 8, 5),
+    ("resnet", {"depth": 8, "L": 5, "M": 1}, 11, 7),
+    ("plain", {"depth": 8, "L": 5, "M": 1}, 8, 1),
+    ("plain", {"depth": 5, "L": 16, "M": 1}, 32, 8),  # 19 rows of a channel at a time
+    ("plain", {"depth": 5, "L": 16, "M": 1}, 32, 18),  # 8 rows
+    ("resnet_imgnet_d18", {"L": 4, "M": 1}, 33, 3),
+    ("resnet_igc_imgnet_d18", {"L": 4, "M": 2}, 33, 3),
+    ("resnet_igc_imgnet_d18", {"L": 2, "M": 4, "growth": "M"}, 32, 5),
+]
+
+
+def batch(images, side=8, dtype="float32"):
+    rng = np.random.default_rng(1)
+    return rng.standard_normal((images, 3, side, side)).astype(dtype), rng.integers(0, 10, images)
+
+
+def small_network(**settings):
+    settings = {"depth": 8, "L": 4, "M": 2, "num_classes": 10} | settings
+    return build_network("resnet_igc", **settings)
+
+
+class Blocks(Layer):
+    """A residual block of another form than those of the paper's networks, after a first layer."""
+
+    def __init__(self, projected):
+        super().__init__()
+        self.projected = projected
+        rng = np.random.default_rng(3)
+        for name, kernel, inputs in (("a", 3, 3), ("b", 3, 4), ("c", 3, 4), ("d", 1, 4)):
+            weight = rng.standard_normal((4, inputs, kernel, kernel))
+            setattr(self, name, self.add_parameter(name, weight))
+        self.v = self.add_parameter("v", rng.standard_normal((10, 4)))
+        self.norms = {
+            name: self.add_child(f"bn_{name}", BatchNorm(4, dtype="float64")) for name in "abcd"
+        }
+
+    def forward(self, x):
+        def layer(name, x):
+            weight = getattr(self, name)
+            return self.norms[name](conv2d(x, weight, padding=weight.shape[2] // 2))
+
+        y = relu(layer("a", x))
+        if self.projected:  # its gradient comes before that of the branch with two convolutions
+            skip = layer("d", y)
+            y = relu(add(layer("c", relu(layer("b", y))), skip))
+        else:  # that of the sum comes after that of the only convolution
+            y = relu(add(layer("b", y), y))
+            y = relu(layer("c", y))
+            y = relu(layer("d", y))
+        return linear(global_avg_pool2d(y), self.v)
+
+
+class Biased(Layer):
+    """A network with an operation that plans do not know."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = self.add_parameter("w", np.ones((2, 3, 3, 3)))
+        self.b = self.add_parameter("b", np.ones(2))
+        self.v = self.add_parameter("v", np.ones((4, 2)))
+        self.u = self.add_parameter("u", np.ones((4, 3)))
+
+    def forward(self, x):
+        return linear(global_avg_pool2d(conv2d(x, self.w, self.b)), self.v)
+
+
+class Squared(Biased):
+    def forward(self, x):
+        return linear(global_avg_pool2d(x * x), self.u)
+
+
+class Summed(Biased):
+    def __init__(self):
+        super().__init__()
+        self.norm = self.add_child("norm", BatchNorm(3, dtype="float64"))
+
+    def forward(self, x):
+        return linear(global_avg_pool2d(self.norm(x) + x), self.u)
