@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..backend import is_on_cpu
+from .lanes import Lanes
 from .launch import THREADS, launch
 
 Array = np.ndarray
@@ -77,8 +79,17 @@ class Resident(NamedTuple):
 
 
 def launch_augment(source: Resident, x: Array, labels: Array) -> None:
-    """Write a batch, (N, 3, H, W), augmented and normalised, and its labels, int32, (N,)."""
+    """Write a batch, augmented and normalised, and its labels, int32, (N,).
+
+    On the GPU x is (N, 3, H, W), for the compiled kernels an activation (lanes.py).
+    """
     *arrays, pad, mirror, stream = source
     count, _, H, W = source.images.shape
+    if is_on_cpu(x):
+        lanes = Lanes(len(labels), str(x.dtype))
+        fields = source._asdict() | {"mirror": int(mirror), "x": x, "batch_labels": labels}
+        fields |= {"N": len(labels), "count": count, "H": H, "W": W, "batch": lanes.batch()}
+        lanes.launch("augment", "augment", lanes.blocks, **fields)
+        return
     numbers = x.shape[0], count, H, W, pad, mirror, stream
     launch("augment", "augment", x.shape[0], THREADS, *arrays, x, labels, *numbers)

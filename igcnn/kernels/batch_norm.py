@@ -11,11 +11,14 @@ In evaluation they are constants and gx = γ/√(σ²+ε) · gy. For backward th
 (x̂ is a multiple of it), and the variance.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
 from .checks import check_dtypes
+from .lanes import RECTIFIED, SCALED, Fields, Lanes, image
 from .launch import THREADS, launch, launch_each
 
 Array = np.ndarray
@@ -199,3 +202,91 @@ def _sum(x: Array, factor: Array | None = None) -> Array:
     if factor is not None:
         other = factor.transpose(1, 2, 3, 0).reshape(C, H, -1)
     return np.vecdot(rows, other).sum(axis=1, dtype=np.float64).astype(x.dtype)
+
+
+class CompiledNorm(NamedTuple):
+    """One batch norm for the compiled kernels: its settings, and arrays of shape (C,).
+
+    Attributes:
+        momentum: share of the running statistics that an update keeps.
+        eps: ε.
+        gamma: γ.
+        beta: β.
+        running_mean: moved towards the batch's by every update.
+        running_var: likewise.
+        ggamma: receives the gradient of γ, None for a constant.
+        gbeta: likewise.
+        mean: of the batch.
+        variance: of the batch.
+        scale: with shift, of the normalised tensor: scale·z + shift.
+        shift: see scale.
+        gz_scale: with slope and shift, of the gradient: gz = scale·gy + slope·z + shift.
+        gz_slope: see gz_scale.
+        gz_shift: see gz_scale.
+    """
+
+    momentum: float
+    eps: float
+    gamma: Array
+    beta: Array
+    running_mean: Array
+    running_var: Array
+    ggamma: Array | None
+    gbeta: Array | None
+    mean: Array
+    variance: Array
+    scale: Array
+    shift: Array
+    gz_scale: Array
+    gz_slope: Array
+    gz_shift: Array
+
+    def fields(self, names: str) -> Fields:
+        """Return the attributes of these names."""
+        return {name: getattr(self, name) for name in names.split()}
+
+    def activation(self, z: Array) -> Fields:
+        """Return max(0, scale·z + shift) as an Input."""
+        return {"kind": RECTIFIED, "x": z} | self.fields("scale shift")
+
+    def normalised(self, z: Array) -> Fields:
+        """Return scale·z + shift as an Input."""
+        return {"kind": SCALED, "x": z} | self.fields("scale shift")
+
+    def gradient(self, gy: Array, z: Array) -> Fields:
+        """Return the gradient of z as a Gradient, from that of the normalised tensor."""
+        coefficients = {"scale": self.gz_scale, "slope": self.gz_slope, "shift": self.gz_shift}
+        return {"kind": 1, "g": gy, "z": z} | coefficients
+
+
+def compiled_batch_norm_sums(lanes: Lanes, x: Array, sums: Array) -> None:
+    """Leave what the statistics of x are computed from, (jobs, 2, C), as a convolution does."""
+    fields = {"x": x, "sums": sums} | image(x) | {"batch": lanes.batch(x.shape[1])}
+    lanes.launch("batch_norm", "batch_norm_sums", len(sums), **fields)
+
+
+def compiled_batch_norm_statistics(
+    lanes: Lanes, norm: CompiledNorm, z: Array, sums: Array
+) -> None:
+    """Write mean, variance, scale and shift of a batch; move the running statistics."""
+    names = "momentum eps gamma beta running_mean running_var mean variance scale shift"
+    fields = norm.fields(names) | image(z) | {"batch": lanes.batch(z.shape[1]), "sums": sums}
+    lanes.launch("batch_norm", "batch_norm_statistics", 1, **fields)
+
+
+def compiled_batch_norm_inference(lanes: Lanes, norm: CompiledNorm, wait: bool) -> None:
+    """Write scale and shift of the running statistics."""
+    fields = norm.fields("eps gamma beta running_mean running_var scale shift")
+    fields |= {"C": norm.gamma.size, "wait": wait}
+    lanes.launch("batch_norm", "batch_norm_inference", 1, **fields)
+
+
+def compiled_batch_norm_gradient(
+    lanes: Lanes, norm: CompiledNorm, pixels: int, sums: Array, wait: bool
+) -> None:
+    """Write the gradients of γ and β, and what the gradient of the input is made of."""
+    fields = norm.fields("eps gamma mean variance ggamma gbeta")
+    fields |= {"scale": norm.gz_scale, "slope": norm.gz_slope, "shift": norm.gz_shift}
+    fields |= {"C": norm.gamma.size, "count": float(lanes.batch_size * pixels)}
+    fields |= {"sums": sums, "jobs": len(sums), "wait": wait}
+    lanes.launch("batch_norm", "batch_norm_gradient", 1, **fields)

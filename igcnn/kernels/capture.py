@@ -32,6 +32,7 @@ class Pass:
         self._executed = False
 
     def __call__(self) -> None:
+        """Execute the launches."""
         if self._device == "cpu":
             self.recording.run(self._threads)
         elif self._device == "emu" or not self._executed:

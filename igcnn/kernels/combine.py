@@ -7,8 +7,7 @@ batch norms, the addition and the ReLU of a residual unit. Backward, with g = gy
 
     gx_k = g  or  scale · (g − Σg/m − (x − μ) · Σ g·(x − μ) / (m·(σ² + ε)))
 
-Only devices have these kernels; on the CPU plan/ has its own fused passes, and the tape computes
-the operations one by one.
+Only plans have these kernels; the tape computes the operations one by one.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from .lanes import Fields, Lanes, complete, image
 from .launch import THREADS, launch, launch_each, launch_warps
 
 Array = np.ndarray
@@ -143,3 +143,19 @@ def _launch_each(kernel: str, pixels: int, *arguments: Any, size: int) -> None:
 def _side_by_side(pixels: int) -> int:
     """Return how many pixels of a channel a thread takes at once."""
     return 1 if pixels % 4 else 4
+
+
+def compiled_combine_forward(lanes: Lanes, terms: list[Fields], y: Array, relu: bool) -> None:
+    """Write y = Σ terms, each an Input, rectified."""
+    fields = {"term": terms, "terms": len(terms), "y": y, "relu": int(relu)}
+    rows = y.shape[1]
+    fields |= image(y) | {"batch": lanes.batch(rows)}
+    lanes.launch("combine", "combine_forward", lanes.jobs(rows), **fields)
+
+
+def compiled_combine_backward(lanes: Lanes, gradient: Fields, gx: Array, ending: Fields) -> None:
+    """Write a Gradient with its Ending."""
+    rows = gx.shape[1]
+    fields = {"from": gradient, "g": gx, "end": complete(ending, gx)}
+    fields |= image(gx) | {"batch": lanes.batch(rows)}
+    lanes.launch("combine", "combine_backward", lanes.jobs(rows), **fields)

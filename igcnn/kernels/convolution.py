@@ -21,6 +21,9 @@ shifted additions the result. No im2col: a pixel is copied once, not KH·KW time
 For backward only x and w are kept; the products are cheap to set up again.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
@@ -28,6 +31,7 @@ from ..backend import contiguous, empty, is_on_cpu
 from ..errors import DeviceError
 from .checks import check_dtypes
 from .geometry import Pair, output_size, pair, phases
+from .lanes import Fields, Lanes, complete, launch_chunks
 from .launch import THREADS, WARP, launch, launch_each
 
 Array = np.ndarray
@@ -37,6 +41,7 @@ MOST_CHANNELS = 8  # of a group that one thread computes
 SHARED_WEIGHTS = 3072  # numbers, as in convolution.cu
 WARPS_AT_ONCE = 8192  # fill the largest GPUs; fixed, for the bits' sake
 TERMS_OF_A_SUM = 256  # at least, for one warp
+BAND_PIXELS = 64  # of a channel that a job of the compiled kernels works on at a time
 BLOCK_BYTES = 1 << 21  # of one intermediate product; larger ones fall out of the L2 cache
 
 
@@ -380,3 +385,100 @@ def _matrices(halo: Array, KH: int) -> Array:
     row, channel, _, item = halo.strides
     shape = (rows - KH + 1, KH * Cg, columns * N)
     return as_strided(halo, shape, (row, channel, item), writeable=False)
+
+
+class Packed(NamedTuple):
+    """Weights in the order in which the compiled kernels read them, each flat.
+
+    Attributes:
+        forward: for the convolution itself.
+        backward: for the gradient of its input.
+    """
+
+    forward: Array
+    backward: Array
+
+
+def compiled_convolution_pack(
+    lanes: Lanes,
+    weights: Sequence[Array],
+    scale: Array | None,
+    packed: Sequence[Packed],
+    sizes: Fields,
+    wait: bool,
+) -> None:
+    """Order a weight for the kernels, times a factor for each output channel, (D,)."""
+    fields = {"w": weights[0], "scale": scale, "wait": wait} | packed[0]._asdict() | sizes
+    lanes.launch("convolution", "convolution_pack", sizes["G"], **fields)
+
+
+def compiled_convolution_forward(
+    lanes: Lanes,
+    x: Fields,
+    packed: Sequence[Packed],
+    z: Array,
+    sizes: Fields,
+    sums: Array | None = None,
+    bias: Array | None = None,
+    skip: Array | None = None,
+    relu: bool = False,
+) -> None:
+    """Write z; the arguments are those of ConvolutionForward in convolution.cpp.
+
+    Args:
+        lanes: the batch.
+        x: an Input.
+        packed: the weights.
+        z: receives the result.
+        sizes: see geometry.convolution_fields.
+        sums: receives what the batch norm of z is computed from, (jobs, 2, D).
+        bias: added to z, (D,).
+        skip: added to z, likewise an activation.
+        relu: whether z is rectified then.
+    """
+    end = {"sums": sums, "bias": bias, "skip": skip, "relu": int(relu)}
+    fields = {"x": x, "w": packed[0].forward, "z": z} | end | sizes | bands(lanes, sizes)
+    jobs = lanes.jobs(sizes["OH"])
+    lanes.launch("convolution", "convolution_forward", jobs, **fields)
+
+
+def compiled_convolution_backward(
+    lanes: Lanes,
+    gz: Fields,
+    x: Fields,
+    packed: Sequence[Packed],
+    gx: Array | None,
+    ending: Fields,
+    partials: Sequence[Array | None],
+    sizes: Fields,
+) -> None:
+    """Write the gradient of x, with its ending, and for each job that of w.
+
+    Args:
+        lanes: the batch.
+        gz: a Gradient.
+        x: an Input.
+        packed: the weights.
+        gx: receives the gradient of x, unless it is None.
+        ending: of gx, an Ending.
+        partials: one array, (jobs, D, C/groups, KH, KW), that receives the gradient of w by job,
+            or None.
+        sizes: see geometry.convolution_fields.
+    """
+    fields = {"gz": gz, "x": x, "gx": gx, "end": complete(ending, gz["g"])}
+    fields |= {"w": packed[0].backward, "gw": partials[0]} | sizes | bands(lanes, sizes)
+    jobs = lanes.jobs(sizes["OH"])
+    lanes.launch("convolution", "convolution_backward", jobs, **fields)
+
+
+def bands(lanes: Lanes, sizes: Fields) -> Fields:
+    """Return how the rows of a convolution's output are cut into jobs and bands."""
+    band = max(1, min(sizes["OH"], BAND_PIXELS // sizes["OW"]))
+    return {"band": band, "batch": lanes.batch(sizes["OH"])}
+
+
+def compiled_sum_partials(partials: Array, total: Array, wait: bool) -> None:
+    """Write what jobs have left, added in their order."""
+    fields = {"partial": partials, "total": total, "count": total.size, "parts": len(partials)}
+    dtype = str(total.dtype)
+    launch_chunks("convolution", "sum_partials", total.size, dtype, wait=wait, **fields)

@@ -64,3 +64,17 @@ def phases(
     for a, top, u in rows:
         for b, left, v in columns:
             yield (u, v), (a, b), (top, left)
+
+
+def convolution_fields(
+    x_shape: tuple[int, ...],
+    z_shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+) -> dict[str, int]:
+    """Return the sizes that the compiled kernels take; x_shape is (C, H, W), z_shape likewise."""
+    names = "C H W D OH OW KH KW SH SW PH PW G".split()
+    sizes = *x_shape, *z_shape, *kernel, *stride, *padding, groups
+    return dict(zip(names, sizes, strict=True))

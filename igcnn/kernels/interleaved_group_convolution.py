@@ -14,6 +14,7 @@ of resnet_igc) no single stride reaches its channels, and reshape makes a copy.
 For backward p and W^d are kept.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 
@@ -24,13 +25,16 @@ from ..errors import ShapeError
 from .checks import check_dtypes
 from .combine import DeviceNorm
 from .convolution import (
+    Packed,
     Pair,
+    bands,
     launch_convolution_backward_input,
     launch_convolution_backward_weight,
     launch_convolution_forward,
     launch_sum_partials,
     weight_slices,
 )
+from .lanes import Fields, Lanes, complete
 from .launch import WARP, launch
 
 Array = np.ndarray
@@ -346,3 +350,53 @@ def _scattered(y: Array, secondary_groups: int) -> Array:
     """View planes y, (C, …), so that writing (S, C/S, H·W·N) writes Reorder(S) of it."""
     C = y.shape[0]
     return y.reshape(C // secondary_groups, secondary_groups, -1).transpose(1, 0, 2)
+
+
+def compiled_igc_pack(
+    lanes: Lanes,
+    weights: Sequence[Array],
+    scale: Array | None,
+    packed: Sequence[Packed],
+    sizes: Fields,
+    wait: bool,
+) -> None:
+    """Order both weights for the kernels, the second times a factor for each channel, (D,)."""
+    fields = {"w1": weights[0], "w2": weights[1], "scale": scale, "wait": wait}
+    for k, own in enumerate(packed, start=1):
+        fields |= {f"forward{k}": own.forward, f"backward{k}": own.backward}
+    lanes.launch(STEM, "igc_pack", 1, **fields, **sizes)
+
+
+def compiled_igc_forward(
+    lanes: Lanes,
+    x: Fields,
+    packed: Sequence[Packed],
+    z: Array,
+    sizes: Fields,
+    sums: Array | None = None,
+    bias: Array | None = None,
+    skip: Array | None = None,
+    relu: bool = False,
+) -> None:
+    """Write z; see compiled_convolution_forward. `sizes` has the secondary groups, S, too."""
+    end = {"sums": sums, "bias": bias, "skip": skip, "relu": int(relu)}
+    fields = {"x": x, "z": z, "w1": packed[0].forward, "w2": packed[1].forward}
+    fields |= end | sizes | bands(lanes, sizes)
+    lanes.launch(STEM, "igc_forward", lanes.jobs(sizes["OH"]), **fields)
+
+
+def compiled_igc_backward(
+    lanes: Lanes,
+    gz: Fields,
+    x: Fields,
+    packed: Sequence[Packed],
+    gx: Array | None,
+    ending: Fields,
+    partials: Sequence[Array | None],
+    sizes: Fields,
+) -> None:
+    """Write the gradients; see compiled_convolution_backward. `partials` are of both weights."""
+    fields = {"gz": gz, "x": x, "gx": gx, "end": complete(ending, gz["g"])}
+    fields |= {"w1f": packed[0].forward, "w1": packed[0].backward, "w2": packed[1].backward}
+    fields |= {"gw1": partials[0], "gw2": partials[1]} | sizes | bands(lanes, sizes)
+    lanes.launch(STEM, "igc_backward", lanes.jobs(sizes["OH"]), **fields)

@@ -52,7 +52,7 @@ struct LinearBackward {
     Batch batch;
 };
 
-// Vectors of as many channels of x as a slice may have, for each image of a block.
+// Vectors that hold the channels of one image, once x is transposed.
 static inline Size channel_vectors(const LinearBackward &a) {
     return (a.C + LANES - 1) / LANES;
 }

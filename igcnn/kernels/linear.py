@@ -5,6 +5,7 @@ import numpy as np
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
 from .checks import check_dtypes
+from .lanes import Lanes
 from .launch import launch_each, launch_warps
 
 Array = np.ndarray
@@ -81,3 +82,25 @@ def launch_linear_backward_weight(gy: Array, x: Array, gw: Array) -> None:
 def launch_linear_backward_bias(gy: Array, gb: Array) -> None:
     """Write linear_backward_bias(gy) into gb, on their device."""
     launch_warps("linear", "linear_backward_bias", gb.size, gy, gb, *gy.shape)
+
+
+def compiled_linear_forward(lanes: Lanes, x: Array, w: Array, b: Array | None, z: Array) -> None:
+    """Write z, (blocks, K, lanes), of x, (blocks, C, lanes)."""
+    K, C = w.shape
+    fields = {"x": x, "w": w, "b": b, "z": z, "C": C, "K": K, "batch": lanes.batch()}
+    lanes.launch("linear", "linear_forward", lanes.blocks, **fields)
+
+
+def compiled_linear_backward(
+    lanes: Lanes,
+    gz: Array,
+    x: Array,
+    w: Array,
+    gx: Array,
+    gw: Array | None,
+    gb: Array | None,
+) -> None:
+    """Write gx, and for each block the gradients of w and b, (blocks, K, C) and (blocks, K)."""
+    K, C = w.shape
+    fields = {"gz": gz, "x": x, "w": w, "gx": gx, "gw": gw, "gb": gb, "C": C, "K": K}
+    lanes.launch("linear", "linear_backward", lanes.blocks, batch=lanes.batch(), **fields)

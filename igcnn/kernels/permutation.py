@@ -11,6 +11,7 @@ import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
+from .lanes import Fields, Lanes, complete, image
 from .launch import launch_each
 
 Array = np.ndarray
@@ -60,3 +61,21 @@ def check_branches(channels: int, branches: int) -> None:
             f"permutation: {channels} channels do not divide into {branches} branches; "
             f"choose a divisor of {channels}"
         )
+
+
+def compiled_permutation_forward(lanes: Lanes, x: Fields, y: Array, branches: int) -> None:
+    """Write Reorder(branches) of an Input into y."""
+    fields = {"x": x, "y": y, "branches": branches} | image(y)
+    rows = y.shape[1]
+    jobs = lanes.jobs(rows)
+    lanes.launch("permutation", "permutation_forward", jobs, batch=lanes.batch(rows), **fields)
+
+
+def compiled_permutation_backward(
+    lanes: Lanes, gy: Array, gx: Array, ending: Fields, branches: int
+) -> None:
+    """Write the gradient of what was permuted, with its Ending."""
+    fields = {"gy": gy, "gx": gx, "branches": branches, "end": complete(ending, gx)} | image(gx)
+    rows = gx.shape[1]
+    jobs = lanes.jobs(rows)
+    lanes.launch("permutation", "permutation_backward", jobs, batch=lanes.batch(rows), **fields)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
+from .lanes import Fields, Lanes, complete, image
 from .launch import launch_each, launch_warps
 
 Array = np.ndarray
@@ -250,3 +251,55 @@ def _windows(
             rows = slice(a, a + stride * (OH - 1) + 1, stride)
             columns = slice(b, b + stride * (OW - 1) + 1, stride)
             yield a * kernel_size + b, padded[:, :, rows, columns]
+
+
+def compiled_pool_forward(
+    lanes: Lanes, name: str, x: Fields, y: Array, kernel: int, stride: int, padding: int
+) -> None:
+    """Write the max_pool or average_pool of an Input."""
+    window = _window(x["x"], y, kernel, stride, padding) | {"batch": lanes.batch(y.shape[1])}
+    lanes.launch("pooling", f"{name}_forward", lanes.jobs(y.shape[1]), x=x, y=y, **window)
+
+
+def compiled_pool_backward(
+    lanes: Lanes,
+    name: str,
+    gy: Array,
+    x: Fields,
+    y: Array,
+    gx: Array,
+    ending: Fields,
+    kernel: int,
+    stride: int,
+    padding: int,
+) -> None:
+    """Write the gradient of a pooling's input, with its Ending."""
+    rows = gx.shape[1]
+    fields = {"gy": gy, "gx": gx, "end": complete(ending, gx), "batch": lanes.batch(rows)}
+    if name == "max_pool":  # looks for the maximum again
+        fields |= {"x": x, "y": y}
+    window = _window(gx, y, kernel, stride, padding)
+    lanes.launch("pooling", f"{name}_backward", lanes.jobs(rows), **fields, **window)
+
+
+def compiled_global_average_pool_forward(lanes: Lanes, x: Fields, mean: Array) -> None:
+    """Write the mean over the pixels, (blocks, C, lanes)."""
+    fields = {"x": x, "pooled": mean, "batch": lanes.batch()} | image(x["x"])
+    lanes.launch("pooling", "global_average_pool_forward", lanes.blocks, **fields)
+
+
+def compiled_global_average_pool_backward(
+    lanes: Lanes, gmean: Array, gx: Array, ending: Fields
+) -> None:
+    """Write the gradient of what the mean was taken of, with its Ending."""
+    rows = gx.shape[1]
+    fields = {"gpooled": gmean, "gx": gx, "end": complete(ending, gx)} | image(gx)
+    fields |= {"batch": lanes.batch(rows)}
+    lanes.launch("pooling", "global_average_pool_backward", lanes.jobs(rows), **fields)
+
+
+def _window(x: Array, y: Array, kernel: int, stride: int, padding: int) -> Fields:
+    """Return the sizes that the compiled kernels take."""
+    _, OH, _, OW, _ = y.shape
+    window = dict.fromkeys(("KH", "KW"), kernel) | dict.fromkeys(("SH", "SW"), stride)
+    return image(x) | window | dict.fromkeys(("PH", "PW"), padding) | {"OH": OH, "OW": OW}

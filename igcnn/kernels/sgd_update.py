@@ -12,6 +12,7 @@ import numpy as np
 
 from ..backend import contiguous, device_of, is_on_cpu, to_device
 from ..errors import DtypeError, ShapeError
+from .lanes import launch_chunks
 from .launch import launch_each
 
 Array = np.ndarray
@@ -59,5 +60,18 @@ def sgd_update(
 
 
 def launch_sgd_update(w: Array, g: Array, v: Array, constants: Array, nesterov: bool) -> None:
-    """Do sgd_update on the device; constants: learning rate, momentum, weight decay."""
+    """Do sgd_update by a kernel of any device.
+
+    Args:
+        w: parameters, flat.
+        g: gradients, likewise.
+        v: velocity, likewise.
+        constants: learning rate, momentum, weight decay, in the same memory.
+        nesterov: see sgd_update.
+    """
+    if is_on_cpu(w):
+        fields = {"w": w, "g": g, "v": v, "constants": constants, "nesterov": int(nesterov)}
+        fields |= {"size": w.size}
+        launch_chunks("sgd_update", "sgd_update", w.size, str(w.dtype), **fields)
+        return
     launch_each("sgd_update", "sgd_update", w.size, w, g, v, constants, w.size, nesterov)

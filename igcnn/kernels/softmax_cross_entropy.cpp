@@ -2,16 +2,16 @@
 //
 //     loss_n = log Σ_k exp z[n, k] − z[n, t_n]      gz = (softmax(z) − onehot(t)) / N
 //
-// z is [blocks][K]. Images lie side by side, so each lane is the softmax of one image, and loops
-// over lanes become vector instructions. What is exponentiated is computed in double, whatever
-// `real` is: there are few logits, and then no rounding of the loss needs a thought.
+// z is [blocks][K]. Images lie side by side: each lane is the softmax of one image, and the
+// compiler turns loops over lanes into vector instructions. The arithmetic is double even if
+// `real` is float: there are few logits, so it costs little, and the loss is rounded only once.
 #include <math.h>
 #include <stdint.h>
 
 #include "common.hpp"
 
-// exp(x) for x ≤ 0, or NaN, as exact as that of the C library, but without a call: the compiler
-// makes vector instructions of it, and its bits are the same on every system.
+// exp(x) for x ≤ 0 or NaN, to about 1 ulp. Unlike the C library's, it can be inlined and
+// vectorized, and does not depend on the version of that library.
 //
 // x = n·log 2 + r with |r| ≤ log(2)/2, and exp(x) = 2ⁿ·exp(r). Adding 1.5·2⁵² rounds to a whole
 // number n, which then is the low half of the bits.
@@ -53,7 +53,7 @@ struct SoftmaxCrossEntropy {
     Batch batch;
 };
 
-// A block is one job; of several slices the first does it all.
+// A job is a block; if blocks are cut into slices, the first slice does all the work.
 //
 // Of equal logits the one of the smaller class counts as larger, and NaN as larger than all: so
 // a network whose outputs are all alike, or broken, gains nothing by it.

@@ -10,6 +10,8 @@ import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import DtypeError, ShapeError
+from . import compiled
+from .lanes import LEAST_LANES, Fields, Lanes
 from .launch import THREADS, launch, launch_each, launch_warps
 
 Array = np.ndarray
@@ -110,8 +112,24 @@ def launch_right_answers(logits: Array, labels: Array, right: Array) -> None:
 def launch_record_result(losses: Array, right: Array, results: Array, state: Array) -> None:
     """Write mean loss and right answers of a batch into the next row of results, (slots, 2).
 
-    state: uint32 on the device, as in augment.py; its position and its count of updates go on.
+    state: uint32, as in augment.py; its position and its count of updates go on.
     """
+    if is_on_cpu(losses):
+        fields: Fields = {"losses": losses, "right": right, "results": results}
+        fields |= {"state": state, "N": len(losses), "slots": len(results)}
+        kernel = "softmax_cross_entropy", "record_result"
+        compiled.launch(*kernel, 1, lanes=LEAST_LANES, dtype=str(losses.dtype), **fields)
+        return
     arrays = losses, right, results, state
     sizes = len(losses), len(results)
     launch("softmax_cross_entropy", "record_result", 1, THREADS, *arrays, *sizes)
+
+
+def compiled_softmax_cross_entropy(
+    lanes: Lanes, z: Array, labels: Array, gz: Array, losses: Array, right: Array
+) -> None:
+    """Write the loss of each image, whether it is classified correctly, and gz = ∂mean/∂z."""
+    fields: Fields = {"z": z, "labels": labels, "gz": gz, "losses": losses, "right": right}
+    fields |= {"K": z.shape[1], "N": lanes.batch_size, "batch": lanes.batch()}
+    module = "softmax_cross_entropy"
+    lanes.launch(module, module, lanes.blocks, **fields)

@@ -8,11 +8,14 @@ so are the other summand and ReLU: a residual unit is nothing but its convolutio
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .cpu_kernels import Fields, Norm, Unit, stored
+from ..kernels.batch_norm import CompiledNorm, compiled_batch_norm_inference
+from ..kernels.combine import compiled_combine_forward
+from ..kernels.lanes import Fields, stored
 from .graph import (
     Convolution,
     Head,
@@ -23,7 +26,7 @@ from .graph import (
 )
 
 if TYPE_CHECKING:
-    from .cpu_program import CpuProgram
+    from .cpu_forward import CpuForward, Unit
 
 Array = np.ndarray
 
@@ -37,22 +40,23 @@ class Evaluation:
         program: receives `refresh` and `evaluation`; its memory is used.
     """
 
-    def __init__(self, program: CpuProgram) -> None:
+    def __init__(self, program: CpuForward) -> None:
         self.program = program
         self.graph = program.graph
-        self.kernels = program.kernels
+        self.lanes = program.lanes
         self.values: dict[int, Array] = {0: program.x}
         self.uses = Counter(i for o in self.graph.operations for i in o.inputs)
         self.folded = self._folded()
         self.last_terms = self._last_terms()
         for norm in program.norms:
             last = norm is program.norms[-1]
-            program.refresh.append(self.kernels.inference(norm, wait=last))
+            call = partial(compiled_batch_norm_inference, self.lanes, norm, wait=last)
+            program.refresh.append(call)
         program.refresh += program.pack_all(self.folded)
         for operation in self.graph.operations:
             self._add(operation)
 
-    def _folded(self) -> dict[int, Norm]:
+    def _folded(self) -> dict[int, CompiledNorm]:
         """Return the batch norms that a convolution's weights take in, by the tensor it gives."""
         found = {}
         for y in self.program.packed:
@@ -85,17 +89,16 @@ class Evaluation:
             assert isinstance(operation, UnaryOperation)
             array = self.values[y] = self.program.activation(y)
             x = self._stored(operation.x)
-            self.program.evaluation.append(self.kernels.transform(operation, x, array))
+            self.program.evaluation.append(self.program.transform(operation, x, array))
             self._done(operation.x)
 
     def _convolve(self, unit: Unit, y: int, skip: int | None, relu: bool) -> None:
         """Compute a unit into tensor y, of its own or of the sum that it ends in."""
         norm = self.folded.get(unit.y)
         array = self.values[y] = self.program.activation(y)
-        call = self.kernels.convolve(
+        call = self.program.convolve(
             unit,
             self._stored(unit.x),
-            self.program.packed[unit.y],
             array,
             bias=None if norm is None else norm.shift,
             skip=None if skip is None else self.values[skip],
@@ -121,15 +124,14 @@ class Evaluation:
             else self.program.norms[term.norm].normalised(self.values[term.value])
             for term in operation.terms
         ]
-        self.program.evaluation.append(self.kernels.add(y, terms, array, relu))
+        call = partial(compiled_combine_forward, self.lanes, terms, array, relu)
+        self.program.evaluation.append(call)
         self._done(*operation.inputs)
 
     def _add_head(self, head: Head) -> None:
         program = self.program
-        w, b = (*(program.weights[i] for i in head.weights), None)[:2]
         mean = program.array(program.layout((self.graph.shapes[head.x][0],)))
-        arrays = self._stored(head.x), w, b, mean, program.logits
-        program.evaluation += self.kernels.logits(head, *arrays)
+        program.evaluation += program.classify(head, self._stored(head.x), mean)
 
     def _stored(self, value: int) -> Fields:
         return stored(self.values[value])

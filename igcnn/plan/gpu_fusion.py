@@ -46,11 +46,12 @@ def fuse(graph: Graph, shared_bytes: int) -> Fusion:
                 units[operation.y] = unit
     fusion = Fusion(_separate(graph, units), units, stem=_stem(graph, shared_bytes))
     for operation in graph.operations:
+        if not isinstance(operation, NormAddReLU) or len(operation.terms) > 1:
+            continue
         takers = graph.consumers[operation.y]
-        single = isinstance(operation, NormAddReLU) and len(operation.terms) == 1
-        if single and operation.relu and operation.inputs[0] in units:
-            if takers and all(taker.y in units for taker in takers):
-                fusion.recomputed[operation.y] = operation.inputs[0]
+        by_units = bool(takers) and all(taker.y in units for taker in takers)
+        if operation.relu and operation.inputs[0] in units and by_units:
+            fusion.recomputed[operation.y] = operation.inputs[0]
     return fusion
 
 
@@ -71,9 +72,7 @@ def _separate(graph: Graph, units: dict[int, Unit]) -> Graph:
     return replace(graph, operations=tuple(operations), shapes=tuple(shapes))
 
 
-def _unit(
-    graph: Graph, operation: InterleavedGroupConvolution, shared_bytes: int
-) -> Unit | None:
+def _unit(graph: Graph, operation: InterleavedGroupConvolution, shared_bytes: int) -> Unit | None:
     """Return how the fused kernels compute a unit, None if they do not."""
     trained = all(graph.trained[i] for i in operation.weights)
     alone = graph.norm_of(operation.y) is not None and operation.x != 0

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from ..kernels.geometry import Pair
 
 Shape = tuple[int, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Operation:
     @property
     def name(self) -> str:
         """The operation in words, such as max_pool."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+        words = type(self).__name__.replace("ReLU", "Relu")
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", words).lower()
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,11 @@ class Permutation(UnaryOperation):
     """Channels as Reorder(branches) deals them out."""
 
     branches: int
+
+
+def with_bias(values: list[T]) -> tuple[T, T | None]:
+    """Return a head's weight and bias, or what belongs to them; None where there is no bias."""
+    return values[0], values[1] if len(values) > 1 else None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ learning rate.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ from ..errors import DeviceError, PlanError, RankError, ShapeError
 from ..kernels.augment import Resident
 from ..kernels.capture import Call, Pass
 from ..kernels.compiled import unavailable
+from ..kernels.sgd_update import launch_sgd_update
+from ..kernels.softmax_cross_entropy import launch_record_result
 from ..layers import Layer
 from .arena import Arena
 from .buckets import split_into_buckets
@@ -151,7 +154,8 @@ class Plan:
             if self.device == "cpu":
                 return CpuProgram(*arrays, self.training)
             stored = "uint16" if self.precision == "bf16" else self.real
-            return GpuProgram(*arrays, stored, shared_bytes(self.device), self.training)
+            shared = shared_bytes(self.device)
+            return GpuProgram(*arrays, stored, shared, training=self.training)
 
         needed = program(Arena(self.device)).arena.used
         room = free_bytes(self.device)
@@ -246,7 +250,11 @@ class Plan:
         assert self._optimizer is not None
         forward = program.forward if self._resident is None else program.begin(self._resident)
         parameters = self.flat, self.flat_gradient, self.flat_velocity, self.constants
-        finish = program.finish(*parameters, self._optimizer.nesterov, self.results, self.state)
+        outcome = program.losses, program.correct, self.results, self.state
+        finish: list[Call] = [
+            partial(launch_sgd_update, *parameters, self._optimizer.nesterov),
+            partial(launch_record_result, *outcome),
+        ]
         if self.communicator.size == 1:
             self.passes["update"] = self._pass([*forward, *program.backward, *finish])
             return

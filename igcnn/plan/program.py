@@ -91,29 +91,6 @@ class Program:
         """Return the calls of a training pass on the next batch of resident images."""
         raise NotImplementedError
 
-    def finish(
-        self,
-        parameters: Array,
-        gradients: Array,
-        velocity: Array,
-        rates: Array,
-        nesterov: bool,
-        results: Array,
-        state: Array,
-    ) -> list[Call]:
-        """Return the calls that update the parameters and note the results of the update.
-
-        Args:
-            parameters: all of them in one array.
-            gradients: likewise.
-            velocity: likewise.
-            rates: learning rate, momentum, weight decay.
-            nesterov: see optim.SGD.
-            results: mean loss and correct answers of each update, (slots, 2).
-            state: position in the epoch, which is moved on, seed, epoch, updates.
-        """
-        raise NotImplementedError
-
     def load(self, x: Array) -> None:
         """Bring images of the host, (n, C, H, W), to x."""
         raise NotImplementedError

@@ -173,10 +173,11 @@ class _Builder:
             case ConvolutionFunction(stride=stride, padding=padding, groups=groups):
                 if len(weights) > 1:
                     raise PlanError("a convolution with bias has no planned form")
-                operation = Convolution(y, x, *weights, pair(stride), pair(padding), groups)
+                operation = Convolution(y, x, weights[0], pair(stride), pair(padding), groups)
             case InterleavedGroupConvolutionFunction(geometry=(stride, padding, L)):
+                w1, w2 = weights
                 geometry = pair(stride), pair(padding), L, function.mix[1]
-                operation = InterleavedGroupConvolution(y, x, *weights, *geometry)
+                operation = InterleavedGroupConvolution(y, x, w1, w2, *geometry)
             case MaxPoolFunction():
                 operation = MaxPool(y, x, *function.geometry)
             case AveragePoolFunction():

@@ -15,7 +15,7 @@ from igcnn import load_checkpoint
 from igcnn.training import RunDirectory
 
 from .conftest import TINY
-from .test_processes import children, gone, needs_procfs
+from .processes import children, gone, needs_procfs
 from .test_survival import counts
 from .test_train import rows, wait_for_rows, weights
 

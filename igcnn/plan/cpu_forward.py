@@ -1,0 +1,269 @@
+"""A network's forward pass on a CPU, in training: what is fused, and which arrays launches get.
+
+A convolution computes the batch norm and ReLU before it while it loads, and leaves the sums for
+the batch norm behind it. So nothing but the outputs of convolutions and of residual sums is ever
+stored.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from ..errors import PlanError
+from ..kernels.augment import Resident, launch_augment
+from ..kernels.batch_norm import (
+    CompiledNorm,
+    compiled_batch_norm_statistics,
+    compiled_batch_norm_sums,
+)
+from ..kernels.combine import compiled_combine_forward
+from ..kernels.convolution import (
+    Packed,
+    compiled_convolution_forward,
+    compiled_convolution_pack,
+)
+from ..kernels.geometry import convolution_fields
+from ..kernels.interleaved_group_convolution import compiled_igc_forward, compiled_igc_pack
+from ..kernels.lanes import Fields, Lanes, stored
+from ..kernels.linear import compiled_linear_forward
+from ..kernels.permutation import compiled_permutation_forward
+from ..kernels.pooling import compiled_global_average_pool_forward, compiled_pool_forward
+from ..kernels.softmax_cross_entropy import compiled_softmax_cross_entropy
+from .arena import Arena
+from .graph import (
+    AveragePool,
+    Convolution,
+    Graph,
+    Head,
+    InterleavedGroupConvolution,
+    MaxPool,
+    NormAddReLU,
+    Operation,
+    Permutation,
+    Shape,
+    with_bias,
+)
+from .program import Call, Program, Running
+
+Array = np.ndarray
+Unit = Convolution | InterleavedGroupConvolution
+
+MOST_NORMS = 2  # that an Ending sums for, in common.hpp
+MOST_TERMS = 4  # of a sum, in combine.cpp
+
+
+class CpuForward(Program):
+    """Memory and forward pass of a network on a CPU; see Program.
+
+    Attributes:
+        lanes: how the batch lies in memory.
+        norms: the arrays of each batch norm.
+        packed: the weights of each unit as its kernels read them, by the tensor it gives.
+        values: the stored tensors, by number.
+        recomputed: for each tensor that is never stored how it is computed on load (Input).
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        batch_size: int,
+        arena: Arena,
+        weights: list[Array],
+        gradients: list[Array | None],
+        running: Running,
+    ) -> None:
+        self.lanes = Lanes(batch_size, graph.dtype)
+        arrays = weights, gradients, running
+        super().__init__(graph, batch_size, arena, *arrays, graph.dtype)
+        self.norms = [self._take_norm(i) for i in range(len(graph.norms))]
+        self.packed = {unit.y: self._take_packed(unit) for unit in self.units}
+        self.logits = self.activation(graph.logits)
+        self.zeros = [self.x]  # lanes without an image stay so
+        self.values: dict[int, Array] = {0: self.x}
+        self.recomputed: dict[int, Fields] = {}
+
+    def layout(self, shape: Shape) -> Shape:
+        """Return (blocks, H, C, W, lanes) for (C, H, W), (blocks, K, lanes) for (K,)."""
+        return self.lanes.layout(shape)
+
+    def begin(self, source: Resident) -> list[Call]:
+        """Return the calls of a training pass on the next batch of resident images."""
+        return [partial(launch_augment, source, self.x, self.labels), *self.forward]
+
+    def load(self, x: Array) -> None:
+        """Bring images, (n, C, H, W), to x."""
+        self.lanes.load(x, self.x)
+
+    def read_logits(self, n: int) -> Array:
+        """Return the logits of the first n images, (n, K)."""
+        # (blocks, K, lanes) → (blocks·lanes, K)
+        logits = self.logits.transpose(0, 2, 1).reshape(-1, self.logits.shape[1])
+        return logits[:n].copy()
+
+    @cached_property
+    def units(self) -> list[Unit]:
+        """The convolutions and interleaved group convolutions."""
+        kinds = Convolution | InterleavedGroupConvolution
+        return [o for o in self.graph.operations if isinstance(o, kinds)]
+
+    def array(self, shape: Shape, dtype: Any = None) -> Array:
+        """Return memory for an array."""
+        return self.arena.take(shape, dtype or self.real)
+
+    def activation(self, value: int) -> Array:
+        """Return memory for a tensor."""
+        return self.array(self.layout(self.graph.shapes[value]))
+
+    def _take_norm(self, number: int) -> CompiledNorm:
+        spec = self.graph.norms[number]
+        parameters = self.weights[spec.gamma], self.weights[spec.beta]
+        gradients = self.gradients[spec.gamma], self.gradients[spec.beta]
+        own = (self.array(parameters[0].shape) for _ in range(7))
+        settings = spec.momentum, spec.eps
+        return CompiledNorm(*settings, *parameters, *self.running[number], *gradients, *own)
+
+    def _take_packed(self, unit: Unit) -> list[Packed]:
+        sizes = [self.weights[i].size for i in unit.weights]
+        return [Packed(self.array((size,)), self.array((size,))) for size in sizes]
+
+    # -- calls
+
+    def sizes(self, unit: Unit) -> Fields:
+        """Return the sizes that the kernels of a unit take."""
+        shapes = self.graph.shapes[unit.x], self.graph.shapes[unit.y]
+        kernel = self.graph.weights[unit.weights[0]][2:]
+        geometry = *shapes, kernel, unit.stride, unit.padding
+        if isinstance(unit, Convolution):
+            return convolution_fields(*geometry, unit.groups)
+        return convolution_fields(*geometry, unit.L) | {"S": unit.S}
+
+    def pack_all(self, folded: dict[int, CompiledNorm]) -> list[Call]:
+        """Return the calls that pack all weights, those of some units scaled by a batch norm."""
+        calls: list[Call] = []
+        for unit in self.units:
+            is_plain = isinstance(unit, Convolution)
+            pack = compiled_convolution_pack if is_plain else compiled_igc_pack
+            weights = [self.weights[i] for i in unit.weights]
+            scale = folded[unit.y].scale if unit.y in folded else None
+            arrays = weights, scale, self.packed[unit.y], self.sizes(unit)
+            # until the last one nothing waits for anything
+            calls.append(partial(pack, self.lanes, *arrays, wait=unit is self.units[-1]))
+        return calls
+
+    def convolve(self, unit: Unit, x: Fields, z: Array, **end: Any) -> Call:
+        """Return the call that writes z; `end` as in compiled_convolution_forward."""
+        is_plain = isinstance(unit, Convolution)
+        forward = compiled_convolution_forward if is_plain else compiled_igc_forward
+        return partial(forward, self.lanes, x, self.packed[unit.y], z, self.sizes(unit), **end)
+
+    def transform(self, operation: Operation, x: Fields, y: Array) -> Call:
+        """Return the call that writes y, of a pooling or a permutation."""
+        match operation:
+            case (
+                MaxPool(kernel=kernel, stride=stride, padding=padding)
+                | AveragePool(kernel=kernel, stride=stride, padding=padding)
+            ):
+                arrays = self.lanes, operation.name, x, y
+                return partial(compiled_pool_forward, *arrays, kernel, stride, padding)
+            case Permutation(branches=branches):
+                return partial(compiled_permutation_forward, self.lanes, x, y, branches)
+        raise PlanError(f"{operation.name} has no planned form on a CPU")
+
+    def classify(self, head: Head, x: Fields, mean: Array) -> list[Call]:
+        """Return the calls that write the mean over the pixels, and the logits."""
+        w, b = with_bias([self.weights[i] for i in head.weights])
+        return [
+            partial(compiled_global_average_pool_forward, self.lanes, x, mean),
+            partial(compiled_linear_forward, self.lanes, mean, w, b, self.logits),
+        ]
+
+    # -- the pass
+
+    def add_forward(self) -> None:
+        """Add the calls of the whole pass in training."""
+        self.forward += self.pack_all(folded={})
+        self._add_statistics(0, None)
+        for operation in self.graph.operations:
+            self._add(operation)
+
+    def _add(self, operation: Operation) -> None:
+        """Add the calls of an operation, and those of the batch norms of its result."""
+        y, sums = operation.y, None
+        if isinstance(operation, Head):
+            self._add_head(operation)
+            return
+        if isinstance(operation, NormAddReLU) and self._is_recomputed(operation):
+            (term,) = operation.terms
+            assert term.norm is not None
+            self.recomputed[y] = self.norms[term.norm].activation(self.values[term.value])
+            return
+        array = self.values[y] = self.activation(y)
+        if isinstance(operation, Convolution | InterleavedGroupConvolution):
+            sums = self._sums(y) if self._norms_of(y) else None
+            x = self.input(operation.x)
+            self.forward.append(self.convolve(operation, x, array, sums=sums))
+        elif isinstance(operation, NormAddReLU):
+            terms = self._terms(operation)
+            call = partial(compiled_combine_forward, self.lanes, terms, array, operation.relu)
+            self.forward.append(call)
+        else:
+            (value,) = operation.inputs
+            self.forward.append(self.transform(operation, self.input(value), array))
+        self._add_statistics(y, sums)
+
+    def _is_recomputed(self, operation: NormAddReLU) -> bool:
+        """Return whether all that take a tensor compute it from what is stored."""
+        (first, *others) = operation.terms
+        takers = self.graph.consumers[operation.y]
+        single = not others and first.norm is not None and operation.relu
+        return single and not any(isinstance(taker, NormAddReLU) for taker in takers)
+
+    def _terms(self, operation: NormAddReLU) -> list[Fields]:
+        norms = sum(term.norm is not None for term in operation.terms)
+        if norms > MOST_NORMS or len(operation.terms) > MOST_TERMS:
+            raise PlanError(
+                f"a sum of {len(operation.terms)} tensors, {norms} of them batch normalised, has "
+                f"no planned form; at most {MOST_TERMS} and {MOST_NORMS} have"
+            )
+        return [
+            stored(self.values[term.value])
+            if term.norm is None
+            else self.norms[term.norm].normalised(self.values[term.value])
+            for term in operation.terms
+        ]
+
+    def _add_statistics(self, value: int, sums: Array | None) -> None:
+        """Add the calls for the batch norms of a tensor."""
+        for norm in self._norms_of(value):
+            z = self.values[value]
+            if sums is None:
+                sums = self._sums(value)
+                self.forward.append(partial(compiled_batch_norm_sums, self.lanes, z, sums))
+            self.forward.append(partial(compiled_batch_norm_statistics, self.lanes, norm, z, sums))
+
+    def _norms_of(self, value: int) -> list[CompiledNorm]:
+        consumers = self.graph.consumers[value]
+        terms = [t for o in consumers if isinstance(o, NormAddReLU) for t in o.terms]
+        numbers = {t.norm for t in terms if t.value == value and t.norm is not None}
+        return [self.norms[number] for number in sorted(numbers)]
+
+    def _sums(self, value: int) -> Array:
+        """Return memory for the sums of a batch norm, which the next launches read."""
+        C, H, _ = self.graph.shapes[value]
+        sums = self.array((self.lanes.jobs(H), 2, C), "float64")
+        self.arena.give(sums)
+        return sums
+
+    def input(self, value: int) -> Fields:
+        """Return a tensor as an Input: stored, or computed on load."""
+        return self.recomputed.get(value) or stored(self.values[value])
+
+    def _add_head(self, head: Head) -> None:
+        self.mean = self.array(self.layout((self.graph.shapes[head.x][0],)))
+        self.glogits = self.array(self.logits.shape)
+        self.forward += self.classify(head, self.input(head.x), self.mean)
+        arrays = self.logits, self.labels, self.glogits, self.losses, self.correct
+        self.forward.append(partial(compiled_softmax_cross_entropy, self.lanes, *arrays))

@@ -1,0 +1,315 @@
+"""A network's forward pass on a GPU or the emulator: memory, and the launches of each operation.
+
+What is computed on load is said by gpu_fusion.py; what is not fused takes the general kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+
+from ..backend import copy_to, to_host
+from ..errors import PlanError
+from ..kernels.augment import Resident, launch_augment
+from ..kernels.batch_norm import slices
+from ..kernels.combine import (
+    DeviceNorm,
+    launch_combine_forward,
+    launch_norm,
+)
+from ..kernels.convolution import (
+    launch_convolution_forward,
+    weight_slices,
+)
+from ..kernels.geometry import Pair
+from ..kernels.head import launch_head
+from ..kernels.interleaved_group_convolution import (
+    device_mix,
+    launch_igc_forward,
+)
+from ..kernels.linear import (
+    launch_linear_forward,
+)
+from ..kernels.permutation import launch_permutation
+from ..kernels.pooling import (
+    launch_average_pool_forward,
+    launch_global_average_pool_forward,
+    launch_max_pool_forward,
+)
+from ..kernels.stem import launch_stem, stem_blocks
+from .arena import Arena
+from .gpu_fusion import fuse
+from .graph import (
+    AveragePool,
+    Convolution,
+    Graph,
+    Head,
+    InterleavedGroupConvolution,
+    MaxPool,
+    NormAddReLU,
+    Operation,
+    Permutation,
+    SecondaryConvolution,
+    Shape,
+    UnaryOperation,
+    with_bias,
+)
+from .program import Call, Program, Running
+
+Array = np.ndarray
+
+
+class GpuForward(Program):
+    """Memory, forward pass and evaluation on a GPU or the emulator; see Program.
+
+    Args:
+        graph: the network.
+        batch_size: N.
+        arena: the source of all memory.
+        weights: parameters on the device, in the order of the graph.
+        gradients: gradient buffers, None for constants.
+        running: running mean and variance of each batch norm.
+        stored: element type of activations.
+        shared_bytes: memory that a block of the device may share, for the fused kernels.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        batch_size: int,
+        arena: Arena,
+        weights: list[Array],
+        gradients: list[Array | None],
+        running: Running,
+        stored: str,
+        shared_bytes: int,
+    ) -> None:
+        self.fusion = fuse(graph, shared_bytes)
+        arrays = weights, gradients, running
+        super().__init__(self.fusion.graph, batch_size, arena, *arrays, stored)
+        nothing = np.empty(0, stored)  # in place of what is never in memory
+        self.values = {0: self.x} | {
+            i: nothing if i in self.fusion.recomputed else self._activation(i)
+            for i in range(1, len(self.graph.shapes))
+        }
+        self.logits = self.values[self.graph.logits]
+        self.argmax: dict[int, Array] = {}  # of max pooling, by output
+        channels = [self.weights[norm.gamma].size for norm in graph.norms]
+        self.tickets = arena.take((max(channels, default=1),), "uint32")
+        classes = self.graph.shapes[self.graph.logits]
+        self.no_bias = arena.take(classes, self.real)  # of a classifier without one
+        self.zeros = [self.tickets, self.no_bias]
+        self.pooled: list[Array] = []  # mean over the pixels, gradient of the logits
+        self._take_partials()
+        self.norms = [self._take_norm(i) for i in range(len(graph.norms))]
+        self.after_stem: list[Call] = []
+
+    def layout(self, shape: Shape) -> Shape:
+        """Return (N, C, H, W) or (N, K)."""
+        return self.batch_size, *shape
+
+    def begin(self, source: Resident) -> list[Call]:
+        """Return the calls of a training pass on the next batch of resident images."""
+        stem = self.fusion.stem
+        if stem is None:
+            return [partial(launch_augment, source, self.x, self.labels), *self.forward]
+        number = self.graph.norm_of(stem.y)
+        assert number is not None
+        arrays = self.weights[stem.w], self.running[number][0], self.x, self.labels
+        results = self.values[stem.y], self.partial_sums(self._stem_shape(stem))
+        return [partial(launch_stem, source, *arrays, *results), *self.after_stem]
+
+    def load(self, x: Array) -> None:
+        """Bring images of the host, (n, C, H, W), to x."""
+        x = np.ascontiguousarray(x)
+        if self.stored == "uint16":
+            bits = x.astype(np.float32).view(np.uint32)
+            x = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+        copy_to(self.x[: len(x)], x.astype(self.stored, copy=False))
+
+    def read_logits(self, n: int) -> Array:
+        """Return the logits of the first n images on the host, (n, K)."""
+        logits = to_host(self.logits)[:n]
+        if self.stored == "uint16":
+            return (logits.astype(np.uint32) << 16).view(np.float32)
+        return logits.copy()
+
+    def _activation(self, value: int) -> Array:
+        return self.arena.take(self.layout(self.graph.shapes[value]), self.stored)
+
+    def _take_norm(self, number: int) -> DeviceNorm:
+        norm = self.graph.norms[number]
+        C = self.weights[norm.gamma].size
+        running_mean, running_var = self.running[number]
+        ggamma, gbeta = self.gradients[norm.gamma], self.gradients[norm.beta]
+        if ggamma is None or gbeta is None:
+            raise PlanError("a batch norm with constant γ or β has no planned form on a device")
+        return DeviceNorm(
+            gamma=self.weights[norm.gamma],
+            beta=self.weights[norm.beta],
+            running_mean=running_mean,
+            running_var=running_var,
+            mean=self.arena.take((C,), self.real),
+            variance=self.arena.take((C,), self.real),
+            scale=self.arena.take((C,), self.real),
+            shift=self.arena.take((C,), self.real),
+            ggamma=ggamma,
+            gbeta=gbeta,
+            coefficients=self.arena.take((C, 3), self.real),
+            tickets=self.tickets[:C],
+            momentum=norm.momentum,
+            eps=norm.eps,
+        )
+
+    # -- partial sums: what blocks leave for one to add up; all launches take the memory in turn
+
+    def _take_partials(self) -> None:
+        """Take the memory: two pieces, as the two weights of a unit are summed together."""
+        sizes, second = [1], [1]
+        for value, takers in self.graph.consumers.items():
+            if any(isinstance(taker, NormAddReLU) for taker in takers):
+                sizes.append(math.prod(self.norm_shape(value)))
+        for operation in self.graph.operations:
+            if isinstance(operation, InterleavedGroupConvolution):
+                unit = self.fusion.units[operation.y]
+                first, other = unit.partial_shapes(self.batch_size)
+                sizes += [math.prod(first), math.prod(self._unit_shape(operation.y))]
+                second.append(math.prod(other))
+            elif isinstance(operation, Convolution | SecondaryConvolution):
+                sizes.append(math.prod(self.weight_shape(operation)))
+        stem = self.fusion.stem
+        if stem is not None:
+            sizes.append(math.prod(self._stem_shape(stem)))
+        self._first = self.arena.take((max(sizes),), self.real)
+        self._second = self.arena.take((max(second),), self.real)
+
+    def norm_shape(self, value: int) -> Shape:
+        C, H, W = self.graph.shapes[value]
+        return C, slices(self.batch_size, C, H * W), 2
+
+    def _unit_shape(self, z: int) -> Shape:
+        return self.graph.shapes[z][0], self.fusion.units[z].blocks(self.batch_size), 2
+
+    def _stem_shape(self, stem: Convolution) -> Shape:
+        C, H, _ = self.graph.shapes[stem.y]
+        return C, stem_blocks(self.batch_size, H), 2
+
+    def weight_shape(self, operation: Convolution | SecondaryConvolution) -> Shape:
+        shape = self.graph.weights[operation.w]
+        _, OH, OW = self.graph.shapes[operation.y]
+        return weight_slices(self.batch_size, OH * OW, shape), *shape
+
+    def partial_sums(self, shape: Shape, second: bool = False) -> Array:
+        memory = self._second if second else self._first
+        return memory[: math.prod(shape)].reshape(shape)
+
+    # -- forward
+
+    def add_forward(self) -> None:
+        """Add the calls of the forward pass in training."""
+        for operation in self.graph.operations:
+            if operation is not self.fusion.stem:
+                self._add(operation, self.after_stem, training=True, begun=True)
+            self._add(operation, self.forward, training=True)
+
+    def add_evaluation(self) -> None:
+        """Add the calls of the pass by the running statistics."""
+        for operation in self.graph.operations:
+            self._add(operation, self.evaluation, training=False)
+
+    def _add(
+        self, operation: Operation, calls: list[Call], training: bool, begun: bool = False
+    ) -> None:
+        values, y = self.values, operation.y
+        if isinstance(operation, NormAddReLU):
+            self._add_sum(operation, calls, training, begun)
+            return
+        assert isinstance(operation, UnaryOperation)
+        x = values[operation.x]
+        match operation:
+            case InterleavedGroupConvolution(w1=w1, w2=w2):
+                weights = self.weights[w1], self.weights[w2]
+                norm = self._norm_of(y)
+                partial_sums = self.partial_sums(self._unit_shape(y))
+                loaded = self.loaded(operation.x)
+                unit = partial(launch_igc_forward, self.fusion.units[y], *loaded)
+                calls.append(partial(unit, *weights, norm, values[y], partial_sums))
+                calls.append(
+                    partial(launch_norm, values[y], norm, partial_sums, training, summed=True)
+                )
+            case Convolution(w=w) | SecondaryConvolution(w=w):
+                geometry = self.geometry(operation)
+                convolution = partial(launch_convolution_forward, x, self.weights[w], values[y])
+                calls.append(partial(convolution, *geometry))
+            case MaxPool(kernel=kernel, stride=stride, padding=padding):
+                if y not in self.argmax:
+                    self.argmax[y] = self.arena.take(values[y].shape, "int32")
+                pool = partial(launch_max_pool_forward, x, values[y], self.argmax[y])
+                calls.append(partial(pool, kernel, stride, padding))
+            case AveragePool(kernel=kernel, stride=stride, padding=padding):
+                window = kernel, stride, padding
+                calls.append(partial(launch_average_pool_forward, x, values[y], *window))
+            case Permutation(branches=branches):
+                calls.append(partial(launch_permutation, x, values[y], branches))
+            case Head() if training:
+                self._add_training_head(operation, calls)
+            case Head():
+                parameters = with_bias([self.weights[i] for i in operation.weights])
+                mean = self.arena.take(self.layout((x.shape[1],)), self.stored)
+                calls.append(partial(launch_global_average_pool_forward, x, mean))
+                calls.append(partial(launch_linear_forward, mean, *parameters, values[y]))
+            case _:
+                raise PlanError(f"{operation.name} has no planned form on a GPU")
+
+    def _norm_of(self, value: int) -> DeviceNorm:
+        number = self.graph.norm_of(value)
+        assert number is not None
+        return self.norms[number]
+
+    def _add_sum(
+        self, operation: NormAddReLU, calls: list[Call], training: bool, begun: bool
+    ) -> None:
+        if len(operation.terms) > 2:
+            raise PlanError("a sum of more than two tensors has no planned form on a GPU")
+        terms: list[tuple[Array, DeviceNorm | None]] = []
+        for term in operation.terms:
+            x = self.values[term.value]
+            norm = None if term.norm is None else self.norms[term.norm]
+            stem = self.fusion.stem if begun else None
+            if norm and stem and term.value == stem.y:
+                sums = self.partial_sums(self._stem_shape(stem))
+                calls.append(partial(launch_norm, x, norm, sums, training, summed=True))
+            elif norm and term.value not in self.fusion.units:
+                sums = self.partial_sums(self.norm_shape(term.value))
+                calls.append(partial(launch_norm, x, norm, sums, training))
+            terms.append((x, norm))
+        if operation.y not in self.fusion.recomputed:
+            y = self.values[operation.y]
+            calls.append(partial(launch_combine_forward, terms, y, operation.relu, self.losses))
+
+    def _add_training_head(self, head: Head, calls: list[Call]) -> None:
+        """Add one launch from the last unit to the gradient of that."""
+        y, K = self.values[head.x], self.logits.shape[1]
+        if not self.pooled:
+            self.pooled = [self.arena.take(self.layout((n,)), self.real) for n in (y.shape[1], K)]
+            self.target(head.x)
+        w, b = with_bias([self.weights[i] for i in head.weights])
+        mean, glogits = self.pooled
+        results = mean, glogits, self.losses, self.correct, self.gradient_of[head.x]
+        bias = self.no_bias if b is None else b
+        calls.append(partial(launch_head, y, w, bias, self.labels, *results))
+
+    def loaded(self, value: int) -> tuple[Array, DeviceNorm | None]:
+        """Return what a unit loads for a tensor, and the batch norm that it applies to it."""
+        z = self.fusion.recomputed.get(value)
+        return (self.values[value], None) if z is None else (self.values[z], self._norm_of(z))
+
+    def geometry(
+        self, operation: Convolution | SecondaryConvolution
+    ) -> tuple[Pair, Pair, int, Pair]:
+        """Return stride, padding, groups and branches of a convolution."""
+        if isinstance(operation, SecondaryConvolution):
+            return device_mix(self.graph.shapes[operation.y][0], operation.L, operation.S)
+        return operation.stride, operation.padding, operation.groups, (1, 1)
