@@ -93,7 +93,7 @@ def plan_engine(case, cores, dtype):
         return loss
 
     def gradients():
-        found = {id(t): g for t, g in zip(plan.tensors, plan.gradients, strict=True)}
+        found = {id(t): g for t, g in zip(plan.parameters.tensors, plan.parameters.gradients, strict=True)}
         return [found[id(t)].copy() for t in network.parameters()]
 
     return train, gradients, evaluate

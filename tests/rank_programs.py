@@ -14,7 +14,7 @@ from igcnn.datasets.dataset import Augmentation, Split
 from igcnn.errors import RankError, RankMismatchError, WorkerError
 from igcnn.layers.batch_norm import synchronise
 from igcnn.optim import SGD
-from igcnn.plan import Plan, buckets
+from igcnn.plan import Plan, parameters
 from igcnn.training import TapeEngine, make_engine
 from igcnn.training.agreement import agree_on_signal, compare_ranks, spread
 
@@ -113,7 +113,7 @@ def planned(communicator, net, settings, side):
         network, shape, own.stop - own.start, cores=1, communicator=communicator
     )
     assert how.startswith("compiled plan"), how
-    buckets.BUCKET_BYTES = 1024
+    parameters.BUCKET_BYTES = 1024
     engine.prepare(SGD(network.named_parameters(), lr=0.0), Cut(communicator))
     assert len(engine.buckets) > 1
     return network, engine
@@ -127,7 +127,9 @@ def gradients_by_a_plan_are_means_over_the_ranks(communicator):
         engine.update((x[own], labels[own]))
         ((loss, correct),) = engine.collect(wait=True)
         expected, expected_loss, expected_hits = mean_over_parts(communicator, net, settings, side)
-        for tensor, gradient in zip(engine.tensors, engine.gradients, strict=True):
+        for tensor, gradient in zip(
+            engine.parameters.tensors, engine.parameters.gradients, strict=True
+        ):
             tensor.grad = gradient
         assert_equal(results(network), expected)
         assert abs(loss - expected_loss) <= 1e-12

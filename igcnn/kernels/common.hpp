@@ -41,6 +41,15 @@ struct V {
     Part part[PARTS];
 };
 
+// Keeps a Part in a register; compilers like to load an operand again for each of its uses.
+#if defined(__x86_64__)
+#define KEEP(part) __asm__("" : "+v"(part))
+#elif defined(__aarch64__)
+#define KEEP(part) __asm__("" : "+w"(part))
+#else
+#define KEEP(part)
+#endif
+
 #define EACH_PART for (int i_ = 0; i_ < PARTS; i_++)
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -102,6 +111,83 @@ static inline real total(const V &a) {
     return t[0];
 }
 
+// The sums of v[0] … v[n - 1] over their lanes, of many vectors at once.
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define SHUFFLES
+#endif
+#endif
+#ifdef SHUFFLES
+static const int PART_LANES = LANES / PARTS;
+template <int... I> struct Indices {};
+template <int N, int... I> struct CountTo : CountTo<N - 1, N - 1, I...> {};
+template <int... I> struct CountTo<0, I...> { typedef Indices<I...> All; };
+
+// Two Parts consist of segments of W lanes; add the halves of each: first those of a, then of b.
+template <int W, int... I>
+static inline Part add_halves(const Part &a, const Part &b, Indices<I...>) {
+    return __builtin_shufflevector(a, b, (I / (W / 2) * W + I % (W / 2))...)
+           + __builtin_shufflevector(a, b, (I / (W / 2) * W + I % (W / 2) + W / 2)...);
+}
+
+// A Part of segments of W lanes, one for each of the next vectors, whose sums are those wanted.
+template <int W> struct Segments {
+    static inline Part of(const V *v) {
+        Part a = Segments<2 * W>::of(v), b = Segments<2 * W>::of(v + PART_LANES / W / 2);
+        return add_halves<2 * W>(a, b, typename CountTo<PART_LANES>::All());
+    }
+};
+template <> struct Segments<PART_LANES> {
+    static inline Part of(const V *v) {
+        V a = *v;
+        for (int w = PARTS / 2; w; w /= 2)
+            for (int i = 0; i < w; i++) a.part[i] += a.part[i + w];
+        return a.part[0];
+    }
+};
+#endif
+
+static inline void totals(const V *v, Size n, real *to) {
+    Size k = 0;
+#ifdef SHUFFLES
+    for (; k + PART_LANES <= n; k += PART_LANES) {
+        Part sums = Segments<1>::of(v + k);
+        memcpy(to + k, &sums, sizeof sums);
+    }
+#endif
+    for (; k < n; k++) to[k] = total(v[k]);
+}
+
+// Store what is next read by another kernel, past the cache: the tensor is larger than that, and
+// a plain store would read the memory first. Only whole cache lines gain from it.
+template <bool LINES> struct Store {
+    static inline void to(V *p, const V &v) { *p = v; }
+};
+#if defined(__x86_64__)
+template <> struct Store<true> {
+    static inline void to(V *p, const V &v) {
+        typedef float Register __attribute__((vector_size(REGISTER_BYTES)));
+        EACH_PART {
+            Register r;
+            memcpy(&r, &v.part[i_], sizeof r);
+#if defined(__clang__)
+            __builtin_nontemporal_store(r, (Register *)&p->part[i_]);
+#elif REGISTER_BYTES == 64
+            __builtin_ia32_movntps512((float *)&p->part[i_], r);
+#elif REGISTER_BYTES == 32
+            __builtin_ia32_movntps256((float *)&p->part[i_], r);
+#else
+            __builtin_ia32_movntps((float *)&p->part[i_], r);
+#endif
+        }
+    }
+};
+#define STORES_ARE_DONE() __builtin_ia32_sfence()
+#else
+#define STORES_ARE_DONE()
+#endif
+static inline void store(V *p, const V &v) { Store<sizeof(V) % 64 == 0>::to(p, v); }
+
 static inline int smaller(int a, int b) { return a < b ? a : b; }
 static inline int larger(int a, int b) { return a > b ? a : b; }
 static inline void clear(V *to, Size n) { memset((void *)to, 0, n * sizeof(V)); }
@@ -120,6 +206,7 @@ static inline void copy(V *to, const V *from, Size n) {
     static void name##_job(const Arguments &a, int job, V *scratch);        \
     extern "C" void name(const Arguments *a, int job, V *scratch) {         \
         name##_job(*a, job, scratch);                                       \
+        STORES_ARE_DONE();                                                  \
     }                                                                       \
     static void name##_job([[maybe_unused]] const Arguments &a,             \
                            [[maybe_unused]] int job, [[maybe_unused]] V *scratch)
@@ -243,7 +330,7 @@ static inline void end_row(const Ending &end, int c, int C, Size at, int n, cons
         V g = from[j];
         if (OTHER) g += other[j];
         if (RELU) g = where_positive(y[j] * scale + shift, g);
-        gx[at + j] = g;
+        store(gx + at + j, g);
         if (NORMS > 0) sum += g, add(product0, g, z0[j] - mean0);
         if (NORMS > 1) add(product1, g, z1[j] - mean1);
     }

@@ -186,6 +186,7 @@ class GpuForward(Program):
         self._second = self.arena.take((max(second),), self.real)
 
     def norm_shape(self, value: int) -> Shape:
+        """Return the shape of the sums of a tensor for its batch norm."""
         C, H, W = self.graph.shapes[value]
         return C, slices(self.batch_size, C, H * W), 2
 
@@ -197,11 +198,13 @@ class GpuForward(Program):
         return C, stem_blocks(self.batch_size, H), 2
 
     def weight_shape(self, operation: Convolution | SecondaryConvolution) -> Shape:
+        """Return the shape of the sums of a weight's gradient."""
         shape = self.graph.weights[operation.w]
         _, OH, OW = self.graph.shapes[operation.y]
         return weight_slices(self.batch_size, OH * OW, shape), *shape
 
     def partial_sums(self, shape: Shape, second: bool = False) -> Array:
+        """Return memory for sums that the next launches add up."""
         memory = self._second if second else self._first
         return memory[: math.prod(shape)].reshape(shape)
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..autograd import Tensor
 from ..backend import copy_to, free_bytes, on_device, shared_bytes, to_device, to_host
 from ..communicator import Communicator
 from ..errors import DeviceError, PlanError, RankError, ShapeError
@@ -26,11 +25,10 @@ from ..kernels.sgd_update import launch_sgd_update
 from ..kernels.softmax_cross_entropy import launch_record_result
 from ..layers import Layer
 from .arena import Arena
-from .buckets import split_into_buckets
 from .cpu_program import CpuProgram
 from .gpu_program import GpuProgram
-from .program import Running
-from .trace import trace
+from .parameters import Parameters
+from .trace import TracedGraph, trace
 
 if TYPE_CHECKING:
     from ..datasets import Loader
@@ -46,8 +44,7 @@ MAX_DATASET_FRACTION = 0.5  # of the device's memory
 class Plan:
     """Computes updates and logits of a network.
 
-    Parameters, their gradients, the velocity and the running statistics lie each in one array;
-    the network's tensors become views of them.
+    The network's parameters and running statistics become views of the plan's.
 
     Args:
         network: gives logits for images.
@@ -62,8 +59,8 @@ class Plan:
     Attributes:
         graph: the network.
         program: the launches.
-        tensors: the trained parameters.
-        gradients: those of the last update, in the order of `tensors`.
+        parameters: trained parameters, their gradients, statistics.
+        passes: what was launched so far, by name: update, refresh, logits.
 
     Raises:
         PlanError: the network contains something that has no place in a plan, or there is no
@@ -95,13 +92,13 @@ class Plan:
         self.precision = precision
         self.batch_size = batch_size
         self.training = training
-        self.real = self.graph.dtype
         self.passes: dict[str, Pass] = {}
         with on_device(device):
-            self._lay_out(traced.weights, traced.running)
+            self._lay_out(traced)
         self._submitted = self._collected = 0
         self._share = 1.0  # of a batch's images, what this rank has
         self._optimizer: SGD | None = None
+        self._rates: tuple[float, ...] = ()  # those in `rates`
         self._resident: Resident | None = None
 
     def __str__(self) -> str:
@@ -118,44 +115,19 @@ class Plan:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    # -- memory
-
-    def _lay_out(self, tensors: list[Tensor], running: Running) -> None:
-        """Move parameters and statistics into arrays of all, and take the memory of the passes."""
-        self.tensors = [tensor for tensor in tensors if tensor.requires_grad]
-        self.starts, size = _starts([tensor.data for tensor in self.tensors])
-        self.flat, self.parameters = self._flat([tensor.data for tensor in self.tensors])
-        self.flat_gradient, self.flat_velocity = (
-            to_device(np.zeros(size, self.real), self.device) for _ in range(2)
-        )
-        self.gradients = self._views(self.flat_gradient)
-        self.velocity = self._views(self.flat_velocity)
-        # constants, such as the weights of a summation, lie by themselves
-        weights = [to_device(to_host(tensor.data), self.device) for tensor in tensors]
-        gradients: list[Array | None] = [None] * len(tensors)
-        for tensor, view, gradient in zip(
-            self.tensors, self.parameters, self.gradients, strict=True
-        ):
-            place = next(i for i, known in enumerate(tensors) if known is tensor)
-            weights[place], gradients[place] = view, gradient
-        statistics = [array for pair in running for array in pair]
-        self.flat_statistics, moved = self._flat(statistics)
-        places = {id(array): view for array, view in zip(statistics, moved, strict=True)}
-        self.buffers = [
-            (layer, name, places.get(id(array), to_device(array, self.device)))
-            for _, layer in self.network.named_layers()
-            for name, array in layer._buffers.items()
-        ]
-        pairs = [(places[id(mean)], places[id(variance)]) for mean, variance in running]
-        self._take_over()
+    def _lay_out(self, traced: TracedGraph) -> None:
+        """Move parameters and statistics to the device, and take the memory of the passes."""
+        self.parameters = Parameters(self.network, traced.weights, traced.running, self.device)
 
         def program(arena: Arena) -> CpuProgram | GpuProgram:
-            arrays = self.graph, self.batch_size, arena, weights, gradients, pairs
+            own = self.parameters
+            arrays = own.weights, own.weight_gradients, own.running
+            sizes = self.graph, self.batch_size, arena
             if self.device == "cpu":
-                return CpuProgram(*arrays, self.training)
-            stored = "uint16" if self.precision == "bf16" else self.real
+                return CpuProgram(*sizes, *arrays, training=self.training)
+            stored = "uint16" if self.precision == "bf16" else self.graph.dtype
             shared = shared_bytes(self.device)
-            return GpuProgram(*arrays, stored, shared, training=self.training)
+            return GpuProgram(*sizes, *arrays, stored, shared, training=self.training)
 
         needed = program(Arena(self.device)).arena.used
         room = free_bytes(self.device)
@@ -168,45 +140,10 @@ class Plan:
         self.program = program(Arena(self.device, needed))
         for array in self.program.zeros:
             copy_to(array, np.zeros(array.shape, array.dtype))
-        self.results = to_device(np.zeros((SLOTS, 2), self.real), self.device)
+        real = self.graph.dtype
+        self.results = to_device(np.zeros((SLOTS, 2), real), self.device)
         self.state = to_device(np.zeros(STATE_WORDS, np.uint32), self.device)
-        self.constants = to_device(np.zeros(3, self.real), self.device)
-
-    def _flat(self, arrays: list[Array]) -> tuple[Array, list[Array]]:
-        """Return one array on the device with the content of all, and views of each in it."""
-        starts, size = _starts(arrays)
-        content = np.zeros(size, self.real)
-        for array, start in zip(arrays, starts, strict=True):
-            content[start : start + array.size] = to_host(array).ravel()
-        flat = to_device(content, self.device)
-        views = [
-            flat[start : start + array.size].reshape(array.shape)
-            for array, start in zip(arrays, starts, strict=True)
-        ]
-        return flat, views
-
-    def _views(self, flat: Array) -> list[Array]:
-        """Return the part of each parameter in an array of all."""
-        return [
-            flat[start : start + tensor.data.size].reshape(tensor.shape)
-            for tensor, start in zip(self.tensors, self.starts, strict=True)
-        ]
-
-    def _take_over(self) -> None:
-        """Let the network's parameters and statistics be those of the plan.
-
-        Values that were assigned to the network since then are kept.
-        """
-        for tensor, view in zip(self.tensors, self.parameters, strict=True):
-            if tensor.data is not view:
-                copy_to(view, to_host(tensor.data))
-                tensor.data = view
-        for layer, name, view in self.buffers:
-            array = layer._buffers[name]
-            if array is not view:
-                copy_to(view, to_host(array))
-                layer.add_buffer(name, view)
-                setattr(layer, name, view)
+        self.rates = to_device(np.zeros(3, real), self.device)
 
     # -- updates
 
@@ -214,8 +151,9 @@ class Plan:
         """Take over the velocity, and bring the images to the device if they fit."""
         from ..datasets.dataset import AUGMENT_STREAM
 
-        self._take_over()
-        by_tensor = {id(t): v for t, v in zip(self.tensors, self.velocity, strict=True)}
+        self.parameters.take_over()
+        own = self.parameters
+        by_tensor = {id(t): v for t, v in zip(own.tensors, own.velocity, strict=True)}
         for i, tensor in enumerate(optimizer.parameters):
             view = by_tensor[id(tensor)]
             copy_to(view, to_host(optimizer.velocity[i]))
@@ -224,7 +162,6 @@ class Plan:
         self._loader = loader
         if self.communicator.size > 1:
             self._share = loader.local_batch_size / loader.batch_size
-        self._rates: tuple[float, ...] = ()
         images = getattr(loader.split, "images", None)
         with on_device(self.device):
             room = MAX_DATASET_FRACTION * free_bytes(self.device)
@@ -249,17 +186,17 @@ class Plan:
         program = self.program
         assert self._optimizer is not None
         forward = program.forward if self._resident is None else program.begin(self._resident)
-        parameters = self.flat, self.flat_gradient, self.flat_velocity, self.constants
+        own = self.parameters
+        arrays = own.flat, own.flat_gradient, own.flat_velocity, self.rates
         outcome = program.losses, program.correct, self.results, self.state
         finish: list[Call] = [
-            partial(launch_sgd_update, *parameters, self._optimizer.nesterov),
+            partial(launch_sgd_update, *arrays, self._optimizer.nesterov),
             partial(launch_record_result, *outcome),
         ]
         if self.communicator.size == 1:
             self.passes["update"] = self._pass([*forward, *program.backward, *finish])
             return
-        sizes = self.starts, self.flat_gradient.size
-        self.buckets = split_into_buckets(program.backward, self.gradients, *sizes)
+        self.buckets = own.buckets(program.backward)
         self.passes["forward"], self.passes["finish"] = self._pass(forward), self._pass(finish)
         self._backward = [self._pass(bucket.calls) for bucket in self.buckets]
 
@@ -286,10 +223,10 @@ class Plan:
         assert self._optimizer is not None
         optimizer = self._optimizer
         with on_device(self.device):
-            self._take_over()
+            self.parameters.take_over()
             rates = float(optimizer.lr), float(optimizer.momentum), float(optimizer.weight_decay)
             if rates != self._rates:
-                copy_to(self.constants, np.array(rates, self.real))
+                copy_to(self.rates, np.array(rates, self.graph.dtype))
                 self._rates = rates
             if batch is not None:
                 x, labels = batch
@@ -307,18 +244,18 @@ class Plan:
         Raises:
             RankError: a rank was lost; parameters and statistics are those before the update.
         """
-        statistics = self.flat_statistics.copy()
+        statistics = self.parameters.flat_statistics.copy()
         waits = []
         try:
             self.passes["forward"]()
             for bucket, backward in zip(self.buckets, self._backward, strict=True):
                 backward()
-                waits.append(self._start_mean(self.flat_gradient[bucket.start : bucket.stop]))
-            waits.append(self._start_mean(self.flat_statistics))
+                waits.append(self._start_mean(bucket.gradients))
+            waits.append(self._start_mean(self.parameters.flat_statistics))
             for wait in waits:
                 wait()
         except RankError:
-            self.flat_statistics[...] = statistics
+            self.parameters.flat_statistics[...] = statistics
             raise
         self.passes["finish"]()
 
@@ -347,7 +284,7 @@ class Plan:
     def refresh(self) -> None:
         """Let the next logits be those of the present parameters and statistics."""
         with on_device(self.device):
-            self._take_over()
+            self.parameters.take_over()
             self._execute("refresh", self.program.refresh)
 
     def logits(self, x: Array) -> Array:
@@ -372,12 +309,3 @@ class Plan:
         """Bring parameters and statistics back to the host."""
         with on_device(self.device):
             self.network.to("cpu")
-
-
-def _starts(arrays: list[Array]) -> tuple[list[int], int]:
-    """Return where each array begins in one that holds all, and the size of that."""
-    starts, size = [], 0
-    for array in arrays:
-        starts.append(size)
-        size += array.size + -array.size % 4  # each begins where a float4 may
-    return starts, size

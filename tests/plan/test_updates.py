@@ -97,7 +97,7 @@ def test_updates_by_fused_kernels_are_those_of_the_tape(net, L, M, fused, recomp
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
     assert_equal(networks[1].state_dict(), networks[0].state_dict(), 1e-5)
     gradients = dict(networks[0].named_parameters())
-    for tensor, gradient in zip(plan.tensors, plan.gradients, strict=True):
+    for tensor, gradient in zip(plan.parameters.tensors, plan.parameters.gradients, strict=True):
         own = gradients[tensor.name].grad
         error = np.abs(to_host(gradient) - own).max()
         assert error <= 1e-4 * np.abs(own).max(), tensor.name
