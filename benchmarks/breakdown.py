@@ -1,14 +1,17 @@
 """Where the time of a training step goes: every launch of a plan timed, by kernel.
 
     python benchmarks/breakdown.py
-    python benchmarks/breakdown.py --case "plain C=16" --cores 1
+    python benchmarks/breakdown.py --case "plain C=16" --cores 1 --layers
 
-GFLOP/s and GB/s stand beside what limit.py measures from registers and from memory. Bytes are those
-of the activations that a launch takes and gives, each once; a cache may hold some of them.
+GFLOP/s and GB/s stand beside what limit.py measures from registers and from memory. Bytes are
+those of the activations that a launch reads and writes, each once; a cache may hold some of them.
+Where every launch is timed, each waits for the one before, which a step does not always do.
 """
 
 import argparse
 import os
+import signal
+import time
 from collections import defaultdict
 from statistics import median
 
@@ -19,39 +22,72 @@ import igcnn
 from igcnn.backend import keep_memory
 from igcnn.plan import Plan
 
-
-def arrays(value):
-    """Yield the arrays among the fields of a launch."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from arrays(item)
-    elif hasattr(value, "nbytes"):
-        yield value
+CONVOLUTIONS = ("convolution_forward", "convolution_backward", "igc_forward", "igc_backward")
 
 
-def activation_bytes(call):
-    """Return the bytes of the activations of a launch."""
-    found = {id(a): a.nbytes for a in arrays(call.keywords) if a.ndim == 5}
-    return sum(found.values())
+def make_plan(case, cores):
+    """Return a plan that is ready for updates, and a batch for them."""
+    network, x, labels = make(case)
+    plan = Plan(network, x.shape[1:], len(x), threads=cores)
+    plan.prepare(igcnn.optim.SGD(network.parameters(), lr=0.0), HostImages)
+    return plan, (x, labels)
 
 
-def multiply_adds(call):
-    """Return those of a convolution's or unit's launch on real images."""
-    kernel, fields = call.args[1], call.keywords
-    if not kernel.startswith(("convolution_", "igc_")) or kernel.endswith("_pack"):
-        return 0
-    batch = fields["batch"]
-    lanes = call.func.keywords["lanes"] if hasattr(call.func, "keywords") else 16
-    images = (batch["blocks"] - 1) * lanes + batch["last"]
-    pixels = images * fields["OH"] * fields["OW"]
-    first = fields["D"] * fields["C"] // fields["G"] * fields["KH"] * fields["KW"] * pixels
-    second = fields["D"] * fields["D"] // fields["S"] * pixels if "S" in fields else 0
-    if kernel.endswith("_forward"):
-        return first + second
-    gradients = 2 * (first + second) if fields["gx"] is not None else first + 2 * second
-    return gradients + (first if second else 0)  # p is computed again
+def launches_of(plan):
+    """Return the launches of an update, as the runner has noted them."""
+    return plan.passes["update"].recording._noted
+
+
+def activation_bytes(launch):
+    """Return the bytes of activations that a launch reads and writes."""
+    shape = 5, launch.module.lanes  # partial sums of weights have five axes, too
+    arrays = {
+        array.ctypes.data: array.nbytes
+        for array in launch.arrays
+        if (array.ndim, array.shape[-1]) == shape
+    }
+    size = sum(arrays.values())
+    end = getattr(launch.arguments, "end", None)
+    result = getattr(launch.arguments, "gx", None) or getattr(launch.arguments, "g", None)
+    if end is not None and end.other and end.other == result:
+        size += arrays[result]  # read before it is written
+    return size
+
+
+def multiply_adds(launch):
+    """Return those of a convolution or unit on real images, and how many are repeated ones."""
+    if launch.kernel not in CONVOLUTIONS:
+        return 0, 0
+    a = launch.arguments
+    images = (a.batch.blocks - 1) * launch.module.lanes + a.batch.last
+    pixels = images * a.OH * a.OW
+    first = a.D * a.C // a.G * a.KH * a.KW * pixels
+    second = a.D * a.D // a.S * pixels if launch.kernel.startswith("igc") else 0
+    if launch.kernel.endswith("_forward"):
+        return first + second, 0
+    gradients = first + second + (first if a.gx else 0) + second
+    return gradients + (first if second else 0), first if second else 0
+
+
+def label(launch, layers):
+    """Return the line of the table that a launch belongs to."""
+    names = [n for n in ("C", "H", "W", "D", "OH", "OW") if hasattr(launch.arguments, n)]
+    sizes = [str(getattr(launch.arguments, n)) for n in names]
+    if not layers or len(sizes) < 3:
+        return launch.kernel
+    to = f" → {' × '.join(sizes[3:])}" if sizes[3:] else ""
+    return f"{launch.kernel} {' × '.join(sizes[:3])}{to}"
+
+
+def print_table(rows):
+    """Print what each line has taken, with its share of arithmetic and traffic."""
+    print(f"  {'ms':>8} {'launches':>8} {'GFLOP/s':>8} {'GB/s':>7}")
+    for name, row in sorted(rows.items(), key=lambda item: -item[1]["seconds"]):
+        seconds = row["seconds"]
+        macs, size = row["multiply_adds"], row["bytes"]
+        speed = f"{2e-9 * macs / seconds:8.0f}" if macs else " " * 8
+        bandwidth = f"{1e-9 * size / seconds:7.1f}" if size else " " * 7
+        print(f"  {1e3 * seconds:8.2f} {row['launches']:8} {speed} {bandwidth}  {name}")
 
 
 def main():
@@ -60,39 +96,38 @@ def main():
     parser.add_argument("--case", default="resnet_igc L24M2", choices=CASES)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cores", type=int, default=os.cpu_count())
-    parser.add_argument("--layers", action="store_true", help="every launch by itself")
+    parser.add_argument("--layers", action="store_true", help="a line for every shape")
     arguments = parser.parse_args()
     keep_memory()
-    network, x, labels = make(arguments.case)
-    plan = Plan(network, x.shape[1:], len(x), threads=arguments.cores)
-    plan.prepare(igcnn.optim.SGD(network.parameters(), lr=0.0), HostImages)
+    plan, batch = make_plan(arguments.case, arguments.cores)
     for _ in range(2):
-        plan.update((x, labels))
+        plan.update(batch)
+    steps, rounds = [], []
     update = plan.passes["update"]
-    rounds = [update.recording.seconds(arguments.cores) for _ in range(arguments.rounds)]
-    rows = defaultdict(lambda: [0.0, 0, 0, 0])
-    for k, (call, (kernel, _)) in enumerate(zip(update.calls, rounds[0], strict=True)):
-        name = kernel
-        if arguments.layers and "C" in call.keywords:
-            fields = call.keywords
-            name += " " + "x".join(str(fields[n]) for n in ("C", "D", "H", "W") if n in fields)
-        row = rows[name]
-        row[0] += median(seconds[k][1] for seconds in rounds)
-        row[1] += multiply_adds(call)
-        row[2] += activation_bytes(call)
-        row[3] += 1
-    total = sum(row[0] for row in rows.values())
-    print(f"{arguments.case}: {1e3 * total:.1f} ms in {len(update.calls)} launches")
-    for name, (seconds, macs, size, count) in sorted(rows.items(), key=lambda r: -r[1][0]):
-        speed = f"{2e-9 * macs / seconds:6.0f} GFLOP/s" if macs else " " * 14
-        print(
-            f"  {1e3 * seconds:7.2f} ms  {count:3}  {speed} {1e-9 * size / seconds:6.1f} GB/s  {name}"
-        )
+    for _ in range(arguments.rounds):
+        start = time.perf_counter()
+        plan.update(batch)
+        steps.append(time.perf_counter() - start)
+        rounds.append(update.recording.seconds(arguments.cores))
+    launches = launches_of(plan)
+    rows = defaultdict(lambda: dict.fromkeys(("seconds", "multiply_adds", "bytes", "launches"), 0))
+    for launch, times in zip(launches, zip(*rounds, strict=True), strict=True):
+        row = rows[label(launch, arguments.layers)]
+        row["seconds"] += median(seconds for _, seconds in times)
+        row["multiply_adds"] += multiply_adds(launch)[0]
+        row["bytes"] += activation_bytes(launch)
+        row["launches"] += 1
+    total = sum(row["seconds"] for row in rows.values())
+    print(
+        f"{arguments.case}: a step takes {1e3 * median(steps):.1f} ms with its batch from the "
+        f"host, its {len(launches)} launches {1e3 * total:.1f} ms one after the other"
+    )
+    print_table(rows)
     if arguments.case == "resnet_igc L24M2" and not arguments.layers:
-        names = "seconds", "multiply_adds", "bytes", "launches"
-        table = {name: dict(zip(names, row, strict=True)) for name, row in rows.items()}
-        save("breakdown", {"case": arguments.case, "kernels": table})
+        result = {"case": arguments.case, "cores_used": arguments.cores, "step": steps}
+        save("breakdown", result | {"kernels": rows})
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` may close the output
     main()

@@ -1,28 +1,39 @@
-"""Training and evaluation of whole networks on the CPU, against PyTorch.
+"""Training and evaluation of whole networks on the CPU, against PyTorch and others.
 
     pip install -e ".[bench]" && python benchmarks/cpu.py
 
-A training step is forward, loss, backward and the SGD update of one batch. Loss and gradients of
-all engines are compared before anything is timed; rounds are interleaved, and every figure is the
+A training step is forward, loss, backward and the SGD update of one batch. ONNX Runtime and
+OpenVINO only evaluate; they get the network from PyTorch as ONNX. `latency` is evaluation of one
+image. Loss, gradients and logits of all engines are compared before anything is timed; rounds are
+interleaved, with a rest between engines until their idle threads sleep, and every figure is the
 median over the rounds of the ratio within a round. Peak memory is measured in processes of their
-own (`--memory`), worker processes included; only those of PyTorch import it.
-
-The limit for resnet_igc L24M2, depth 20, batch 64: 10.9 GFLOP and 1.85 GB of unavoidable traffic.
+own (`--memory`); only those of PyTorch import it.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's; PyTorch has its own threads
 
 import numpy as np
-from harness import check_equal, machine, measure, print_ratios, save
+from harness import (
+    check_equal,
+    check_logits,
+    machine,
+    measure,
+    peak_memory,
+    print_ratios,
+    save,
+)
 
 import igcnn
 from igcnn.backend import keep_memory
+from igcnn.kernels.compiled import unavailable
 from igcnn.plan import Plan
 from igcnn.training import TapeEngine
 
@@ -36,13 +47,20 @@ CASES = {
     "ResNet-18, 224": ("resnet_imgnet_d18", {"L": 64, "M": 1}, 224, 8),
     "IGC-L100M2, 224": ("resnet_igc_imgnet_d18", {"L": 100, "M": 2}, 224, 8),
 }
-ENGINES = ("tape", "plan", "eager", "channels-last", "compile")
+TRAINING = ("tape", "plan", "eager", "channels-last", "compile")
+EVALUATION = ("onnxruntime", "openvino")
+ENGINES = TRAINING + EVALUATION
+PACKAGES = {"tape": [], "plan": []} | {name: ["torch", "onnx", name] for name in EVALUATION}
+PARTS = ("train", "eval", "latency", "memory")
 RECIPE = {"lr": 0.0, "momentum": 0.9, "weight_decay": 1e-4}
+REST = 0.05  # seconds between engines
+TOLERANCE = 5e-2
 
 
-def make(case, dtype="float32"):
-    """Return a network and a batch; the same at every call."""
-    net, settings, side, batch = CASES[case]
+def make(case, dtype="float32", batch=None):
+    """Return a network and a batch, of its usual size or another; the same at every call."""
+    net, settings, side, usual = CASES[case]
+    batch = batch or usual
     rng = np.random.default_rng(0)
     x = np.empty((3, side, side, batch), dtype).transpose(3, 0, 1, 2)
     x[...] = rng.standard_normal(x.shape)
@@ -51,9 +69,9 @@ def make(case, dtype="float32"):
     return igcnn.build_network(net, num_classes=classes, dtype=dtype, **settings), x, labels
 
 
-def tape_engine(case, dtype):
+def tape_engine(case, dtype, batch):
     """Return (training step, gradients, evaluation) of the tape."""
-    network, x, labels = make(case, dtype)
+    network, x, labels = make(case, dtype, batch)
     optimizer = igcnn.optim.SGD(network.parameters(), **RECIPE)
     tape = TapeEngine(network)
 
@@ -71,9 +89,9 @@ class HostImages:
     split = None
 
 
-def plan_engine(case, cores, dtype):
+def plan_engine(case, cores, dtype, batch):
     """Return (training step, gradients, evaluation) of a plan."""
-    network, x, labels = make(case, dtype)
+    network, x, labels = make(case, dtype, batch)
     plan = Plan(network, x.shape[1:], len(x), threads=cores)
     plan.prepare(igcnn.optim.SGD(network.parameters(), **RECIPE), HostImages)
     refreshed = False
@@ -93,24 +111,29 @@ def plan_engine(case, cores, dtype):
         return loss
 
     def gradients():
-        found = {id(t): g for t, g in zip(plan.parameters.tensors, plan.parameters.gradients, strict=True)}
+        found = {
+            id(t): g
+            for t, g in zip(plan.parameters.tensors, plan.parameters.gradients, strict=True)
+        }
         return [found[id(t)].copy() for t in network.parameters()]
 
     return train, gradients, evaluate
 
 
-def torch_engine(engine, case, cores, dtype):
-    """Return (training step, gradients, evaluation) of PyTorch."""
+def torch_engine(engine, case, cores, dtype, batch):
+    """Return (training step, gradients, evaluation) of PyTorch, or of what evaluates for it."""
+    import exported
     import torch  # not above: it takes memory, which is not to be counted for igcnn
     from torch_network import TorchNetwork, as_tensor, channels_last, gradients
 
     torch.set_num_threads(cores)
-    network, x, labels = make(case, dtype)
+    network, x, labels = make(case, dtype, batch)
     model, x, labels = TorchNetwork(network, x.shape[1:]), as_tensor(x), torch.from_numpy(labels)
     if engine == "channels-last":
         model, x = channels_last(model, x)
     run = torch.compile(model, dynamic=False) if engine == "compile" else model
     optimizer = torch.optim.SGD(model.parameters(), nesterov=True, **RECIPE)
+    session = None
 
     def train():
         model.train()
@@ -125,25 +148,47 @@ def torch_engine(engine, case, cores, dtype):
         with torch.no_grad():
             return run(x).numpy()
 
-    return train, lambda: gradients(model, network), evaluate
+    def evaluate_exported():
+        nonlocal session
+        if session is None:  # not before: the running statistics are those after a step
+            session = getattr(exported, engine)(model, x, cores)
+        return session()
+
+    evaluation = evaluate_exported if engine in EVALUATION else evaluate
+    return train, lambda: gradients(model, network), evaluation
 
 
-def make_engine(engine, case, cores, dtype="float32"):
+def make_engine(engine, case, cores, dtype="float32", batch=None):
     """Return (training step, gradients, evaluation)."""
     if engine == "tape":
-        return tape_engine(case, dtype)
+        return tape_engine(case, dtype, batch)
     if engine == "plan":
-        return plan_engine(case, cores, dtype)
-    return torch_engine(engine, case, cores, dtype)
+        return plan_engine(case, cores, dtype, batch)
+    return torch_engine(engine, case, cores, dtype, batch)
 
 
-def check_exactly(case, cores):
+def missing(engine):
+    """Return why an engine cannot run on this machine, "" if it can."""
+    if engine == "plan":
+        return unavailable()
+    absent = [p for p in PACKAGES.get(engine, ["torch"]) if importlib.util.find_spec(p) is None]
+    return f"{' and '.join(absent)} not installed" if absent else ""
+
+
+def versions(names):
+    """Return the versions of the packages that engines need."""
+    packages = {package for name in names for package in PACKAGES.get(name, ["torch"])}
+    return {package: version(package) for package in sorted(packages)}
+
+
+def check_exactly(case, names, cores):
     """Raise unless every gradient of tape, plan and PyTorch is the same in float64."""
-    engines = {n: make_engine(n, case, cores, "float64") for n in ("eager", "tape", "plan")}
+    names = [name for name in ("tape", "plan", "eager") if name in names]
+    engines = {name: make_engine(name, case, cores, "float64") for name in names}
     losses = {name: train() for name, (train, _, _) in engines.items()}
-    expected = engines["eager"][1]()
-    for name in ("tape", "plan"):
-        assert abs(losses[name] - losses["eager"]) < 1e-10, (case, name, losses)
+    expected = engines[names[0]][1]()
+    for name in names[1:]:
+        assert abs(losses[name] - losses[names[0]]) < 1e-10, (case, name, losses)
         for array, other in zip(engines[name][1](), expected, strict=True):
             error = np.linalg.norm(array - other) / np.linalg.norm(other)
             assert error < 1e-8, (case, name, array.shape, error)
@@ -157,58 +202,84 @@ def memory(engine, case, cores):
 
 
 def measure_memory(engine, case, cores):
-    """Print the peak memory of this process and of its workers, in MB.
-
-    What they share is counted for each of them.
-    """
+    """Print the peak memory of this process after five training steps, in MB."""
     train, _, _ = make_engine(engine, case, cores)
     for _ in range(5):
         train()
-    pids = [str(os.getpid())]
-    with open(f"/proc/self/task/{pids[0]}/children") as file:
-        pids += file.read().split()
-    peak = 0
-    for pid in pids:
-        with open(f"/proc/{pid}/status") as file:
-            peak += next(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
-    print(peak / 1024)
+    print(peak_memory())
+
+
+def measure_batches(case, names, parts, cores, rounds):
+    """Check, time and print training and evaluation of batches; return both as JSON."""
+    batch = CASES[case][3]
+    engines = {name: make_engine(name, case, cores) for name in names}
+    check_exactly(case, names, cores)
+    check_equal(case, engines, names[0], TOLERANCE)
+    entry = {}
+    for part, index in (("train", 0), ("eval", 2)):
+        if part not in parts:
+            continue
+        functions = {
+            name: engine[index]
+            for name, engine in engines.items()
+            if part == "eval" or name in TRAINING
+        }
+        seconds = measure(functions, rounds, rest=REST)
+        entry[part] = {
+            "seconds": seconds,
+            "time / plan": print_ratios(part, batch, seconds, "plan"),
+        }
+    return entry
+
+
+def measure_latency(case, names, cores, rounds):
+    """Check, time and print evaluation of one image after another; return JSON."""
+    engines = {name: make_engine(name, case, cores, batch=1)[2] for name in names}
+    check_logits(case, engines, names[0], TOLERANCE)
+    seconds = measure(engines, rounds, calls=10, rest=REST)
+    return {"seconds": seconds, "time / plan": print_ratios("latency", 1, seconds, "plan")}
 
 
 def main():
     """Print tables, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", action="append", choices=CASES)
+    parser.add_argument("--engine", action="append", choices=ENGINES, help="beside the plan")
+    parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cores", type=int, default=os.cpu_count())
-    parser.add_argument("--memory", choices=ENGINES, help=argparse.SUPPRESS)
-    parser.add_argument("--engine", action="append", choices=ENGINES)
+    parser.add_argument("--memory", choices=TRAINING, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     keep_memory()
+    cores, rounds = arguments.cores, arguments.rounds
     if arguments.memory:
-        measure_memory(arguments.memory, arguments.case[0], arguments.cores)
+        measure_memory(arguments.memory, arguments.case[0], cores)
         return
-    import torch
-
-    result = {"torch": torch.__version__, "cores_used": arguments.cores, "cases": {}}
+    chosen = [*(arguments.engine or ENGINES), "plan"]
+    reasons = {name: missing(name) for name in ENGINES if name in chosen}
+    names = [name for name, reason in reasons.items() if not reason]
+    for name, reason in reasons.items():
+        if reason:
+            print(f"without {name}: {reason}")
+    if reasons["plan"]:
+        raise SystemExit(1)
+    parts = arguments.part or PARTS
+    result = {"versions": versions(names), "cores_used": cores, "cases": {}}
     for case in arguments.case or CASES:
-        batch = CASES[case][3]
-        print(f"\n{case}, batch {batch}", flush=True)
-        names = arguments.engine or ENGINES
-        engines = {name: make_engine(name, case, arguments.cores) for name in names}
+        print(f"\n{case}, batch {CASES[case][3]}", flush=True)
+        entry = result["cases"][case] = {}
         with np.errstate(over="ignore", invalid="ignore"):
-            check_exactly(case, arguments.cores)
-            check_equal(case, engines, "tape", 5e-2)
-            entry = {}
-            for what, part in (("train", 0), ("eval", 2)):
-                seconds = measure({n: e[part] for n, e in engines.items()}, arguments.rounds)
-                relative = print_ratios(what, batch, seconds, "plan")
-                entry[what] = {"seconds": seconds, "time / plan": relative}
-        del engines
-        torch.compiler.reset()
-        entry["memory_MB"] = {name: memory(name, case, arguments.cores) for name in names}
-        print("  memory", ", ".join(f"{n} {m:.0f} MB" for n, m in entry["memory_MB"].items()))
-        result["cases"][case] = entry
-    if arguments.case is None:
+            if "train" in parts or "eval" in parts:
+                entry |= measure_batches(case, names, parts, cores, rounds)
+            if "latency" in parts:
+                entry["latency"] = measure_latency(case, names, cores, rounds)
+        if "torch" in sys.modules:
+            sys.modules["torch"].compiler.reset()
+        if "memory" in parts:
+            found = {name: memory(name, case, cores) for name in names if name in TRAINING}
+            entry["memory_MB"] = found
+            print("  memory", ", ".join(f"{name} {size:.0f} MB" for name, size in found.items()))
+    if arguments.case is arguments.engine is arguments.part is None:
         save("cpu", result)
     else:
         print(json.dumps(machine()))

@@ -106,7 +106,11 @@ class Ours:
     def gradients(self):
         """Return them as arrays."""
         plan = hasattr(self.engine, "gradients")
-        own = zip(self.engine.parameters.tensors, self.engine.parameters.gradients, strict=True) if plan else ()
+        own = (
+            zip(self.engine.parameters.tensors, self.engine.parameters.gradients, strict=True)
+            if plan
+            else ()
+        )
         found = {id(tensor): array for tensor, array in own}
         return [to_host(found[id(t)] if plan else t.grad) for t in self.network.parameters()]
 

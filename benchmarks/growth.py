@@ -3,7 +3,7 @@
     python benchmarks/growth.py
 
 Each is measured over a range while the others stay, every point by a process of its own on one
-core, the ranges several times in turn. The exponent is the slope of a line through
+thread, the ranges several times in turn. The exponent is the slope of a line through
 (log size, log cost): size is the number of images, layers, multiply-adds or pixels. Memory is
 the peak after two steps less that of a process that only imports the package; small sizes show
 the constant part, so the exponents are fitted to the upper half of each range.
@@ -11,14 +11,14 @@ the constant part, so the exponents are fitted to the upper half of each range.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
 from statistics import median
 
 import numpy as np
-from harness import save
+from cpu import HostImages
+from harness import peak_memory, save
 
 import igcnn
 from igcnn.backend import keep_memory
@@ -47,27 +47,24 @@ def network(case):
     return igcnn.build_network(case["net"], depth=case["depth"], L=case["L"], M=case["M"])
 
 
-def peak():
-    """Return the peak memory of this process in MB."""
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) / 1024
-
-
 def measure_here(case):
     """Print seconds of a step and MB, of this process."""
     keep_memory()
-    before = peak()
+    before = peak_memory()
     rng = np.random.default_rng(0)
     side, batch = case["side"], case["batch"]
     x = rng.standard_normal((3, side, side, batch), np.float32).transpose(3, 0, 1, 2)
     labels = rng.integers(0, 10, batch)
     seconds = []
-    with Plan(network(case), (3, side, side), batch) as plan:
-        for _ in range(5):
-            start = time.perf_counter()
-            plan.step(x, labels)
-            seconds.append(time.perf_counter() - start)
-    print(json.dumps([median(seconds[1:]), peak() - before]))
+    model = network(case)
+    plan = Plan(model, (3, side, side), batch)
+    plan.prepare(igcnn.optim.SGD(model.parameters(), lr=0.0), HostImages)
+    for _ in range(5):
+        start = time.perf_counter()
+        plan.update((x, labels))
+        plan.collect(wait=True)
+        seconds.append(time.perf_counter() - start)
+    print(json.dumps([median(seconds[1:]), peak_memory() - before]))
 
 
 def exponent(sizes, costs):
@@ -87,13 +84,10 @@ def main():
         return
     cases = [(what, BASE | changed) for what, values in RANGES.items() for changed in values]
     measured = {i: [] for i in range(len(cases))}
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     for _ in range(arguments.rounds):
         for i, (_, case) in enumerate(cases):
             command = [sys.executable, __file__, "--case", json.dumps(case)]
-            done = subprocess.run(
-                command, capture_output=True, text=True, check=True, env=environment
-            )
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
             measured[i].append(json.loads(done.stdout))
     result = {}
     for what in RANGES:

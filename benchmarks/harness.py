@@ -13,16 +13,30 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 
 
-def measure(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return seconds per call for each candidate, run in turn A B C A B C … after one warm-up."""
+def measure(
+    candidates: dict[str, Callable[[], object]], rounds: int, *, calls: int = 1, rest: float = 0.0
+) -> dict[str, list[float]]:
+    """Return seconds per call for each candidate, run in turn A B C A B C … after one warm-up.
+
+    Args:
+        candidates: functions by name.
+        rounds: how often each has its turn.
+        calls: of a turn, whose mean is one value; with more than one, the first is not timed.
+        rest: seconds between turns, in which idle threads of the last candidate fall asleep;
+            libgomp's and TBB's spin for a few milliseconds.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for function in candidates.values():
         function()
     for _ in range(rounds):
         for name, function in candidates.items():
+            time.sleep(rest)
+            if calls > 1:
+                function()
             start = time.perf_counter()
-            function()
-            seconds[name].append(time.perf_counter() - start)
+            for _ in range(calls):
+                function()
+            seconds[name].append((time.perf_counter() - start) / calls)
     return seconds
 
 
@@ -43,7 +57,8 @@ def print_ratios(
         rounds = sorted(a / b for a, b in zip(values, seconds[base], strict=True))
         rate = batch / median(values)
         print(
-            f"  {what:8} {name:14} {rate:8.1f} img/s   time / {base} {relative[name]:5.2f} "
+            f"  {what:8} {name:14} {1e3 * median(values):8.2f} ms {rate:8.1f} img/s   "
+            f"time / {base} {relative[name]:5.2f} "
             f"({rounds[0]:.2f} to {rounds[-1]:.2f})",
             flush=True,
         )
@@ -77,11 +92,26 @@ def check_equal(
         for name, array in flat.items()
     }
     assert max(differences.values()) < tolerance, (case, differences)
-    logits = {name: engine[2]() for name, engine in engines.items()}
+    check_logits(case, {name: engine[2] for name, engine in engines.items()}, base, tolerance)
+    return differences
+
+
+def check_logits(
+    case: str, engines: dict[str, Callable[[], Any]], base: str, tolerance: float
+) -> None:
+    """Raise unless all functions return the same logits as `base`."""
+    import numpy as np
+
+    logits = {name: evaluate() for name, evaluate in engines.items()}
     for name, values in logits.items():
         difference = np.abs(values - logits[base]).max() / np.abs(logits[base]).max()
         assert difference < tolerance, (case, name, difference)
-    return differences
+
+
+def peak_memory() -> float:
+    """Return the peak memory of this process in MB."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) / 1024
 
 
 def require_device(name: str) -> None:

@@ -103,12 +103,17 @@ static inline V lanes_mask(int images) {
 }
 
 // Sum over the lanes, halves on halves.
-static inline real total(const V &a) {
-    real t[LANES];
-    memcpy(t, (const void *)&a, sizeof t);
+template <class T> static inline T total(const T (&lanes)[LANES]) {
+    T t[LANES];
+    memcpy(t, lanes, sizeof t);
     for (int w = LANES / 2; w; w /= 2)
         for (int i = 0; i < w; i++) t[i] += t[i + w];
     return t[0];
+}
+static inline real total(const V &a) {
+    real t[LANES];
+    memcpy(t, (const void *)&a, sizeof t);
+    return total(t);
 }
 
 // The sums of v[0] … v[n - 1] over their lanes, of many vectors at once.

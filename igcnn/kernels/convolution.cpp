@@ -117,20 +117,18 @@ struct ConvolutionForward {
 
 struct ForwardMemory {
     V *moments;      // [2][D]
-    V *x;            // [Cg][rows][width]
+    InputRing in;    // rows of x
     V *y;            // a tile of z: [channels][yc]
     Size yc;         // odd, so that channels use different sets of the cache
-    Size *offset;    // [taps]
     Size used;
 
     ForwardMemory(const ConvolutionForward &a, V *scratch) {
         Shape s = shape_of(a);
         Memory memory{scratch, 0};
         moments = memory.take(2 * s.D);
-        x = memory.take((Size)s.Cg * ((a.band - 1) * s.SH + s.KH) * s.width);
+        in = InputRing(s, a.band, memory);
         yc = (Size)a.band * s.OW | 1;
         y = memory.take(smaller(MOST_CHANNELS, s.Dg) * yc);
-        offset = memory.indices(s.taps);
         used = memory.used;
     }
 };
@@ -142,22 +140,29 @@ KERNEL(convolution_forward, ConvolutionForward) {
     Output out = output_of(a, m.moments);
     int block = block_of(a.batch, job), done = 0;
     Rows own = rows_of(a.batch, job, s.OH);
-    for (int t = 0; t < s.taps; t++) m.offset[t] = t / s.KW * s.width + t % s.KW;
+    m.in.begin(s, own.first);
     for (int i = own.first, n; i < own.last; i += n, done += n * s.OW) {
         n = smaller(a.band, own.last - i);
-        int rows = (n - 1) * s.SH + s.KH;
+        Ahead ahead;
+        fetch_next(ahead, s, a, block, i, n, own.last);
+        ahead.spread((Size)n * s.G * row_tiles(s.Dg, s.OW));
+        m.in.find_taps(s, i, n);
+        int end = end_of_input(s, i + n);
         for (int g = 0; g < s.G; g++) {
-            load_rows(s, a.x, block, g * s.Cg, s.Cg, i * s.SH - s.PH, rows, m.x);
+            m.in.load_group(s, a.x, block, g, end);
             const real *w = a.w + (Size)g * s.Dg * s.Cg * s.taps;
             for (int o = 0, k; o < s.Dg; o += k, w += (Size)k * s.Cg * s.taps) {
                 k = tile_channels(s.Dg - o);
                 for (int r = 0; r < n; r++)
-                    row_product(k, m.x + (Size)r * s.SH * s.width, (Size)rows * s.width, s.Cg,
-                                m.offset, s.taps, s.SW, w, m.y + r * s.OW, m.yc, 1, s.OW);
+                    row_product(k, m.in.group(s, g), m.in.channel, s.Cg,
+                                m.in.offset + (Size)r * s.taps, s.taps, s.SW, w, m.y + r * s.OW,
+                                m.yc, 1, s.OW, ahead);
                 for (int l = 0; l < k; l++)
-                    end_rows(s, out, block, g * s.Dg + o + l, i, n, done, m.y + l * m.yc);
+                    end_pixels(s, out, block, g * s.Dg + o + l, i, 0, n * s.OW, done,
+                               m.y + l * m.yc);
             }
         }
+        m.in.loaded = end;
     }
     leave_moments(s, out, job, images_of(a.batch, block), done);
 }
@@ -184,12 +189,11 @@ struct ConvolutionBackward {
 struct BackwardMemory {
     V *sums;       // [3][C], of the ending
     Ring ring;
-    V *x;          // [Cg][rows][width]
+    InputRing in;  // rows of x
     V *y;          // a tile of gx
-    V *gw;         // [D][Cg·taps]: for each lane, where a job has several bands
-    Size *stream;  // [Cg·taps]
-    Size *g_row;   // [band]
-    Size *x_row;   // [band]
+    bool several;  // whether a job may have several bands
+    V *gw;         // [D or D/G][Cg·taps]: sums of the weights' gradients, for each lane
+    Size *g_row;   // [band]: where the rows of the band lie in the ring
     Size used;
 
     BackwardMemory(const ConvolutionBackward &a, V *scratch) {
@@ -197,13 +201,11 @@ struct BackwardMemory {
         Memory memory{scratch, 0};
         sums = memory.take(3 * s.C);
         ring = ring_of(s, a.band, memory);
-        x = memory.take((Size)s.Cg * ((a.band - 1) * s.SH + s.KH) * s.width);
+        in = InputRing(s, a.band, memory);
         y = memory.take(input_gradient_scratch(s, ring));
-        bool several = (s.OH + a.batch.slices - 1) / a.batch.slices > a.band;
-        gw = memory.take(several ? (Size)s.D * s.Cg * s.taps : 0);
-        stream = memory.indices((Size)s.Cg * s.taps);
+        several = (s.OH + a.batch.slices - 1) / a.batch.slices > a.band;
+        gw = memory.take((Size)(several ? s.D : s.Dg) * s.Cg * s.taps);
         g_row = memory.indices(a.band);
-        x_row = memory.indices(a.band);
         used = memory.used;
     }
 };
@@ -220,30 +222,36 @@ KERNEL(convolution_backward, ConvolutionBackward) {
     clear_halo(s, ring);
     Range range(s, a.batch, job, a.gx != 0);
     if (gw && range.own.first == range.own.last) memset(gw, 0, s.D * S * sizeof(real));
+    m.in.begin(s, range.own.first);
     each_band(s, range, a.band, ring, [&](const Band &band) {
+        Ahead ahead;
+        fetch_next(ahead, s, a, block, range, band, gw != 0);
+        Size tiles = (Size)band.m * s.G * row_tiles(s.Cg, s.W);
+        if (band.own && gw) tiles += s.G * weight_tile_count(s.Dg, S);
+        ahead.spread(tiles);
         for (int i = band.i; i < band.i + band.n; i++)
             for (int c = 0; c < s.D; c++)
                 load(a.gz, c, (((Size)block * s.OH + i) * s.D + c) * s.OW, s.OW,
                      ring.d + c * ring.channel + ring.row(i), images);
         find_factors(s, ring, band);
-        int rows = (band.n - 1) * s.SH + s.KH;
-        for (int c = 0; c < s.Cg; c++)
-            for (int t = 0; t < s.taps; t++)
-                m.stream[c * s.taps + t] = ((Size)c * rows + t / s.KW) * s.width + t % s.KW;
-        for (int r = 0; r < band.n; r++) {
-            m.g_row[r] = ring.row(band.i + r);
-            m.x_row[r] = (Size)r * s.SH * s.width;
-        }
+        if (band.own) m.in.find_taps(s, band.i, band.n);
+        int end = end_of_input(s, band.i + band.n);
+        for (int r = 0; r < band.n; r++) m.g_row[r] = ring.row(band.i + r);
         for (int g = 0; g < s.G; g++) {
             if (gw && band.own) {
-                load_rows(s, a.x, block, g * s.Cg, s.Cg, band.i * s.SH - s.PH, rows, m.x);
-                Factors f{ring.d + g * s.Dg * ring.channel, ring.channel, m.g_row, m.x, m.stream,
-                          m.x_row, s.SW, band.n, s.OW};
+                m.in.load_group(s, a.x, block, g, end);
+                Factors f{ring.d + g * s.Dg * ring.channel, ring.channel, m.g_row,
+                          m.in.group(s, g), m.in.channel, m.in.offset, s.taps, s.SW,
+                          band.n, s.OW};
                 Size at = (Size)g * s.Dg * S;
-                weight_gradient(f, s.Dg, S, m.gw + at, gw + at, band.first, band.last);
+                V *sums = m.gw + (m.several ? at : 0);
+                weight_gradient(f, s.Dg, S, sums, band.first, ahead);
+                if (band.last) totals(sums, s.Dg * S, gw + at);
             }
-            if (band.m) input_gradient(s, ring, band, block, g, a.w, a.end, a.gx, m.y, m.sums);
+            if (band.m)
+                input_gradient(s, ring, band, block, g, a.w, a.end, a.gx, m.y, m.sums, ahead);
         }
+        if (band.own) m.in.loaded = end;
     });
     if (a.gx) leave_sums(a.end, job, s.C, m.sums, 0, s.C);
 }

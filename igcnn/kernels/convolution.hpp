@@ -6,16 +6,51 @@
 #pragma once
 #include "common.hpp"
 
-// Numbers that a tile keeps in registers, each a Part.
 #if defined(__AVX512F__) || defined(__aarch64__)
-static const int TILE_SUMS = 24;
+static const int REGISTERS = 32;
 #else
-static const int TILE_SUMS = 12;
+static const int REGISTERS = 16;
 #endif
+static const int TILE_SUMS = REGISTERS * 3 / 4;  // that a tile keeps in registers, each a Part
 
 // Channels of a tile, where so many are left. Packed weights depend on it.
 static inline int tile_channels(int left) { return left % 6 == 0 ? 6 : left >= 4 ? 4 : left; }
 static const int MOST_CHANNELS = 6;  // of a tile
+
+// -- memory ------------------------------------------------------------------------------------
+
+// Rows that the next band will read, fetched into the cache while this one is computed: a few
+// lines with each tile. Without it, loading a row would wait for the memory.
+struct Ahead {
+    static const int LINE = 64;
+    struct Range {
+        const char *at, *end;
+    };
+    Range range[8];
+    int ranges, current;
+    int rate;  // lines with each tile
+
+    Ahead() : range{}, ranges(0), current(0), rate(0) {}
+
+    // Fetch rows from number `first` on of a tensor whose rows are so many vectors.
+    void add(const V *tensor, Size first, int rows, Size vectors) {
+        if (rows <= 0) return;
+        const char *at = (const char *)(tensor + first * vectors);
+        range[ranges++] = {at, at + rows * vectors * (Size)sizeof(V)};
+    }
+    // There are so many tiles until the rows are read.
+    void spread(Size tiles) {
+        Size lines = 0;
+        for (int k = 0; k < ranges; k++) lines += (range[k].end - range[k].at) / LINE;
+        rate = tiles ? (int)((lines + tiles - 1) / tiles) : 0;
+    }
+    void step() {
+        if (current == ranges) return;
+        Range &r = range[current];
+        for (int k = 0; k < rate && r.at < r.end; k++, r.at += LINE) __builtin_prefetch(r.at);
+        if (r.at >= r.end) current++;
+    }
+};
 
 // -- number · vector ---------------------------------------------------------------------------
 
@@ -31,26 +66,38 @@ static void product(const Part *x, Size xc, int C, const Size *offset, int taps,
     for (int c = 0; c < C; c++, x += xc * PARTS)
         for (int t = 0; t < taps; t++, w += O) {
             const Part *from = x + offset[t] * PARTS;
-            Part v[P];
-            UNROLL for (int p = 0; p < P; p++) v[p] = from[p * step * PARTS];
-            UNROLL for (int o = 0; o < O; o++)
-                UNROLL for (int p = 0; p < P; p++) sum[o][p] += v[p] * w[o];
+            if (O * P + P + 1 > REGISTERS) {  // hold the weights, and one pixel at a time
+                Part f[O];
+                UNROLL for (int o = 0; o < O; o++) {
+                    f[o] = Part{} + w[o];
+                    KEEP(f[o]);
+                }
+                UNROLL for (int p = 0; p < P; p++) {
+                    Part v = from[p * step * PARTS];
+                    KEEP(v);
+                    UNROLL for (int o = 0; o < O; o++) sum[o][p] += v * f[o];
+                }
+            } else {  // hold the pixels, and one weight at a time
+                Part v[P];
+                UNROLL for (int p = 0; p < P; p++) v[p] = from[p * step * PARTS];
+                UNROLL for (int o = 0; o < O; o++)
+                    UNROLL for (int p = 0; p < P; p++) sum[o][p] += v[p] * w[o];
+            }
         }
     UNROLL for (int o = 0; o < O; o++)
         UNROLL for (int p = 0; p < P; p++) y[(o * yc + p * ystep) * PARTS] = sum[o][p];
 }
 
 // Pixels of a tile of O channels, at most.
-template <int O> struct Pixels {
-    static const int most = TILE_SUMS / O < 12 ? TILE_SUMS / O : 12;
-};
+static constexpr int most_pixels(int O) { return TILE_SUMS / O < 12 ? TILE_SUMS / O : 12; }
 
 template <int O, int STEP>
 static void row_of(const V *x, Size xc, int C, const Size *offset, int taps, int step,
-                   const real *w, V *y, Size yc, int ystep, int pixels) {
-    const int most = Pixels<O>::most;
+                   const real *w, V *y, Size yc, int ystep, int pixels, Ahead &ahead) {
+    const int most = most_pixels(O);
     int tiles = (pixels + most - 1) / most;
     for (int k = 0; k < tiles; k++) {
+        ahead.step();
         int first = pixels * k / tiles, count = pixels * (k + 1) / tiles - first;
         for (int h = 0; h < PARTS; h++) {
             const Part *from = x[first * step].part + h;
@@ -70,16 +117,26 @@ static void row_of(const V *x, Size xc, int C, const Size *offset, int taps, int
 
 // A row of so many pixels, for n channels: a tile of packed weights.
 static void row_product(int n, const V *x, Size xc, int C, const Size *offset, int taps, int step,
-                        const real *w, V *y, Size yc, int ystep, int pixels) {
+                        const real *w, V *y, Size yc, int ystep, int pixels, Ahead &ahead) {
 #define CASE(O)                                                                            \
     case O:                                                                                \
         if (step == 1)                                                                     \
-            row_of<O, 1>(x, xc, C, offset, taps, step, w, y, yc, ystep, pixels);           \
+            row_of<O, 1>(x, xc, C, offset, taps, step, w, y, yc, ystep, pixels, ahead);           \
         else                                                                               \
-            row_of<O, 0>(x, xc, C, offset, taps, step, w, y, yc, ystep, pixels);           \
+            row_of<O, 0>(x, xc, C, offset, taps, step, w, y, yc, ystep, pixels, ahead);           \
         break;
     switch (n) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(6) }
 #undef CASE
+}
+
+// How many tiles that takes for O channels.
+static inline int row_tiles(int O, int pixels) {
+    int tiles = 0;
+    for (int o = 0, n; o < O; o += n) {
+        n = tile_channels(O - o);
+        tiles += (pixels + most_pixels(n) - 1) / most_pixels(n);
+    }
+    return tiles;
 }
 
 // -- vector · vector ---------------------------------------------------------------------------
@@ -89,83 +146,95 @@ struct Factors {
     const V *g;          // gradient of the outputs: channels `gc` apart, rows at g_row
     Size gc;
     const Size *g_row;
-    const V *x;          // inputs: one stream for each weight of a channel, rows at x_row
-    const Size *stream;
-    const Size *x_row;
+    const V *x;          // inputs: channels `xc` apart
+    Size xc;
+    const Size *offset;  // [rows][taps]: where the inputs of each tap lie in a channel
+    int taps;
     int step;            // between pixels of x
     int rows;
     int pixels;
 };
 
-// sum[o·S + s] = Σ g[o, i, j] · x[stream s, i, j·step] over rows and pixels, from channel `o0`
-// and stream `s0` on.
-template <int O, int S>
-static void weight_tile(const Factors &f, int o0, int s0, V *result) {
+// sums[o][s] += Σ g[o, i, j] · x[c, j·step + offset[i, t]] over rows and pixels, for O output
+// channels from o0 on and N weights from s0 on, of S; weight s is (c, t).
+template <int O, int N, int STEP>
+static void weight_tile(const Factors &f, int o0, int s0, int S, V *sums, bool first) {
+    const Size gc = f.gc, step = STEP ? STEP : f.step, pixels = f.pixels;
+    sums += (Size)o0 * S + s0;
     for (int h = 0; h < PARTS; h++) {
-        Part sum[O][S];
+        Part sum[O][N];
         UNROLL for (int o = 0; o < O; o++)
-            UNROLL for (int s = 0; s < S; s++) sum[o][s] = Part{};
-        const Size gc = f.gc;
-        const int step = f.step, pixels = f.pixels;
+            UNROLL for (int s = 0; s < N; s++) sum[o][s] = Part{};
         for (int r = 0; r < f.rows; r++) {
-            const V *x[S];
-            UNROLL for (int s = 0; s < S; s++) x[s] = f.x + f.stream[s0 + s] + f.x_row[r];
+            const V *x[N], *from = f.x + s0 / f.taps * f.xc;
+            const Size *offset = f.offset + (Size)r * f.taps;
+            int t = s0 % f.taps;
+            UNROLL for (int s = 0; s < N; s++) {
+                x[s] = from + offset[t];
+                if (++t == f.taps) t = 0, from += f.xc;
+            }
             const V *g = f.g + o0 * gc + f.g_row[r];
-            for (int j = 0; j < pixels; j++) {
+            for (Size j = 0; j < pixels; j++) {
                 Part v[O];
-                UNROLL for (int o = 0; o < O; o++) v[o] = g[o * gc + j].part[h];
-                UNROLL for (int s = 0; s < S; s++) {
+                UNROLL for (int o = 0; o < O; o++) {
+                    v[o] = g[o * gc + j].part[h];
+                    KEEP(v[o]);
+                }
+                UNROLL for (int s = 0; s < N; s++) {
                     Part u = x[s][j * step].part[h];
+                    KEEP(u);
                     UNROLL for (int o = 0; o < O; o++) sum[o][s] += v[o] * u;
                 }
             }
         }
         UNROLL for (int o = 0; o < O; o++)
-            UNROLL for (int s = 0; s < S; s++) result[o * S + s].part[h] = sum[o][s];
-    }
-}
-
-// Streams of a tile of O channels, at most.
-template <int O> struct Streams {
-    static const int most = TILE_SUMS / O < 9 ? TILE_SUMS / O : 9;
-};
-
-template <int O> static int weight_tiles(const Factors &f, int o0, int s0, int left, V *result) {
-    const int most = Streams<O>::most;
-    int n = left / ((left + most - 1) / most);
-#define CASE(S) case S: weight_tile<O, S <= most ? S : 1>(f, o0, s0, result); break;
-    switch (n) {
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9)
-    }
-#undef CASE
-    return n;
-}
-
-// Add the gradient of the weights of O channels and S streams to sums[O][S], or, if `last`,
-// write totals over the lanes to gw[O][S].
-static void weight_gradient(const Factors &f, int O, int S, V *sums, real *gw, bool first,
-                            bool last) {
-    V tile[TILE_SUMS];
-    for (int o = 0, n; o < O; o += n) {
-        n = tile_channels(O - o);
-        for (int s = 0, m; s < S; s += m) {
-            switch (n) {
-                case 1: m = weight_tiles<1>(f, o, s, S - s, tile); break;
-                case 2: m = weight_tiles<2>(f, o, s, S - s, tile); break;
-                case 3: m = weight_tiles<3>(f, o, s, S - s, tile); break;
-                case 4: m = weight_tiles<4>(f, o, s, S - s, tile); break;
-                default: m = weight_tiles<6>(f, o, s, S - s, tile);
+            UNROLL for (int s = 0; s < N; s++) {
+                Part &to = sums[(Size)o * S + s].part[h];
+                to = first ? sum[o][s] : to + sum[o][s];
             }
-            for (int k = 0; k < n; k++)
-                for (int l = 0; l < m; l++) {
-                    Size at = (Size)(o + k) * S + s + l;
-                    V sum = tile[k * m + l];
-                    if (!first) sum += sums[at];
-                    if (last) gw[at] = total(sum);
-                    else sums[at] = sum;
-                }
+    }
+}
+
+template <int O>
+static void weight_tiles(const Factors &f, int o, int S, V *sums, bool first, Ahead &ahead) {
+    const int most = TILE_SUMS / O < 9 ? TILE_SUMS / O : 9;
+    int tiles = (S + most - 1) / most;
+    for (int k = 0; k < tiles; k++) {
+        int s = S * k / tiles, count = S * (k + 1) / tiles - s;
+        ahead.step();
+#define CASE(N)                                                                  \
+    case N:                                                                      \
+        if (f.step == 1)                                                         \
+            weight_tile<O, N <= most ? N : 1, 1>(f, o, s, S, sums, first);       \
+        else                                                                     \
+            weight_tile<O, N <= most ? N : 1, 0>(f, o, s, S, sums, first);       \
+        break;
+        switch (count) {
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9)
+        }
+#undef CASE
+    }
+}
+
+static const int WEIGHT_CHANNELS = TILE_SUMS / 6;  // of a tile: 4 × 6 or 2 × 6 sums
+
+// Add the gradient of the weights of O channels and S weights each to sums[O][S], or begin with
+// it.
+static void weight_gradient(const Factors &f, int O, int S, V *sums, bool first, Ahead &ahead) {
+    for (int o = 0, n; o < O; o += n) {
+        n = smaller(WEIGHT_CHANNELS, O - o);
+        switch (n) {
+            case 1: weight_tiles<1>(f, o, S, sums, first, ahead); break;
+            case 2: weight_tiles<2>(f, o, S, sums, first, ahead); break;
+            case 3: weight_tiles<3>(f, o, S, sums, first, ahead); break;
+            default: weight_tiles<4>(f, o, S, sums, first, ahead);
         }
     }
+}
+
+// How many tiles that takes.
+static inline int weight_tile_count(int O, int S) {
+    return (O * S + TILE_SUMS - 1) / TILE_SUMS;
 }
 
 // -- geometry ----------------------------------------------------------------------------------
@@ -250,21 +319,56 @@ struct Memory {
 
 // -- forward -----------------------------------------------------------------------------------
 
-// Rows first … first + rows of channels c … c + channels, with their padding:
-// [channel][row][width].
-static inline void load_rows(const Shape &s, const Input &x, int block, int c, int channels,
-                             int first, int rows, V *to) {
-    for (int k = 0; k < channels; k++)
-        for (int r = first; r < first + rows; r++, to += s.width) {
-            if (r < 0 || r >= s.H) {
-                clear(to, s.width);
-                continue;
+// Rows of x, normalised and padded with zeros, in a ring: [channel][slots + 1][width]. The last
+// slot is a row of zeros. Each row is loaded once for the job.
+struct InputRing {
+    V *x;
+    int slots;
+    Size channel;  // from one channel to the next
+    Size *offset;  // [band][taps]: where the taps of an output row lie in a channel
+    int loaded;    // rows before this one have been loaded
+
+    InputRing() {}
+    InputRing(const Shape &s, int band, Memory &memory) {
+        slots = (band - 1) * s.SH + s.KH;
+        channel = (Size)(slots + 1) * s.width;
+        x = memory.take(s.C * channel);
+        offset = memory.indices((Size)band * s.taps);
+    }
+    // Begin with the rows that output row i needs.
+    void begin(const Shape &s, int i) {
+        loaded = i * s.SH - s.PH;
+        for (int c = 0; c < s.C; c++) {
+            V *row = x + c * channel;
+            for (int r = 0; r < slots; r++, row += s.width) {
+                clear(row, s.PW);
+                clear(row + s.PW + s.W, s.PW);
             }
-            clear(to, s.PW);
-            load(x, c + k, (((Size)block * s.H + r) * s.C + c + k) * s.W, s.W, to + s.PW);
-            clear(to + s.PW + s.W, s.PW);
+            clear(row, s.width);
         }
-}
+    }
+    // Note where the taps of output rows i … i + n − 1 lie.
+    void find_taps(const Shape &s, int i, int n) {
+        for (int r = 0; r < n; r++)
+            for (int t = 0; t < s.taps; t++) {
+                int row = (i + r) * s.SH - s.PH + t / s.KW;
+                int slot = row < 0 || row >= s.H ? slots : row % slots;
+                offset[(Size)r * s.taps + t] = (Size)slot * s.width + t % s.KW;
+            }
+    }
+    // Load the rows of group g before row `end`, unless they are there or will not be needed.
+    void load_group(const Shape &s, const Input &in, int block, int g, int end) {
+        int first = larger(0, larger(loaded, end - slots));
+        for (int r = first; r < smaller(end, s.H); r++)
+            for (int c = g * s.Cg; c < (g + 1) * s.Cg; c++)
+                load(in, c, (((Size)block * s.H + r) * s.C + c) * s.W, s.W,
+                     x + c * channel + (Size)(r % slots) * s.width + s.PW);
+    }
+    const V *group(const Shape &s, int g) const { return x + g * s.Cg * channel; }
+};
+
+// The row of x after the last one that output rows before `i` need.
+static inline int end_of_input(const Shape &s, int i) { return (i - 1) * s.SH - s.PH + s.KH; }
 
 // How a convolution ends: bias, residual, ReLU, and the moments of a job. A moment is kept for
 // each lane, over the pixels so far: first their mean, then Σ (z − mean)².
@@ -280,27 +384,32 @@ template <class Arguments> static inline Output output_of(const Arguments &a, V 
     return {a.z, a.bias, a.skip, a.relu, a.sums, moments};
 }
 
-// End n rows of channel c of the block, y[n][OW]; `done` pixels have been there before.
-static inline void end_rows(const Shape &s, const Output &out, int block, int c, int i, int n,
-                            int done, V *y) {
-    Size at = (((Size)block * s.OH + i) * s.D + c) * s.OW, row = (Size)s.D * s.OW;
-    int pixels = n * s.OW;
-    if (out.bias || out.skip || out.relu) {
-        real bias = out.bias ? out.bias[c] : 0;
-        for (int r = 0; r < n; r++)
-            for (int j = 0; j < s.OW; j++) {
-                V t = y[r * s.OW + j] + bias;
-                if (out.skip) t += out.skip[at + r * row + j];
-                y[r * s.OW + j] = out.relu ? relu(t) : t;
+// End channel c of the pixels from (i, j) on, y[pixels]; `done` pixels have been there before.
+static inline void end_pixels(const Shape &s, const Output &out, int block, int c, int i, int j,
+                              int pixels, int done, V *y) {
+    V sum{};
+    for (int k = 0, n; k < pixels; k += n, i++, j = 0) {
+        n = smaller(pixels - k, s.OW - j);
+        Size at = (((Size)block * s.OH + i) * s.D + c) * s.OW + j;
+        V *t = y + k, *z = out.z + at;
+        if (out.bias || out.skip || out.relu) {
+            real bias = out.bias ? out.bias[c] : 0;
+            for (int l = 0; l < n; l++) {
+                V v = t[l] + bias;
+                if (out.skip) v += out.skip[at + l];
+                t[l] = out.relu ? relu(v) : v;
             }
+        }
+        for (int l = 0; l < n; l++) {
+            V v = t[l];
+            store(z + l, v);
+            sum += v;
+        }
     }
-    for (int r = 0; r < n; r++) copy(out.z + at + r * row, y + r * s.OW, s.OW);
     if (!out.sums) return;
-    V mean{}, square{};
-    for (int j = 0; j < pixels; j++) mean += y[j];
-    mean = mean * (1 / (real)pixels);
-    for (int j = 0; j < pixels; j++) {
-        V d = y[j] - mean;
+    V mean = sum * (1 / (real)pixels), square{};
+    for (int k = 0; k < pixels; k++) {
+        V d = y[k] - mean;
         add(square, d, d);
     }
     // merged with the pixels before (Chan, Golub and LeVeque)
@@ -323,16 +432,30 @@ static inline void leave_moments(const Shape &s, const Output &out, int job, int
     if (!out.sums) return;
     double *to = out.sums + (Size)job * 2 * s.D;
     for (int c = 0; c < s.D; c++) {
-        double mean = 0, square = 0;
-        for (int i = 0; i < images && pixels; i++) mean += lane(out.moments[c], i);
-        mean /= images;
+        double means[LANES], squares[LANES];
+        for (int i = 0; i < LANES; i++) {
+            means[i] = i < images && pixels ? lane(out.moments[c], i) : 0;
+            squares[i] = i < images && pixels ? lane(out.moments[s.D + c], i) : 0;
+        }
+        double mean = total(means) / images;
         for (int i = 0; i < images && pixels; i++) {
-            double d = lane(out.moments[c], i) - mean;
-            square += lane(out.moments[s.D + c], i) + d * d * pixels;
+            double d = means[i] - mean;
+            squares[i] += d * d * pixels;
         }
         to[c] = mean;
-        to[s.D + c] = square;
+        to[s.D + c] = total(squares);
     }
+}
+
+// What a forward kernel will read for the band after output rows i … i + n − 1.
+template <class Arguments>
+static inline void fetch_next(Ahead &ahead, const Shape &s, const Arguments &a, int block, int i,
+                              int n, int last) {
+    int more = smaller(a.band, last - i - n), end = end_of_input(s, i + n);
+    if (more <= 0) return;
+    int rows = smaller(more * s.SH, s.H - end);
+    ahead.add(a.x.x, (Size)block * s.H + end, rows, (Size)s.C * s.W);
+    if (a.skip) ahead.add(a.skip, (Size)block * s.OH + i + n, more, (Size)s.D * s.OW);
 }
 
 // -- backward ----------------------------------------------------------------------------------
@@ -346,8 +469,8 @@ struct Band {
     int q, m;
 };
 
-// Rows of the output's gradient are kept in a ring: [channel][slots + 1][width], with columns of
-// zeros at both ends; the last slot is a row of zeros.
+// Rows of the output's gradient, between columns of zeros, in a ring: [channel][slots + 1][width].
+// The last slot is a row of zeros.
 struct Ring {
     V *d;
     int slots, width, left;
@@ -440,7 +563,8 @@ static inline void find_factors(const Shape &s, const Ring &ring, const Band &ba
 
 // The gradient of the input of group g, for the rows of a band. `y` is memory for a tile.
 static inline void input_gradient(const Shape &s, const Ring &ring, const Band &band, int block,
-                                  int g, const real *w, const Ending &end, V *gx, V *y, V *sums) {
+                                  int g, const real *w, const Ending &end, V *gx, V *y, V *sums,
+                                  Ahead &ahead) {
     w += (Size)g * s.Dg * s.Cg * s.taps;
     Size yc = (Size)ring.most * s.W + 1;  // odd, so that channels use different sets of the cache
     for (int c = 0, n; c < s.Cg; c += n) {
@@ -454,7 +578,7 @@ static inline void input_gradient(const Shape &s, const Ring &ring, const Band &
                                    + (Size)c * s.Dg * taps;
                 row_product(n, ring.d + g * s.Dg * ring.channel, ring.channel, s.Dg,
                             ring.offset + ((Size)q * s.SW + v) * ring.stride, taps, 1, tile,
-                            y + q * s.W + v, yc, s.SW, pixels);
+                            y + q * s.W + v, yc, s.SW, pixels, ahead);
             }
         for (int q = 0; q < band.m; q++)
             for (int k = 0; k < n; k++) {
@@ -466,4 +590,26 @@ static inline void input_gradient(const Shape &s, const Ring &ring, const Band &
 }
 static inline Size input_gradient_scratch(const Shape &s, const Ring &ring) {
     return smaller(MOST_CHANNELS, s.Cg) * ((Size)ring.most * s.W + 1);
+}
+
+// What a backward kernel will read for the band after this one.
+template <class Arguments>
+static inline void fetch_next(Ahead &ahead, const Shape &s, const Arguments &a, int block,
+                              const Range &range, const Band &band, bool weights) {
+    int i = band.i + band.n, q = band.q + band.m, end = end_of_input(s, i);
+    int more = smaller(a.band, range.needed.last - i);
+    if (more <= 0) return;
+    Size output = (Size)block * s.OH, input = (Size)block * s.H, row = (Size)s.C * s.W;
+    ahead.add(a.gz.g, output + i, more, (Size)s.D * s.OW);
+    if (a.gz.kind) ahead.add(a.gz.z, output + i, more, (Size)s.D * s.OW);
+    if (weights) ahead.add(a.x.x, input + end, smaller(more * s.SH, s.H - end), row);
+    if (!a.gx) return;
+    const Ending &e = a.end;
+    const V *read[] = {e.other, e.relu ? e.value.x : 0, e.norms > 0 ? e.norm[0].z : 0,
+                       e.norms > 1 ? e.norm[1].z : 0};
+    for (int k = 0; k < 4; k++) {
+        bool seen = !read[k] || read[k] == a.x.x;  // those rows of x are in the cache still
+        for (int l = 0; l < k; l++) seen |= read[k] == read[l];
+        if (!seen) ahead.add(read[k], input + q, smaller(more * s.SH, range.input.last - q), row);
+    }
 }

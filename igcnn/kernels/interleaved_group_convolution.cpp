@@ -110,19 +110,24 @@ KERNEL(igc_pack, IgcPack) {
     }
 }
 
-// -- the primary convolution of a band ---------------------------------------------------------
+// -- parts of a band ----------------------------------------------------------------------------
 
-// p, [D][pc], of group g from its rows of x, [Cg][rows][width].
-static inline void primary(const Shape &s, int g, int n, const V *x, const Size *offset,
-                           const real *w, V *p, Size pc) {
-    int rows = (n - 1) * s.SH + s.KH;
+// The secondary convolution takes so few pixels at a time that their channels stay in the L1
+// cache.
+static const int CHUNK = 16;
+static const Size CHUNK_ROW = CHUNK | 1;  // odd, so that channels use different sets of the cache
+
+// p, [D][pc], of group g for n output rows.
+static inline void primary(const Shape &s, int g, int n, const InputRing &in, const real *w, V *p,
+                           Size pc, Ahead &ahead) {
     w += (Size)g * s.Dg * s.Cg * s.taps;
     for (int o = 0, k; o < s.Dg; o += k, w += (Size)k * s.Cg * s.taps) {
         k = tile_channels(s.Dg - o);
         V *to = p + (g * s.Dg + o) * pc;
         for (int r = 0; r < n; r++)
-            row_product(k, x + (Size)r * s.SH * s.width, (Size)rows * s.width, s.Cg, offset,
-                        s.taps, s.SW, w, to + r * s.OW, pc, 1, s.OW);
+            row_product(k, in.group(s, g), in.channel, s.Cg,
+                        in.offset + (Size)r * s.taps, s.taps, s.SW, w, to + r * s.OW, pc, 1,
+                        s.OW, ahead);
     }
 }
 
@@ -150,11 +155,10 @@ struct IgcForward {
 
 struct ForwardMemory {
     V *moments;      // [2][D]
-    V *x;            // [Cg][rows][width]
+    InputRing in;    // rows of x
     V *p;            // [D][pc]
     V *y;            // a tile of z: [channels][pc]
     Size pc;         // odd, so that channels use different sets of the cache
-    Size *offset;    // [taps]
     Size *input;     // [D]: where the inputs of the secondary groups lie in p
     Size used;
 
@@ -162,11 +166,10 @@ struct ForwardMemory {
         Shape s = shape_of(a);
         Memory memory{scratch, 0};
         moments = memory.take(2 * s.D);
-        x = memory.take((Size)s.Cg * ((a.band - 1) * s.SH + s.KH) * s.width);
+        in = InputRing(s, a.band, memory);
         pc = (Size)a.band * s.OW | 1;
         p = memory.take(s.D * pc);
-        y = memory.take(smaller(MOST_CHANNELS, s.D / a.S) * pc);
-        offset = memory.indices(s.taps);
+        y = memory.take(MOST_CHANNELS * CHUNK_ROW);
         input = memory.indices(s.D);
         used = memory.used;
     }
@@ -179,22 +182,33 @@ KERNEL(igc_forward, IgcForward) {
     Output out = output_of(a, m.moments);
     int block = block_of(a.batch, job), done = 0, J = s.D / a.S;
     Rows own = rows_of(a.batch, job, s.OH);
-    for (int t = 0; t < s.taps; t++) m.offset[t] = t / s.KW * s.width + t % s.KW;
     for (int k = 0; k < s.D; k++) m.input[k] = mixed(k, s.D, s.G) * m.pc;
+    m.in.begin(s, own.first);
     for (int i = own.first, n; i < own.last; i += n, done += n * s.OW) {
         n = smaller(a.band, own.last - i);
-        int rows = (n - 1) * s.SH + s.KH;
+        Ahead ahead;
+        fetch_next(ahead, s, a, block, i, n, own.last);
+        ahead.spread((Size)n * (s.G * row_tiles(s.Dg, s.OW) + a.S * row_tiles(J, s.OW)));
+        m.in.find_taps(s, i, n);
+        int end = end_of_input(s, i + n);
         for (int g = 0; g < s.G; g++) {
-            load_rows(s, a.x, block, g * s.Cg, s.Cg, i * s.SH - s.PH, rows, m.x);
-            primary(s, g, n, m.x, m.offset, a.w1, m.p, m.pc);
+            m.in.load_group(s, a.x, block, g, end);
+            primary(s, g, n, m.in, a.w1, m.p, m.pc, ahead);
         }
-        const real *w = a.w2;
+        m.in.loaded = end;
+        int pixels = n * s.OW;
         for (int g = 0; g < a.S; g++)
-            for (int o = 0, k; o < J; o += k, w += (Size)k * J) {
-                k = tile_channels(J - o);
-                row_product(k, m.p, 0, 1, m.input + g * J, J, 1, w, m.y, m.pc, 1, n * s.OW);
-                for (int l = 0; l < k; l++)
-                    end_rows(s, out, block, (o + l) * a.S + g, i, n, done, m.y + l * m.pc);
+            for (int j = 0, count; j < pixels; j += count) {
+                count = smaller(CHUNK, pixels - j);
+                const real *w = a.w2 + (Size)g * J * J;
+                for (int o = 0, k; o < J; o += k, w += (Size)k * J) {
+                    k = tile_channels(J - o);
+                    row_product(k, m.p + j, 0, 1, m.input + g * J, J, 1, w, m.y, CHUNK_ROW, 1,
+                                count, ahead);
+                    for (int l = 0; l < k; l++)
+                        end_pixels(s, out, block, (o + l) * a.S + g, i + j / s.OW, j % s.OW, count,
+                                   done + j, m.y + l * CHUNK_ROW);
+                }
             }
     }
     leave_moments(s, out, job, images_of(a.batch, block), done);
@@ -229,15 +243,13 @@ struct BackwardMemory {
     V *gz;           // [D][pc]
     V *p;            // [D][pc]
     Size pc;         // odd, so that channels use different sets of the cache
-    V *x;            // [Cg][rows][width]
+    InputRing in;    // rows of x
     V *y;            // a tile of gx
+    bool several;    // whether a job may have more than one band
     V *gw1;          // [D][Cg·taps]: for each lane, where a job has several bands
     V *gw2;          // [D][J]: likewise
-    Size *offset;    // [taps]
-    Size *stream;    // [Cg·taps]
     Size *input;     // [D]: where the inputs of the secondary groups lie in p
     Size *g_row;     // [band]
-    Size *x_row;     // [band]
     Size used;
 
     BackwardMemory(const IgcBackward &a, V *scratch) {
@@ -248,16 +260,13 @@ struct BackwardMemory {
         pc = (Size)a.band * s.OW | 1;
         gz = memory.take(s.D * pc);
         p = memory.take(s.D * pc);
-        x = memory.take((Size)s.Cg * ((a.band - 1) * s.SH + s.KH) * s.width);
+        in = InputRing(s, a.band, memory);
         y = memory.take(input_gradient_scratch(s, ring));
-        bool several = (s.OH + a.batch.slices - 1) / a.batch.slices > a.band;
-        gw1 = memory.take(several ? (Size)s.D * s.Cg * s.taps : 0);
-        gw2 = memory.take(several ? (Size)s.D * (s.D / a.S) : 0);
-        offset = memory.indices(s.taps);
-        stream = memory.indices((Size)s.Cg * s.taps);
+        several = (s.OH + a.batch.slices - 1) / a.batch.slices > a.band;
+        gw1 = memory.take((Size)(several ? s.D : s.Dg) * s.Cg * s.taps);
+        gw2 = memory.take((Size)(several ? s.D : s.D / a.S) * (s.D / a.S));
         input = memory.indices(s.D);
         g_row = memory.indices(a.band);
-        x_row = memory.indices(a.band);
         used = memory.used;
     }
 };
@@ -265,23 +274,29 @@ SCRATCH(igc_backward, IgcBackward) { return BackwardMemory(a, 0).used; }
 
 // The gradient of p, for the rows of a band, into the ring.
 static inline void secondary_gradient(const Shape &s, const IgcBackward &a,
-                                      const BackwardMemory &m, const Band &band) {
+                                      const BackwardMemory &m, const Band &band,
+                                      Ahead &ahead) {
     const Ring &ring = m.ring;
     const Size none = 0;
-    const real *w = a.w2;
     int J = s.D / a.S;
     Size yc = s.Dg * ring.channel;
     for (int g = 0; g < a.S; g++)
-        for (int j = 0, n; j < J; j += n) {
-            n = run_of_inputs(g, j, J, s.G);
-            V *to = ring.d + mixed(g * J + j, s.D, s.G) * ring.channel;
-            for (int l = 0, k; l < n; l += k, w += (Size)k * J) {
-                k = tile_channels(n - l);
-                for (int r = 0; r < band.n; r++)
-                    row_product(k, m.gz + g * m.pc + r * s.OW, a.S * m.pc, J, &none, 1, 1, w,
-                                to + l * yc + ring.row(band.i + r), yc, 1, s.OW);
+        for (int r = 0; r < band.n; r++)
+            for (int i = 0, count; i < s.OW; i += count) {
+                count = smaller(CHUNK, s.OW - i);
+                const real *w = a.w2 + (Size)g * J * J;
+                const V *from = m.gz + g * m.pc + r * s.OW + i;
+                for (int j = 0, n; j < J; j += n) {
+                    n = run_of_inputs(g, j, J, s.G);
+                    V *to = ring.d + mixed(g * J + j, s.D, s.G) * ring.channel
+                            + ring.row(band.i + r) + i;
+                    for (int l = 0, k; l < n; l += k, w += (Size)k * J) {
+                        k = tile_channels(n - l);
+                        row_product(k, from, a.S * m.pc, J, &none, 1, 1, w, to + l * yc, yc, 1,
+                                    count, ahead);
+                    }
+                }
             }
-        }
 }
 
 KERNEL(igc_backward, IgcBackward) {
@@ -295,45 +310,55 @@ KERNEL(igc_backward, IgcBackward) {
     const Size none = 0;
     begin_sums(m.sums, s.C);
     clear_halo(s, ring);
-    for (int t = 0; t < s.taps; t++) m.offset[t] = t / s.KW * s.width + t % s.KW;
     for (int k = 0; k < s.D; k++) m.input[k] = mixed(k, s.D, s.G) * m.pc;
     Range range(s, a.batch, job, a.gx != 0);
+    m.in.begin(s, range.own.first);
     if (range.own.first == range.own.last) {
         if (gw1) memset(gw1, 0, (Size)s.D * S1 * sizeof(real));
         if (gw2) memset(gw2, 0, (Size)s.D * J * sizeof(real));
     }
     each_band(s, range, a.band, ring, [&](const Band &band) {
+        Ahead ahead;
+        fetch_next(ahead, s, a, block, range, band, gw1 || gw2);
+        Size tiles = (Size)band.n * a.S * row_tiles(J, s.OW);
+        tiles += (Size)band.m * s.G * row_tiles(s.Cg, s.W);
+        if (band.own && gw1) tiles += s.G * weight_tile_count(s.Dg, S1);
+        if (band.own && gw2) tiles += a.S * weight_tile_count(J, J);
+        if (band.own && gw2) tiles += (Size)band.n * s.G * row_tiles(s.Dg, s.OW);
+        ahead.spread(tiles);
         for (int r = 0; r < band.n; r++)
             for (int c = 0; c < s.D; c++)
                 load(a.gz, c, (((Size)block * s.OH + band.i + r) * s.D + c) * s.OW, s.OW,
                      m.gz + c * m.pc + r * s.OW, images);
-        secondary_gradient(s, a, m, band);
+        secondary_gradient(s, a, m, band, ahead);
         find_factors(s, ring, band);
-        int rows = (band.n - 1) * s.SH + s.KH;
-        for (int c = 0; c < s.Cg; c++)
-            for (int t = 0; t < s.taps; t++)
-                m.stream[c * s.taps + t] = ((Size)c * rows + t / s.KW) * s.width + t % s.KW;
-        for (int r = 0; r < band.n; r++) {
-            m.g_row[r] = ring.row(band.i + r);
-            m.x_row[r] = (Size)r * s.SH * s.width;
-        }
+        if (band.own) m.in.find_taps(s, band.i, band.n);
+        int end = end_of_input(s, band.i + band.n);
+        for (int r = 0; r < band.n; r++) m.g_row[r] = ring.row(band.i + r);
         for (int g = 0; g < s.G; g++) {
             if (band.own && (gw1 || gw2))
-                load_rows(s, a.x, block, g * s.Cg, s.Cg, band.i * s.SH - s.PH, rows, m.x);
-            if (band.own && gw2) primary(s, g, band.n, m.x, m.offset, a.w1f, m.p, m.pc);
+                m.in.load_group(s, a.x, block, g, end);
+            if (band.own && gw2) primary(s, g, band.n, m.in, a.w1f, m.p, m.pc, ahead);
             if (band.own && gw1) {
-                Factors f{ring.d + g * s.Dg * ring.channel, ring.channel, m.g_row, m.x, m.stream,
-                          m.x_row, s.SW, band.n, s.OW};
+                Factors f{ring.d + g * s.Dg * ring.channel, ring.channel, m.g_row,
+                          m.in.group(s, g), m.in.channel, m.in.offset, s.taps, s.SW, band.n,
+                          s.OW};
                 Size at = (Size)g * s.Dg * S1;
-                weight_gradient(f, s.Dg, S1, m.gw1 + at, gw1 + at, band.first, band.last);
+                V *sums = m.gw1 + (m.several ? at : 0);
+                weight_gradient(f, s.Dg, S1, sums, band.first, ahead);
+                if (band.last) totals(sums, s.Dg * S1, gw1 + at);
             }
-            if (band.m) input_gradient(s, ring, band, block, g, a.w1, a.end, a.gx, m.y, m.sums);
+            if (band.m)
+                input_gradient(s, ring, band, block, g, a.w1, a.end, a.gx, m.y, m.sums, ahead);
         }
+        if (band.own) m.in.loaded = end;
         for (int g = 0; g < a.S && band.own && gw2; g++) {
-            Factors f{m.gz + g * m.pc, a.S * m.pc, &none, m.p, m.input + g * J, &none, 1, 1,
+            Factors f{m.gz + g * m.pc, a.S * m.pc, &none, m.p, 0, m.input + g * J, J, 1, 1,
                       band.n * s.OW};
             Size at = (Size)g * J * J;
-            weight_gradient(f, J, J, m.gw2 + at, gw2 + at, band.first, band.last);
+            V *sums = m.gw2 + (m.several ? at : 0);
+            weight_gradient(f, J, J, sums, band.first, ahead);
+            if (band.last) totals(sums, J * J, gw2 + at);
         }
     });
     if (a.gx) leave_sums(a.end, job, s.C, m.sums, 0, s.C);

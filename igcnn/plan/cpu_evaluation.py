@@ -13,17 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..kernels.batch_norm import CompiledNorm, compiled_batch_norm_inference
-from ..kernels.combine import compiled_combine_forward
+from ..kernels import batch_norm, combine
+from ..kernels.batch_norm import CompiledNorm
 from ..kernels.lanes import Fields, stored
-from .graph import (
-    Convolution,
-    Head,
-    InterleavedGroupConvolution,
-    NormAddReLU,
-    Operation,
-    UnaryOperation,
-)
+from . import graph as op
 
 if TYPE_CHECKING:
     from .cpu_forward import CpuForward, Unit
@@ -50,7 +43,7 @@ class Evaluation:
         self.last_terms = self._last_terms()
         for norm in program.norms:
             last = norm is program.norms[-1]
-            call = partial(compiled_batch_norm_inference, self.lanes, norm, wait=last)
+            call = partial(batch_norm.compiled_batch_norm_inference, self.lanes, norm, wait=last)
             program.refresh.append(call)
         program.refresh += program.pack_all(self.folded)
         for operation in self.graph.operations:
@@ -69,24 +62,24 @@ class Evaluation:
         """Return which convolution ends in a sum: tensor that it gives → tensor of the sum."""
         found = {}
         for operation in self.graph.operations:
-            if isinstance(operation, NormAddReLU) and len(operation.terms) <= 2:
+            if isinstance(operation, op.NormAddReLU) and len(operation.terms) <= 2:
                 units = [t.value for t in operation.terms if t.value in self.folded]
                 others = [t for t in operation.terms if t.value not in self.folded]
                 if units and all(term.norm is None for term in others):
                     found[max(units)] = operation.y  # numbers follow the order of execution
         return found
 
-    def _add(self, operation: Operation) -> None:
+    def _add(self, operation: op.Operation) -> None:
         y = operation.y
-        if isinstance(operation, Convolution | InterleavedGroupConvolution):
+        if isinstance(operation, op.Convolution | op.InterleavedGroupConvolution):
             if y not in self.last_terms:
                 self._convolve(operation, y, None, relu=False)
-        elif isinstance(operation, NormAddReLU):
+        elif isinstance(operation, op.NormAddReLU):
             self._add_sum(operation)
-        elif isinstance(operation, Head):
+        elif isinstance(operation, op.Head):
             self._add_head(operation)
         else:
-            assert isinstance(operation, UnaryOperation)
+            assert isinstance(operation, op.UnaryOperation)
             array = self.values[y] = self.program.activation(y)
             x = self._stored(operation.x)
             self.program.evaluation.append(self.program.transform(operation, x, array))
@@ -107,12 +100,12 @@ class Evaluation:
         self.program.evaluation.append(call)
         self._done(unit.x)
 
-    def _add_sum(self, operation: NormAddReLU) -> None:
+    def _add_sum(self, operation: op.NormAddReLU) -> None:
         y, relu = operation.y, operation.relu
         last = next((v for v in operation.inputs if self.last_terms.get(v) == y), None)
         if last is not None:
             unit = self.graph.producers[last]
-            assert isinstance(unit, Convolution | InterleavedGroupConvolution)
+            assert isinstance(unit, op.Convolution | op.InterleavedGroupConvolution)
             others = [v for v in operation.inputs if v != last]
             self._convolve(unit, y, others[0] if others else None, relu)
             self._done(*others)
@@ -124,11 +117,11 @@ class Evaluation:
             else self.program.norms[term.norm].normalised(self.values[term.value])
             for term in operation.terms
         ]
-        call = partial(compiled_combine_forward, self.lanes, terms, array, relu)
+        call = partial(combine.compiled_combine_forward, self.lanes, terms, array, relu)
         self.program.evaluation.append(call)
         self._done(*operation.inputs)
 
-    def _add_head(self, head: Head) -> None:
+    def _add_head(self, head: op.Head) -> None:
         program = self.program
         mean = program.array(program.layout((self.graph.shapes[head.x][0],)))
         program.evaluation += program.classify(head, self._stored(head.x), mean)

@@ -13,43 +13,28 @@ from typing import Any
 import numpy as np
 
 from ..errors import PlanError
-from ..kernels.augment import Resident, launch_augment
-from ..kernels.batch_norm import (
-    CompiledNorm,
-    compiled_batch_norm_statistics,
-    compiled_batch_norm_sums,
+from ..kernels import (
+    augment,
+    batch_norm,
+    combine,
+    convolution,
+    linear,
+    permutation,
+    pooling,
+    softmax_cross_entropy,
 )
-from ..kernels.combine import compiled_combine_forward
-from ..kernels.convolution import (
-    Packed,
-    compiled_convolution_forward,
-    compiled_convolution_pack,
-)
+from ..kernels import interleaved_group_convolution as igc
+from ..kernels.augment import Resident
+from ..kernels.batch_norm import CompiledNorm
+from ..kernels.convolution import Packed
 from ..kernels.geometry import convolution_fields
-from ..kernels.interleaved_group_convolution import compiled_igc_forward, compiled_igc_pack
 from ..kernels.lanes import Fields, Lanes, stored
-from ..kernels.linear import compiled_linear_forward
-from ..kernels.permutation import compiled_permutation_forward
-from ..kernels.pooling import compiled_global_average_pool_forward, compiled_pool_forward
-from ..kernels.softmax_cross_entropy import compiled_softmax_cross_entropy
+from . import graph as op
 from .arena import Arena
-from .graph import (
-    AveragePool,
-    Convolution,
-    Graph,
-    Head,
-    InterleavedGroupConvolution,
-    MaxPool,
-    NormAddReLU,
-    Operation,
-    Permutation,
-    Shape,
-    with_bias,
-)
 from .program import Call, Program, Running
 
 Array = np.ndarray
-Unit = Convolution | InterleavedGroupConvolution
+Unit = op.Convolution | op.InterleavedGroupConvolution
 
 MOST_NORMS = 2  # that an Ending sums for, in common.hpp
 MOST_TERMS = 4  # of a sum, in combine.cpp
@@ -68,7 +53,7 @@ class CpuForward(Program):
 
     def __init__(
         self,
-        graph: Graph,
+        graph: op.Graph,
         batch_size: int,
         arena: Arena,
         weights: list[Array],
@@ -85,13 +70,13 @@ class CpuForward(Program):
         self.values: dict[int, Array] = {0: self.x}
         self.recomputed: dict[int, Fields] = {}
 
-    def layout(self, shape: Shape) -> Shape:
+    def layout(self, shape: op.Shape) -> op.Shape:
         """Return (blocks, H, C, W, lanes) for (C, H, W), (blocks, K, lanes) for (K,)."""
         return self.lanes.layout(shape)
 
     def begin(self, source: Resident) -> list[Call]:
         """Return the calls of a training pass on the next batch of resident images."""
-        return [partial(launch_augment, source, self.x, self.labels), *self.forward]
+        return [partial(augment.launch_augment, source, self.x, self.labels), *self.forward]
 
     def load(self, x: Array) -> None:
         """Bring images, (n, C, H, W), to x."""
@@ -106,10 +91,10 @@ class CpuForward(Program):
     @cached_property
     def units(self) -> list[Unit]:
         """The convolutions and interleaved group convolutions."""
-        kinds = Convolution | InterleavedGroupConvolution
+        kinds = op.Convolution | op.InterleavedGroupConvolution
         return [o for o in self.graph.operations if isinstance(o, kinds)]
 
-    def array(self, shape: Shape, dtype: Any = None) -> Array:
+    def array(self, shape: op.Shape, dtype: Any = None) -> Array:
         """Return memory for an array."""
         return self.arena.take(shape, dtype or self.real)
 
@@ -136,7 +121,7 @@ class CpuForward(Program):
         shapes = self.graph.shapes[unit.x], self.graph.shapes[unit.y]
         kernel = self.graph.weights[unit.weights[0]][2:]
         geometry = *shapes, kernel, unit.stride, unit.padding
-        if isinstance(unit, Convolution):
+        if isinstance(unit, op.Convolution):
             return convolution_fields(*geometry, unit.groups)
         return convolution_fields(*geometry, unit.L) | {"S": unit.S}
 
@@ -144,8 +129,8 @@ class CpuForward(Program):
         """Return the calls that pack all weights, those of some units scaled by a batch norm."""
         calls: list[Call] = []
         for unit in self.units:
-            is_plain = isinstance(unit, Convolution)
-            pack = compiled_convolution_pack if is_plain else compiled_igc_pack
+            is_plain = isinstance(unit, op.Convolution)
+            pack = convolution.compiled_convolution_pack if is_plain else igc.compiled_igc_pack
             weights = [self.weights[i] for i in unit.weights]
             scale = folded[unit.y].scale if unit.y in folded else None
             arrays = weights, scale, self.packed[unit.y], self.sizes(unit)
@@ -154,30 +139,34 @@ class CpuForward(Program):
         return calls
 
     def convolve(self, unit: Unit, x: Fields, z: Array, **end: Any) -> Call:
-        """Return the call that writes z; `end` as in compiled_convolution_forward."""
-        is_plain = isinstance(unit, Convolution)
-        forward = compiled_convolution_forward if is_plain else compiled_igc_forward
+        """Return the call that writes z; `end` as in convolution.compiled_convolution_forward."""
+        is_plain = isinstance(unit, op.Convolution)
+        forward = (
+            convolution.compiled_convolution_forward if is_plain else igc.compiled_igc_forward
+        )
         return partial(forward, self.lanes, x, self.packed[unit.y], z, self.sizes(unit), **end)
 
-    def transform(self, operation: Operation, x: Fields, y: Array) -> Call:
+    def transform(self, operation: op.Operation, x: Fields, y: Array) -> Call:
         """Return the call that writes y, of a pooling or a permutation."""
         match operation:
             case (
-                MaxPool(kernel=kernel, stride=stride, padding=padding)
-                | AveragePool(kernel=kernel, stride=stride, padding=padding)
+                op.MaxPool(kernel=kernel, stride=stride, padding=padding)
+                | op.AveragePool(kernel=kernel, stride=stride, padding=padding)
             ):
                 arrays = self.lanes, operation.name, x, y
-                return partial(compiled_pool_forward, *arrays, kernel, stride, padding)
-            case Permutation(branches=branches):
-                return partial(compiled_permutation_forward, self.lanes, x, y, branches)
+                return partial(pooling.compiled_pool_forward, *arrays, kernel, stride, padding)
+            case op.Permutation(branches=branches):
+                return partial(
+                    permutation.compiled_permutation_forward, self.lanes, x, y, branches
+                )
         raise PlanError(f"{operation.name} has no planned form on a CPU")
 
-    def classify(self, head: Head, x: Fields, mean: Array) -> list[Call]:
+    def classify(self, head: op.Head, x: Fields, mean: Array) -> list[Call]:
         """Return the calls that write the mean over the pixels, and the logits."""
-        w, b = with_bias([self.weights[i] for i in head.weights])
+        w, b = op.with_bias([self.weights[i] for i in head.weights])
         return [
-            partial(compiled_global_average_pool_forward, self.lanes, x, mean),
-            partial(compiled_linear_forward, self.lanes, mean, w, b, self.logits),
+            partial(pooling.compiled_global_average_pool_forward, self.lanes, x, mean),
+            partial(linear.compiled_linear_forward, self.lanes, mean, w, b, self.logits),
         ]
 
     # -- the pass
@@ -189,39 +178,41 @@ class CpuForward(Program):
         for operation in self.graph.operations:
             self._add(operation)
 
-    def _add(self, operation: Operation) -> None:
+    def _add(self, operation: op.Operation) -> None:
         """Add the calls of an operation, and those of the batch norms of its result."""
         y, sums = operation.y, None
-        if isinstance(operation, Head):
+        if isinstance(operation, op.Head):
             self._add_head(operation)
             return
-        if isinstance(operation, NormAddReLU) and self._is_recomputed(operation):
+        if isinstance(operation, op.NormAddReLU) and self._is_recomputed(operation):
             (term,) = operation.terms
             assert term.norm is not None
             self.recomputed[y] = self.norms[term.norm].activation(self.values[term.value])
             return
         array = self.values[y] = self.activation(y)
-        if isinstance(operation, Convolution | InterleavedGroupConvolution):
+        if isinstance(operation, op.Convolution | op.InterleavedGroupConvolution):
             sums = self._sums(y) if self._norms_of(y) else None
             x = self.input(operation.x)
             self.forward.append(self.convolve(operation, x, array, sums=sums))
-        elif isinstance(operation, NormAddReLU):
+        elif isinstance(operation, op.NormAddReLU):
             terms = self._terms(operation)
-            call = partial(compiled_combine_forward, self.lanes, terms, array, operation.relu)
+            call = partial(
+                combine.compiled_combine_forward, self.lanes, terms, array, operation.relu
+            )
             self.forward.append(call)
         else:
             (value,) = operation.inputs
             self.forward.append(self.transform(operation, self.input(value), array))
         self._add_statistics(y, sums)
 
-    def _is_recomputed(self, operation: NormAddReLU) -> bool:
+    def _is_recomputed(self, operation: op.NormAddReLU) -> bool:
         """Return whether all that take a tensor compute it from what is stored."""
         (first, *others) = operation.terms
         takers = self.graph.consumers[operation.y]
         single = not others and first.norm is not None and operation.relu
-        return single and not any(isinstance(taker, NormAddReLU) for taker in takers)
+        return single and not any(isinstance(taker, op.NormAddReLU) for taker in takers)
 
-    def _terms(self, operation: NormAddReLU) -> list[Fields]:
+    def _terms(self, operation: op.NormAddReLU) -> list[Fields]:
         norms = sum(term.norm is not None for term in operation.terms)
         if norms > MOST_NORMS or len(operation.terms) > MOST_TERMS:
             raise PlanError(
@@ -241,12 +232,16 @@ class CpuForward(Program):
             z = self.values[value]
             if sums is None:
                 sums = self._sums(value)
-                self.forward.append(partial(compiled_batch_norm_sums, self.lanes, z, sums))
-            self.forward.append(partial(compiled_batch_norm_statistics, self.lanes, norm, z, sums))
+                self.forward.append(
+                    partial(batch_norm.compiled_batch_norm_sums, self.lanes, z, sums)
+                )
+            self.forward.append(
+                partial(batch_norm.compiled_batch_norm_statistics, self.lanes, norm, z, sums)
+            )
 
     def _norms_of(self, value: int) -> list[CompiledNorm]:
         consumers = self.graph.consumers[value]
-        terms = [t for o in consumers if isinstance(o, NormAddReLU) for t in o.terms]
+        terms = [t for o in consumers if isinstance(o, op.NormAddReLU) for t in o.terms]
         numbers = {t.norm for t in terms if t.value == value and t.norm is not None}
         return [self.norms[number] for number in sorted(numbers)]
 
@@ -261,9 +256,11 @@ class CpuForward(Program):
         """Return a tensor as an Input: stored, or computed on load."""
         return self.recomputed.get(value) or stored(self.values[value])
 
-    def _add_head(self, head: Head) -> None:
+    def _add_head(self, head: op.Head) -> None:
         self.mean = self.array(self.layout((self.graph.shapes[head.x][0],)))
         self.glogits = self.array(self.logits.shape)
         self.forward += self.classify(head, self.input(head.x), self.mean)
         arrays = self.logits, self.labels, self.glogits, self.losses, self.correct
-        self.forward.append(partial(compiled_softmax_cross_entropy, self.lanes, *arrays))
+        self.forward.append(
+            partial(softmax_cross_entropy.compiled_softmax_cross_entropy, self.lanes, *arrays)
+        )

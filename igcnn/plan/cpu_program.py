@@ -11,30 +11,13 @@ from functools import partial
 
 import numpy as np
 
-from ..kernels.batch_norm import compiled_batch_norm_gradient
-from ..kernels.combine import compiled_combine_backward
-from ..kernels.convolution import compiled_convolution_backward, compiled_sum_partials
-from ..kernels.interleaved_group_convolution import compiled_igc_backward
+from ..kernels import batch_norm, combine, convolution, linear, permutation, pooling
+from ..kernels import interleaved_group_convolution as igc
 from ..kernels.lanes import Fields, stored_gradient
-from ..kernels.linear import compiled_linear_backward
-from ..kernels.permutation import compiled_permutation_backward
-from ..kernels.pooling import compiled_global_average_pool_backward, compiled_pool_backward
+from . import graph as op
 from .arena import Arena
 from .cpu_evaluation import Evaluation
 from .cpu_forward import CpuForward, Unit
-from .graph import (
-    AveragePool,
-    Convolution,
-    Graph,
-    Head,
-    InterleavedGroupConvolution,
-    MaxPool,
-    NormAddReLU,
-    Operation,
-    Permutation,
-    Shape,
-    with_bias,
-)
 from .program import Call, Running
 
 Array = np.ndarray
@@ -52,7 +35,7 @@ class CpuProgram(CpuForward):
 
     def __init__(
         self,
-        graph: Graph,
+        graph: op.Graph,
         batch_size: int,
         arena: Arena,
         weights: list[Array],
@@ -70,25 +53,27 @@ class CpuProgram(CpuForward):
             arena.rewind(mark)  # between two updates only weights and statistics are needed
         Evaluation(self)
 
-    def backward_head(self, head: Head) -> None:
+    def backward_head(self, head: op.Head) -> None:
         """Add the calls from the gradient of the logits to that of the head's input."""
         shapes = [(self.lanes.blocks, *self.graph.weights[i]) for i in head.weights]
         partials = self._partials(head, shapes)
-        gw, gb = with_bias(partials)
+        gw, gb = op.with_bias(partials)
         gmean = self.array(self.mean.shape)
         arrays = self.glogits, self.mean, self.weights[head.w], gmean, gw, gb
-        self.backward.append(partial(compiled_linear_backward, self.lanes, *arrays))
+        self.backward.append(partial(linear.compiled_linear_backward, self.lanes, *arrays))
         gx, ending, sums = self._target_and_ending(head.x, self._jobs(head.x))
         assert gx is not None
-        call = partial(compiled_global_average_pool_backward, self.lanes, gmean, gx, ending)
+        call = partial(
+            pooling.compiled_global_average_pool_backward, self.lanes, gmean, gx, ending
+        )
         self.backward.append(call)
         self._add_up(head, partials, sums)
 
-    def backward_of(self, operation: Operation) -> None:
+    def backward_of(self, operation: op.Operation) -> None:
         """Add the calls that write the gradients of an operation's weights and input."""
         (x,), y = operation.inputs, operation.y
         gy = self.gradient_of.pop(y)
-        if isinstance(operation, Convolution | InterleavedGroupConvolution):
+        if isinstance(operation, op.Convolution | op.InterleavedGroupConvolution):
             self._backward_unit(operation, gy)
         elif x:
             gx, ending, sums = self._target_and_ending(x, self._jobs(x))
@@ -102,30 +87,32 @@ class CpuProgram(CpuForward):
         shapes = [(self._jobs(unit.y), *self.graph.weights[i]) for i in unit.weights]
         partials = self._partials(unit, shapes)
         gz = self.incoming.get(unit.y) or stored_gradient(gy)
-        is_plain = isinstance(unit, Convolution)
-        backward = compiled_convolution_backward if is_plain else compiled_igc_backward
+        is_plain = isinstance(unit, op.Convolution)
+        backward = (
+            convolution.compiled_convolution_backward if is_plain else igc.compiled_igc_backward
+        )
         arrays = gz, self.input(unit.x), self.packed[unit.y], gx, ending, partials
         self.backward.append(partial(backward, self.lanes, *arrays, self.sizes(unit)))
         self._add_up(unit, partials, sums)
 
     def _backward_transform(
-        self, operation: Operation, gy: Array, gx: Array, ending: Fields
+        self, operation: op.Operation, gy: Array, gx: Array, ending: Fields
     ) -> Call:
         (value,) = operation.inputs
         match operation:
             case (
-                MaxPool(kernel=kernel, stride=stride, padding=padding)
-                | AveragePool(kernel=kernel, stride=stride, padding=padding)
+                op.MaxPool(kernel=kernel, stride=stride, padding=padding)
+                | op.AveragePool(kernel=kernel, stride=stride, padding=padding)
             ):
-                pool = partial(compiled_pool_backward, self.lanes, operation.name)
+                pool = partial(pooling.compiled_pool_backward, self.lanes, operation.name)
                 arrays = gy, self.input(value), self.values[operation.y], gx, ending
                 return partial(pool, *arrays, kernel, stride, padding)
-            case Permutation(branches=branches):
-                permute = compiled_permutation_backward
+            case op.Permutation(branches=branches):
+                permute = permutation.compiled_permutation_backward
                 return partial(permute, self.lanes, gy, gx, ending, branches)
         raise NotImplementedError(operation.name)
 
-    def backward_sum(self, operation: NormAddReLU) -> None:
+    def backward_sum(self, operation: op.NormAddReLU) -> None:
         """Add the calls that pass a gradient on to the terms of a sum."""
         if operation.y not in self.ended:
             self._end(operation.y)
@@ -147,7 +134,9 @@ class CpuProgram(CpuForward):
             else:
                 target, other = self.target(x)
                 ending = {"other": other}
-                call = partial(compiled_combine_backward, self.lanes, gradient, target, ending)
+                call = partial(
+                    combine.compiled_combine_backward, self.lanes, gradient, target, ending
+                )
                 self.backward.append(call)
         self.release(gy)
 
@@ -167,7 +156,7 @@ class CpuProgram(CpuForward):
         """Return how a gradient ends that is complete, and the sums that batch norms get."""
         self.ended.add(value)
         producer = self.graph.producers[value]
-        if not isinstance(producer, NormAddReLU):
+        if not isinstance(producer, op.NormAddReLU):
             return {}, []
         C, H, W = self.graph.shapes[value]
         fields: list[Fields] = []
@@ -176,7 +165,9 @@ class CpuProgram(CpuForward):
             if term.norm is not None:
                 norm, array = self.norms[term.norm], self.array((jobs, 2, C), "float64")
                 fields.append({"z": self.values[term.value], "mean": norm.mean, "sums": array})
-                call = partial(compiled_batch_norm_gradient, self.lanes, norm, H * W, array)
+                call = partial(
+                    batch_norm.compiled_batch_norm_gradient, self.lanes, norm, H * W, array
+                )
                 sums.append((array, call))
         ending = {"relu": int(producer.relu), "norms": len(fields), "norm": fields}
         if producer.relu:
@@ -190,21 +181,21 @@ class CpuProgram(CpuForward):
         target, _ = self.target(value)
         fields = stored_gradient(gradient)
         arrays = fields, target, ending
-        self.backward.append(partial(compiled_combine_backward, self.lanes, *arrays))
+        self.backward.append(partial(combine.compiled_combine_backward, self.lanes, *arrays))
         self._add_up(None, [], sums)
 
     def _jobs(self, value: int) -> int:
         """Return how many jobs share a launch that is cut by the rows of a tensor."""
         return self.lanes.jobs(self.graph.shapes[value][1])
 
-    def _partials(self, operation: Operation, shapes: list[Shape]) -> list[Array | None]:
+    def _partials(self, operation: op.Operation, shapes: list[op.Shape]) -> list[Array | None]:
         """Return memory for what jobs leave of the gradients of weights that are trained."""
         trained = [self.gradients[i] is not None for i in operation.weights]
         return [self.array(s) if t else None for s, t in zip(shapes, trained, strict=True)]
 
     def _add_up(
         self,
-        operation: Operation | None,
+        operation: op.Operation | None,
         partials: list[Array | None],
         sums: list[PendingSum],
     ) -> None:
@@ -216,7 +207,7 @@ class CpuProgram(CpuForward):
         for i, part in zip(operation.weights if operation else (), partials, strict=False):
             total = self.gradients[i]
             if total is not None and part is not None:
-                calls.append(partial(compiled_sum_partials, part, total))
+                calls.append(partial(convolution.compiled_sum_partials, part, total))
                 self.arena.give(part)
         for call in calls:
             self.backward.append(partial(call, wait=call is calls[-1]))

@@ -12,50 +12,19 @@ import numpy as np
 
 from ..backend import copy_to, to_host
 from ..errors import PlanError
-from ..kernels.augment import Resident, launch_augment
+from ..kernels import augment, combine, convolution, linear, permutation, pooling
+from ..kernels import interleaved_group_convolution as igc
+from ..kernels.augment import Resident
 from ..kernels.batch_norm import slices
-from ..kernels.combine import (
-    DeviceNorm,
-    launch_combine_forward,
-    launch_norm,
-)
-from ..kernels.convolution import (
-    launch_convolution_forward,
-    weight_slices,
-)
+from ..kernels.combine import DeviceNorm
+from ..kernels.convolution import weight_slices
 from ..kernels.geometry import Pair
 from ..kernels.head import launch_head
-from ..kernels.interleaved_group_convolution import (
-    device_mix,
-    launch_igc_forward,
-)
-from ..kernels.linear import (
-    launch_linear_forward,
-)
-from ..kernels.permutation import launch_permutation
-from ..kernels.pooling import (
-    launch_average_pool_forward,
-    launch_global_average_pool_forward,
-    launch_max_pool_forward,
-)
+from ..kernels.interleaved_group_convolution import device_mix
 from ..kernels.stem import launch_stem, stem_blocks
+from . import graph as op
 from .arena import Arena
 from .gpu_fusion import fuse
-from .graph import (
-    AveragePool,
-    Convolution,
-    Graph,
-    Head,
-    InterleavedGroupConvolution,
-    MaxPool,
-    NormAddReLU,
-    Operation,
-    Permutation,
-    SecondaryConvolution,
-    Shape,
-    UnaryOperation,
-    with_bias,
-)
 from .program import Call, Program, Running
 
 Array = np.ndarray
@@ -77,7 +46,7 @@ class GpuForward(Program):
 
     def __init__(
         self,
-        graph: Graph,
+        graph: op.Graph,
         batch_size: int,
         arena: Arena,
         weights: list[Array],
@@ -106,7 +75,7 @@ class GpuForward(Program):
         self.norms = [self._take_norm(i) for i in range(len(graph.norms))]
         self.after_stem: list[Call] = []
 
-    def layout(self, shape: Shape) -> Shape:
+    def layout(self, shape: op.Shape) -> op.Shape:
         """Return (N, C, H, W) or (N, K)."""
         return self.batch_size, *shape
 
@@ -114,7 +83,7 @@ class GpuForward(Program):
         """Return the calls of a training pass on the next batch of resident images."""
         stem = self.fusion.stem
         if stem is None:
-            return [partial(launch_augment, source, self.x, self.labels), *self.forward]
+            return [partial(augment.launch_augment, source, self.x, self.labels), *self.forward]
         number = self.graph.norm_of(stem.y)
         assert number is not None
         arrays = self.weights[stem.w], self.running[number][0], self.x, self.labels
@@ -169,15 +138,15 @@ class GpuForward(Program):
         """Take the memory: two pieces, as the two weights of a unit are summed together."""
         sizes, second = [1], [1]
         for value, takers in self.graph.consumers.items():
-            if any(isinstance(taker, NormAddReLU) for taker in takers):
+            if any(isinstance(taker, op.NormAddReLU) for taker in takers):
                 sizes.append(math.prod(self.norm_shape(value)))
         for operation in self.graph.operations:
-            if isinstance(operation, InterleavedGroupConvolution):
+            if isinstance(operation, op.InterleavedGroupConvolution):
                 unit = self.fusion.units[operation.y]
                 first, other = unit.partial_shapes(self.batch_size)
                 sizes += [math.prod(first), math.prod(self._unit_shape(operation.y))]
                 second.append(math.prod(other))
-            elif isinstance(operation, Convolution | SecondaryConvolution):
+            elif isinstance(operation, op.Convolution | op.SecondaryConvolution):
                 sizes.append(math.prod(self.weight_shape(operation)))
         stem = self.fusion.stem
         if stem is not None:
@@ -185,25 +154,25 @@ class GpuForward(Program):
         self._first = self.arena.take((max(sizes),), self.real)
         self._second = self.arena.take((max(second),), self.real)
 
-    def norm_shape(self, value: int) -> Shape:
+    def norm_shape(self, value: int) -> op.Shape:
         """Return the shape of the sums of a tensor for its batch norm."""
         C, H, W = self.graph.shapes[value]
         return C, slices(self.batch_size, C, H * W), 2
 
-    def _unit_shape(self, z: int) -> Shape:
+    def _unit_shape(self, z: int) -> op.Shape:
         return self.graph.shapes[z][0], self.fusion.units[z].blocks(self.batch_size), 2
 
-    def _stem_shape(self, stem: Convolution) -> Shape:
+    def _stem_shape(self, stem: op.Convolution) -> op.Shape:
         C, H, _ = self.graph.shapes[stem.y]
         return C, stem_blocks(self.batch_size, H), 2
 
-    def weight_shape(self, operation: Convolution | SecondaryConvolution) -> Shape:
+    def weight_shape(self, operation: op.Convolution | op.SecondaryConvolution) -> op.Shape:
         """Return the shape of the sums of a weight's gradient."""
         shape = self.graph.weights[operation.w]
         _, OH, OW = self.graph.shapes[operation.y]
         return weight_slices(self.batch_size, OH * OW, shape), *shape
 
-    def partial_sums(self, shape: Shape, second: bool = False) -> Array:
+    def partial_sums(self, shape: op.Shape, second: bool = False) -> Array:
         """Return memory for sums that the next launches add up."""
         memory = self._second if second else self._first
         return memory[: math.prod(shape)].reshape(shape)
@@ -223,46 +192,48 @@ class GpuForward(Program):
             self._add(operation, self.evaluation, training=False)
 
     def _add(
-        self, operation: Operation, calls: list[Call], training: bool, begun: bool = False
+        self, operation: op.Operation, calls: list[Call], training: bool, begun: bool = False
     ) -> None:
         values, y = self.values, operation.y
-        if isinstance(operation, NormAddReLU):
+        if isinstance(operation, op.NormAddReLU):
             self._add_sum(operation, calls, training, begun)
             return
-        assert isinstance(operation, UnaryOperation)
+        assert isinstance(operation, op.UnaryOperation)
         x = values[operation.x]
         match operation:
-            case InterleavedGroupConvolution(w1=w1, w2=w2):
+            case op.InterleavedGroupConvolution(w1=w1, w2=w2):
                 weights = self.weights[w1], self.weights[w2]
                 norm = self._norm_of(y)
                 partial_sums = self.partial_sums(self._unit_shape(y))
                 loaded = self.loaded(operation.x)
-                unit = partial(launch_igc_forward, self.fusion.units[y], *loaded)
+                unit = partial(igc.launch_igc_forward, self.fusion.units[y], *loaded)
                 calls.append(partial(unit, *weights, norm, values[y], partial_sums))
                 calls.append(
-                    partial(launch_norm, values[y], norm, partial_sums, training, summed=True)
+                    partial(
+                        combine.launch_norm, values[y], norm, partial_sums, training, summed=True
+                    )
                 )
-            case Convolution(w=w) | SecondaryConvolution(w=w):
+            case op.Convolution(w=w) | op.SecondaryConvolution(w=w):
                 geometry = self.geometry(operation)
-                convolution = partial(launch_convolution_forward, x, self.weights[w], values[y])
-                calls.append(partial(convolution, *geometry))
-            case MaxPool(kernel=kernel, stride=stride, padding=padding):
+                launch = partial(convolution.launch_convolution_forward, x, self.weights[w])
+                calls.append(partial(launch, values[y], *geometry))
+            case op.MaxPool(kernel=kernel, stride=stride, padding=padding):
                 if y not in self.argmax:
                     self.argmax[y] = self.arena.take(values[y].shape, "int32")
-                pool = partial(launch_max_pool_forward, x, values[y], self.argmax[y])
+                pool = partial(pooling.launch_max_pool_forward, x, values[y], self.argmax[y])
                 calls.append(partial(pool, kernel, stride, padding))
-            case AveragePool(kernel=kernel, stride=stride, padding=padding):
+            case op.AveragePool(kernel=kernel, stride=stride, padding=padding):
                 window = kernel, stride, padding
-                calls.append(partial(launch_average_pool_forward, x, values[y], *window))
-            case Permutation(branches=branches):
-                calls.append(partial(launch_permutation, x, values[y], branches))
-            case Head() if training:
+                calls.append(partial(pooling.launch_average_pool_forward, x, values[y], *window))
+            case op.Permutation(branches=branches):
+                calls.append(partial(permutation.launch_permutation, x, values[y], branches))
+            case op.Head() if training:
                 self._add_training_head(operation, calls)
-            case Head():
-                parameters = with_bias([self.weights[i] for i in operation.weights])
+            case op.Head():
+                parameters = op.with_bias([self.weights[i] for i in operation.weights])
                 mean = self.arena.take(self.layout((x.shape[1],)), self.stored)
-                calls.append(partial(launch_global_average_pool_forward, x, mean))
-                calls.append(partial(launch_linear_forward, mean, *parameters, values[y]))
+                calls.append(partial(pooling.launch_global_average_pool_forward, x, mean))
+                calls.append(partial(linear.launch_linear_forward, mean, *parameters, values[y]))
             case _:
                 raise PlanError(f"{operation.name} has no planned form on a GPU")
 
@@ -272,7 +243,7 @@ class GpuForward(Program):
         return self.norms[number]
 
     def _add_sum(
-        self, operation: NormAddReLU, calls: list[Call], training: bool, begun: bool
+        self, operation: op.NormAddReLU, calls: list[Call], training: bool, begun: bool
     ) -> None:
         if len(operation.terms) > 2:
             raise PlanError("a sum of more than two tensors has no planned form on a GPU")
@@ -283,22 +254,24 @@ class GpuForward(Program):
             stem = self.fusion.stem if begun else None
             if norm and stem and term.value == stem.y:
                 sums = self.partial_sums(self._stem_shape(stem))
-                calls.append(partial(launch_norm, x, norm, sums, training, summed=True))
+                calls.append(partial(combine.launch_norm, x, norm, sums, training, summed=True))
             elif norm and term.value not in self.fusion.units:
                 sums = self.partial_sums(self.norm_shape(term.value))
-                calls.append(partial(launch_norm, x, norm, sums, training))
+                calls.append(partial(combine.launch_norm, x, norm, sums, training))
             terms.append((x, norm))
         if operation.y not in self.fusion.recomputed:
             y = self.values[operation.y]
-            calls.append(partial(launch_combine_forward, terms, y, operation.relu, self.losses))
+            calls.append(
+                partial(combine.launch_combine_forward, terms, y, operation.relu, self.losses)
+            )
 
-    def _add_training_head(self, head: Head, calls: list[Call]) -> None:
+    def _add_training_head(self, head: op.Head, calls: list[Call]) -> None:
         """Add one launch from the last unit to the gradient of that."""
         y, K = self.values[head.x], self.logits.shape[1]
         if not self.pooled:
             self.pooled = [self.arena.take(self.layout((n,)), self.real) for n in (y.shape[1], K)]
             self.target(head.x)
-        w, b = with_bias([self.weights[i] for i in head.weights])
+        w, b = op.with_bias([self.weights[i] for i in head.weights])
         mean, glogits = self.pooled
         results = mean, glogits, self.losses, self.correct, self.gradient_of[head.x]
         bias = self.no_bias if b is None else b
@@ -310,9 +283,9 @@ class GpuForward(Program):
         return (self.values[value], None) if z is None else (self.values[z], self._norm_of(z))
 
     def geometry(
-        self, operation: Convolution | SecondaryConvolution
+        self, operation: op.Convolution | op.SecondaryConvolution
     ) -> tuple[Pair, Pair, int, Pair]:
         """Return stride, padding, groups and branches of a convolution."""
-        if isinstance(operation, SecondaryConvolution):
+        if isinstance(operation, op.SecondaryConvolution):
             return device_mix(self.graph.shapes[operation.y][0], operation.L, operation.S)
         return operation.stride, operation.padding, operation.groups, (1, 1)

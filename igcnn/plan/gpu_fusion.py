@@ -6,14 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from ..kernels.interleaved_group_convolution import Unit, fused_unit
 from ..kernels.stem import stem_bytes
-from .graph import (
-    Convolution,
-    Graph,
-    InterleavedGroupConvolution,
-    NormAddReLU,
-    Operation,
-    SecondaryConvolution,
-)
+from . import graph as op
 
 
 @dataclass
@@ -30,23 +23,23 @@ class Fusion:
             and with the sums of its batch norm.
     """
 
-    graph: Graph
+    graph: op.Graph
     units: dict[int, Unit] = field(default_factory=dict)
     recomputed: dict[int, int] = field(default_factory=dict)
-    stem: Convolution | None = None
+    stem: op.Convolution | None = None
 
 
-def fuse(graph: Graph, shared_bytes: int) -> Fusion:
+def fuse(graph: op.Graph, shared_bytes: int) -> Fusion:
     """Return what can be fused on a device whose blocks may have so much shared memory."""
     units = {}
     for operation in graph.operations:
-        if isinstance(operation, InterleavedGroupConvolution):
+        if isinstance(operation, op.InterleavedGroupConvolution):
             unit = _unit(graph, operation, shared_bytes)
             if unit is not None:
                 units[operation.y] = unit
     fusion = Fusion(_separate(graph, units), units, stem=_stem(graph, shared_bytes))
     for operation in graph.operations:
-        if not isinstance(operation, NormAddReLU) or len(operation.terms) > 1:
+        if not isinstance(operation, op.NormAddReLU) or len(operation.terms) > 1:
             continue
         takers = graph.consumers[operation.y]
         by_units = bool(takers) and all(taker.y in units for taker in takers)
@@ -55,24 +48,26 @@ def fuse(graph: Graph, shared_bytes: int) -> Fusion:
     return fusion
 
 
-def _separate(graph: Graph, units: dict[int, Unit]) -> Graph:
+def _separate(graph: op.Graph, units: dict[int, Unit]) -> op.Graph:
     """Return the graph with every unit that is not fused as two convolutions."""
     shapes = list(graph.shapes)
-    operations: list[Operation] = []
+    operations: list[op.Operation] = []
     for operation in graph.operations:
-        if not isinstance(operation, InterleavedGroupConvolution) or operation.y in units:
+        if not isinstance(operation, op.InterleavedGroupConvolution) or operation.y in units:
             operations.append(operation)
             continue
         primary = len(shapes)
         shapes.append(graph.shapes[operation.y])
         geometry = operation.stride, operation.padding, operation.L
-        operations.append(Convolution(primary, operation.x, operation.w1, *geometry))
+        operations.append(op.Convolution(primary, operation.x, operation.w1, *geometry))
         partitions = operation.L, operation.S
-        operations.append(SecondaryConvolution(operation.y, primary, operation.w2, *partitions))
+        operations.append(op.SecondaryConvolution(operation.y, primary, operation.w2, *partitions))
     return replace(graph, operations=tuple(operations), shapes=tuple(shapes))
 
 
-def _unit(graph: Graph, operation: InterleavedGroupConvolution, shared_bytes: int) -> Unit | None:
+def _unit(
+    graph: op.Graph, operation: op.InterleavedGroupConvolution, shared_bytes: int
+) -> Unit | None:
     """Return how the fused kernels compute a unit, None if they do not."""
     trained = all(graph.trained[i] for i in operation.weights)
     alone = graph.norm_of(operation.y) is not None and operation.x != 0
@@ -83,9 +78,9 @@ def _unit(graph: Graph, operation: InterleavedGroupConvolution, shared_bytes: in
     return fused_unit(*shapes, geometry, operation.S, shared_bytes)
 
 
-def _stem(graph: Graph, shared_bytes: int) -> Convolution | None:
+def _stem(graph: op.Graph, shared_bytes: int) -> op.Convolution | None:
     first = graph.operations[0]
-    if not isinstance(first, Convolution) or first.groups != 1:
+    if not isinstance(first, op.Convolution) or first.groups != 1:
         return None
     if len(graph.consumers[0]) != 1 or graph.norm_of(first.y) is None:
         return None

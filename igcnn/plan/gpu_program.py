@@ -8,46 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import PlanError
-from ..kernels.combine import (
-    NO_RELU,
-    WHERE_NORMED,
-    WHERE_Y,
-    launch_combine_backward,
-    launch_combine_sums,
-    launch_skip_backward,
-)
-from ..kernels.convolution import (
-    launch_convolution_backward_input,
-    launch_convolution_backward_weight,
-)
-from ..kernels.interleaved_group_convolution import (
-    Incoming,
-    launch_igc_backward_input,
-    launch_igc_backward_weight,
-)
-from ..kernels.linear import (
-    launch_linear_backward_bias,
-    launch_linear_backward_weight,
-)
-from ..kernels.permutation import launch_permutation
-from ..kernels.pooling import (
-    launch_average_pool_backward,
-    launch_max_pool_backward,
-)
+from ..kernels import combine, convolution, linear, permutation, pooling
+from ..kernels import interleaved_group_convolution as igc
+from ..kernels.combine import NO_RELU, WHERE_NORMED, WHERE_Y
+from ..kernels.interleaved_group_convolution import Incoming
+from . import graph as op
 from .gpu_forward import GpuForward
-from .graph import (
-    AveragePool,
-    Convolution,
-    Head,
-    InterleavedGroupConvolution,
-    MaxPool,
-    NormAddReLU,
-    Operation,
-    Permutation,
-    SecondaryConvolution,
-    UnaryOperation,
-    with_bias,
-)
 from .program import Call
 
 Array = np.ndarray
@@ -71,55 +37,63 @@ class GpuProgram(GpuForward):
 
     # -- backward
 
-    def backward_head(self, head: Head) -> None:
+    def backward_head(self, head: op.Head) -> None:
         """Add the calls for the gradients of the classifier; the rest is done in forward."""
         mean, glogits = self.pooled
-        gw, gb = with_bias([self.gradients[i] for i in head.weights])
+        gw, gb = op.with_bias([self.gradients[i] for i in head.weights])
         if gw is not None:
-            self.backward.append(partial(launch_linear_backward_weight, glogits, mean, gw))
+            self.backward.append(partial(linear.launch_linear_backward_weight, glogits, mean, gw))
         if gb is not None:
-            self.backward.append(partial(launch_linear_backward_bias, glogits, gb))
+            self.backward.append(partial(linear.launch_linear_backward_bias, glogits, gb))
 
-    def backward_of(self, operation: Operation) -> None:
+    def backward_of(self, operation: op.Operation) -> None:
         """Add the calls that write the gradients of an operation's weights and input."""
-        assert isinstance(operation, UnaryOperation)
+        assert isinstance(operation, op.UnaryOperation)
         if operation.y in self.fusion.units:
-            assert isinstance(operation, InterleavedGroupConvolution)
+            assert isinstance(operation, op.InterleavedGroupConvolution)
             self._backward_unit(operation)
             return
         x, gy = self.values[operation.x], self.gradient_of.pop(operation.y)
         calls = self.backward
-        if isinstance(operation, Convolution | SecondaryConvolution):
+        if isinstance(operation, op.Convolution | op.SecondaryConvolution):
             geometry = self.geometry(operation)
             gw = self.gradients[operation.w]
             if gw is not None:
                 sums = self.partial_sums(self.weight_shape(operation))
-                kernel_weight = partial(launch_convolution_backward_weight, gy, x, gw, sums)
+                kernel_weight = partial(
+                    convolution.launch_convolution_backward_weight, gy, x, gw, sums
+                )
                 calls.append(partial(kernel_weight, *geometry))
         if operation.x != 0:
             gx, other = self.target(operation.x)
             call: Call
             match operation:
-                case Convolution(w=w) | SecondaryConvolution(w=w):
-                    kernel_input = partial(launch_convolution_backward_input, gy, self.weights[w])
+                case op.Convolution(w=w) | op.SecondaryConvolution(w=w):
+                    kernel_input = partial(
+                        convolution.launch_convolution_backward_input, gy, self.weights[w]
+                    )
                     call = partial(kernel_input, gx, *geometry, other is not None)
-                case MaxPool(kernel=kernel, stride=stride, padding=padding):
-                    pool = partial(launch_max_pool_backward, gy, self.argmax[operation.y], gx)
+                case op.MaxPool(kernel=kernel, stride=stride, padding=padding):
+                    pool = partial(
+                        pooling.launch_max_pool_backward, gy, self.argmax[operation.y], gx
+                    )
                     call = partial(pool, kernel, stride, padding)
-                case AveragePool(kernel=kernel, stride=stride, padding=padding):
+                case op.AveragePool(kernel=kernel, stride=stride, padding=padding):
                     window = kernel, stride, padding
-                    call = partial(launch_average_pool_backward, gy, gx, *window)
-                case Permutation(branches=branches):
-                    call = partial(launch_permutation, gy, gx, x.shape[1] // branches)
+                    call = partial(pooling.launch_average_pool_backward, gy, gx, *window)
+                case op.Permutation(branches=branches):
+                    call = partial(permutation.launch_permutation, gy, gx, x.shape[1] // branches)
                 case _:
                     raise PlanError(f"{operation.name} has no planned form on a GPU")
-            if other is not None and not isinstance(operation, Convolution | SecondaryConvolution):
+            if other is not None and not isinstance(
+                operation, op.Convolution | op.SecondaryConvolution
+            ):
                 name = operation.name
                 raise PlanError(f"the gradient of {name} cannot be added to another on a GPU")
             calls.append(call)
         self.release(gy)
 
-    def backward_sum(self, operation: NormAddReLU) -> None:
+    def backward_sum(self, operation: op.NormAddReLU) -> None:
         """Add the calls that pass a gradient on to the terms of a sum."""
         gy = self.gradient_of.pop(operation.y)
         y = self.values[operation.y]
@@ -132,7 +106,9 @@ class GpuProgram(GpuForward):
                 single = operation.relu and len(operation.terms) == 1
                 mask = WHERE_NORMED if single else WHERE_Y if operation.relu else NO_RELU
                 sums = self.partial_sums(self.norm_shape(term.value))
-                self.backward.append(partial(launch_combine_sums, gy, y, x, norm, sums, mask))
+                self.backward.append(
+                    partial(combine.launch_combine_sums, gy, y, x, norm, sums, mask)
+                )
                 if term.value in self.fusion.units:
                     self.incoming[term.value] = Incoming(gy, y, x, norm, mask)
                     self.hold(gy)
@@ -142,12 +118,14 @@ class GpuProgram(GpuForward):
             gx, other = self.target(term.value)
             flags = operation.relu, other is not None
             if norm:
-                self.backward.append(partial(launch_combine_backward, gy, y, x, norm, gx, *flags))
+                self.backward.append(
+                    partial(combine.launch_combine_backward, gy, y, x, norm, gx, *flags)
+                )
             else:
-                self.backward.append(partial(launch_skip_backward, gy, y, gx, *flags))
+                self.backward.append(partial(combine.launch_skip_backward, gy, y, gx, *flags))
         self.release(gy)
 
-    def _backward_unit(self, operation: InterleavedGroupConvolution) -> None:
+    def _backward_unit(self, operation: op.InterleavedGroupConvolution) -> None:
         unit = self.fusion.units[operation.y]
         incoming = self.incoming.pop(operation.y)
         weights = self.weights[operation.w1], self.weights[operation.w2]
@@ -157,9 +135,11 @@ class GpuProgram(GpuForward):
         first, second = unit.partial_shapes(self.batch_size)
         partials = self.partial_sums(first), self.partial_sums(second, second=True)
         loaded = self.loaded(operation.x)
-        kernel_weights = partial(launch_igc_backward_weight, unit, incoming, *loaded)
+        kernel_weights = partial(igc.launch_igc_backward_weight, unit, incoming, *loaded)
         self.backward.append(partial(kernel_weights, weights, (gw1, gw2), partials))
         gx, other = self.target(operation.x)
-        call = partial(launch_igc_backward_input, unit, incoming, *weights, gx, other is not None)
+        call = partial(
+            igc.launch_igc_backward_input, unit, incoming, *weights, gx, other is not None
+        )
         self.backward.append(call)
         self.release(incoming.gy)

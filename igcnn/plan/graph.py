@@ -35,7 +35,8 @@ class Operation:
     @property
     def weights(self) -> tuple[int, ...]:
         """Numbers of the weights."""
-        return ()
+        own = (getattr(self, name, None) for name in ("w", "w1", "w2", "b"))
+        return tuple(number for number in own if number is not None)
 
     @property
     def name(self) -> str:
@@ -69,11 +70,6 @@ class Convolution(UnaryOperation):
     padding: Pair
     groups: int
 
-    @property
-    def weights(self) -> tuple[int, ...]:
-        """Numbers of the weights."""
-        return (self.w,)
-
 
 @dataclass(frozen=True)
 class InterleavedGroupConvolution(UnaryOperation):
@@ -86,11 +82,6 @@ class InterleavedGroupConvolution(UnaryOperation):
     L: int
     S: int
 
-    @property
-    def weights(self) -> tuple[int, ...]:
-        """Numbers of the weights."""
-        return self.w1, self.w2
-
 
 @dataclass(frozen=True)
 class SecondaryConvolution(UnaryOperation):
@@ -99,11 +90,6 @@ class SecondaryConvolution(UnaryOperation):
     w: int
     L: int
     S: int
-
-    @property
-    def weights(self) -> tuple[int, ...]:
-        """Numbers of the weights."""
-        return (self.w,)
 
 
 @dataclass(frozen=True)
@@ -133,21 +119,20 @@ class NormAddReLU(Operation):
 
 
 @dataclass(frozen=True)
-class MaxPool(UnaryOperation):
+class Pool(UnaryOperation):
+    """The largest pixel of each window, or the mean."""
+
+    kernel: int
+    stride: int
+    padding: int
+
+
+class MaxPool(Pool):
     """The largest pixel of each window."""
 
-    kernel: int
-    stride: int
-    padding: int
 
-
-@dataclass(frozen=True)
-class AveragePool(UnaryOperation):
+class AveragePool(Pool):
     """The mean of each window."""
-
-    kernel: int
-    stride: int
-    padding: int
 
 
 @dataclass(frozen=True)
@@ -168,11 +153,6 @@ class Head(UnaryOperation):
 
     w: int
     b: int | None
-
-    @property
-    def weights(self) -> tuple[int, ...]:
-        """Numbers of the weights."""
-        return (self.w,) if self.b is None else (self.w, self.b)
 
 
 @dataclass(frozen=True)

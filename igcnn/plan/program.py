@@ -16,8 +16,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ..kernels.augment import Resident
+from . import graph as op
 from .arena import Arena
-from .graph import Graph, Head, NormAddReLU, Operation, Shape
 
 Array = np.ndarray
 Call = Callable[[], None]
@@ -54,7 +54,7 @@ class Program:
 
     def __init__(
         self,
-        graph: Graph,
+        graph: op.Graph,
         batch_size: int,
         arena: Arena,
         weights: list[Array],
@@ -83,7 +83,7 @@ class Program:
         self.losses = arena.take((batch_size,), self.real)
         self.correct = arena.take((batch_size,), self.real)
 
-    def layout(self, shape: Shape) -> Shape:
+    def layout(self, shape: op.Shape) -> op.Shape:
         """Return the shape of an array for N tensors of a shape, (C, H, W) or (K,)."""
         raise NotImplementedError
 
@@ -99,24 +99,24 @@ class Program:
         """Return the logits of the first n images on the host, (n, K)."""
         raise NotImplementedError
 
-    def backward_head(self, head: Head) -> None:
+    def backward_head(self, head: op.Head) -> None:
         """Add the calls from the gradient of the logits to that of the head's input."""
         raise NotImplementedError
 
-    def backward_sum(self, operation: NormAddReLU) -> None:
+    def backward_sum(self, operation: op.NormAddReLU) -> None:
         """Add the calls that pass a gradient on to the terms of a sum."""
         raise NotImplementedError
 
-    def backward_of(self, operation: Operation) -> None:
+    def backward_of(self, operation: op.Operation) -> None:
         """Add the calls that write the gradients of any other operation's weights and input."""
         raise NotImplementedError
 
     def add_backward(self) -> None:
         """Add the calls of the whole backward pass."""
         for operation in reversed(self.graph.operations):
-            if isinstance(operation, Head):
+            if isinstance(operation, op.Head):
                 self.backward_head(operation)
-            elif isinstance(operation, NormAddReLU):
+            elif isinstance(operation, op.NormAddReLU):
                 self.backward_sum(operation)
             else:
                 self.backward_of(operation)

@@ -18,19 +18,7 @@ from ..layers.linear import LinearFunction
 from ..layers.permutation import PermutationFunction
 from ..layers.pooling import AveragePoolFunction, GlobalAveragePoolFunction, MaxPoolFunction
 from ..layers.relu import ReLUFunction
-from .graph import (
-    AveragePool,
-    BatchNormSpec,
-    Convolution,
-    Graph,
-    Head,
-    InterleavedGroupConvolution,
-    MaxPool,
-    NormAddReLU,
-    Operation,
-    Permutation,
-    Term,
-)
+from . import graph as op
 
 Array = np.ndarray
 
@@ -45,7 +33,7 @@ class TracedGraph:
         running: for each batch norm its running mean and variance.
     """
 
-    graph: Graph
+    graph: op.Graph
     weights: list[Tensor]
     running: list[tuple[Array, Array]]
 
@@ -72,14 +60,14 @@ class _Builder:
 
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
-        self.operations: list[Operation] = []
-        self.norms: list[BatchNormSpec] = []
+        self.operations: list[op.Operation] = []
+        self.norms: list[op.BatchNormSpec] = []
         self.running: list[tuple[Array, Array]] = []
         self.shapes: list[tuple[int, ...]] = []
         self.weights: list[Tensor] = []
         self.numbers: dict[int, int] = {}
         # sums that are not operations yet: more may still be added to them
-        self.open: dict[int, tuple[Term, ...]] = {}
+        self.open: dict[int, tuple[op.Term, ...]] = {}
         self.pooled: dict[int, int] = {}  # a global mean, by its number → what it is taken of
         self.consumers: dict[int, list[str]] = {}
         for record in tape:
@@ -93,9 +81,9 @@ class _Builder:
             if record.output is None:
                 raise PlanError(f"the result of {record.function.name} is not kept on the tape")
             self._add(record.function, record.inputs, record.output)
-        if not self.operations or not isinstance(self.operations[-1], Head):
+        if not self.operations or not isinstance(self.operations[-1], op.Head):
             raise PlanError("the network does not end in a global mean and a linear classifier")
-        graph = Graph(
+        graph = op.Graph(
             operations=tuple(self.operations),
             norms=tuple(self.norms),
             shapes=tuple(self.shapes),
@@ -124,9 +112,9 @@ class _Builder:
         if isinstance(function, BatchNormTrainingFunction):
             x, gamma, beta = inputs
             spec = self._weight(gamma), self._weight(beta), function.momentum, function.eps
-            self.norms.append(BatchNormSpec(*spec))
+            self.norms.append(op.BatchNormSpec(*spec))
             self.running.append(function.running)
-            self._sum((Term(self._value(x), len(self.norms) - 1),), output, relu=False)
+            self._sum((op.Term(self._value(x), len(self.norms) - 1),), output, relu=False)
         elif isinstance(function, AddFunction):
             self._sum(self._terms(inputs[0]) + self._terms(inputs[1]), output, relu=False)
         elif isinstance(function, ReLUFunction):
@@ -134,17 +122,17 @@ class _Builder:
         else:
             self._add_operation(function, inputs, output)
 
-    def _sum(self, terms: tuple[Term, ...], output: Tensor, relu: bool) -> None:
+    def _sum(self, terms: tuple[op.Term, ...], output: Tensor, relu: bool) -> None:
         """Leave the sum open where only an add or ReLU takes it, else make it an operation."""
         number = self._number(output)
         if not relu and self.consumers.get(id(output), []) in (["add"], ["relu"]):
             self.open[number] = terms
         else:
-            self.operations.append(NormAddReLU(number, terms, relu))
+            self.operations.append(op.NormAddReLU(number, terms, relu))
 
-    def _terms(self, tensor: Tensor) -> tuple[Term, ...]:
+    def _terms(self, tensor: Tensor) -> tuple[op.Term, ...]:
         number = self._value(tensor, keep_open=True)
-        return self.open.pop(number, None) or (Term(number, None),)
+        return self.open.pop(number, None) or (op.Term(number, None),)
 
     def _value(self, tensor: Tensor, keep_open: bool = False) -> int:
         if id(tensor) not in self.numbers:
@@ -165,7 +153,7 @@ class _Builder:
         x = self._value(inputs[0])
         weights = [self._weight(tensor) for tensor in inputs[1:]]
         y = self._number(output)
-        operation: Operation
+        operation: op.Operation
         match function:
             case GlobalAveragePoolFunction():
                 self.pooled[y] = x
@@ -173,17 +161,17 @@ class _Builder:
             case ConvolutionFunction(stride=stride, padding=padding, groups=groups):
                 if len(weights) > 1:
                     raise PlanError("a convolution with bias has no planned form")
-                operation = Convolution(y, x, weights[0], pair(stride), pair(padding), groups)
+                operation = op.Convolution(y, x, weights[0], pair(stride), pair(padding), groups)
             case InterleavedGroupConvolutionFunction(geometry=(stride, padding, L)):
                 w1, w2 = weights
                 geometry = pair(stride), pair(padding), L, function.mix[1]
-                operation = InterleavedGroupConvolution(y, x, w1, w2, *geometry)
+                operation = op.InterleavedGroupConvolution(y, x, w1, w2, *geometry)
             case MaxPoolFunction():
-                operation = MaxPool(y, x, *function.geometry)
+                operation = op.MaxPool(y, x, *function.geometry)
             case AveragePoolFunction():
-                operation = AveragePool(y, x, *function.geometry)
+                operation = op.AveragePool(y, x, *function.geometry)
             case PermutationFunction():
-                operation = Permutation(y, x, function.branches)
+                operation = op.Permutation(y, x, function.branches)
             case _:
                 raise PlanError(f"the operation {function.name} has no planned form")
         self.operations.append(operation)
@@ -194,4 +182,4 @@ class _Builder:
             raise PlanError("a linear layer is planned only after a global mean, at the end")
         weights = [self._weight(tensor) for tensor in inputs[1:]]
         b = weights[1] if len(weights) > 1 else None
-        self.operations.append(Head(self._number(output), x, weights[0], b))
+        self.operations.append(op.Head(self._number(output), x, weights[0], b))

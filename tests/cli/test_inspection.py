@@ -50,11 +50,11 @@ def test_the_tape_of_a_step(igcnn):
     assert records[0]["inputs"][0] == [3, 3, 32, 32]
     assert all(record["forward_ms"] >= 0 for record in records)
     assert result["peak_bytes"] > sum(record["kept"] for record in records) / 2
-    assert result["plan"]["mix"] == 6
+    assert result["plan"]["interleaved_group_convolution"] == 6
     code, out, _ = igcnn("trace", "--net", "resnet_igc", *NET)
     assert code == 0
     assert "MB at most" in out
-    assert "6 mix" in out
+    assert "6 interleaved_group_convolution" in out
 
 
 def test_refusals(refused):
