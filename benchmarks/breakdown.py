@@ -35,7 +35,7 @@ def make_plan(case, cores):
 
 def launches_of(plan):
     """Return the launches of an update, as the runner has noted them."""
-    return plan.passes["update"].recording._noted
+    return plan.passes["update"].recording.noted
 
 
 def activation_bytes(launch):

@@ -2,26 +2,36 @@
 
     pip install -e ".[bench]" && python benchmarks/convolution.py
 
-Results are compared before anything is timed. igcnn computes on one thread; PyTorch is timed
-with one thread and with all cores. Memory order is each engine's own best of those listed.
+Results are compared before anything is timed. The tape computes on one thread; the compiled
+kernels and PyTorch are timed with one thread and with all cores. Memory order is each engine's
+own best of those listed. A compiled kernel computes both gradients in one launch; here it is told
+to leave one out.
 
-The limit: a 3×3 layer of 24 × 2 channels on 32×32, batch 64, has 113 million multiply-adds and
-touches 25 MB (image in, image out). At 95 GFLOP/s on a core that is 2.4 ms, at 15 GB/s 1.7 ms.
+The limit: a 3×3 layer of 24 × 2 channels on 32×32, batch 64, has 57 million multiply-adds and
+touches 25 MB (image in, image out); limit.py tells what this machine does at most.
 """
 
 import argparse
-import os
 
 import numpy as np
 import torch
-from harness import measure, ratios, save
+from harness import save
+from operation import Vectors, compare, on_threads, recorded
 
 from igcnn.backend import single_threaded_blas
+from igcnn.kernels.compiled import unavailable
 from igcnn.kernels.convolution import (
+    Packed,
+    compiled_convolution_backward,
+    compiled_convolution_forward,
+    compiled_convolution_pack,
+    compiled_sum_partials,
     convolution_backward_input,
     convolution_backward_weight,
     convolution_forward,
 )
+from igcnn.kernels.geometry import convolution_fields, pair
+from igcnn.kernels.lanes import stored, stored_gradient
 
 # name: channels in, channels out, image size, kernel, stride, padding, groups
 LAYERS = {
@@ -34,8 +44,37 @@ LAYERS = {
 }
 
 
-def compare(layer, batch, rounds):
-    """Check equality, then time; return {direction: {engine: [seconds]}}."""
+def compiled(x, w, gy, stride, padding, groups):
+    """Return {direction: (recording, function that returns its result)}."""
+    batch = Vectors(len(x))
+    geometry = pair(stride), pair(padding), groups
+    sizes = convolution_fields(x.shape[1:], gy.shape[1:], w.shape[2:], *geometry)
+    vx, vgy = batch.put(x), batch.put(gy)
+    y, gx, gw = batch.array(*vgy.shape), batch.array(*vx.shape), np.empty_like(w)
+    packed = [Packed(batch.array(w.size), batch.array(w.size))]
+    partial = batch.array(batch.jobs(gy.shape[2]), *w.shape)
+    inputs = stored_gradient(vgy), stored(vx), packed
+
+    def forward():
+        compiled_convolution_pack(batch, [w], None, packed, sizes, wait=True)
+        compiled_convolution_forward(batch, stored(vx), packed, y, sizes)
+
+    def backward_input():
+        compiled_convolution_backward(batch, *inputs, gx, {}, [None], sizes)
+
+    def backward_weight():
+        compiled_convolution_backward(batch, *inputs, None, {}, [partial], sizes)
+        compiled_sum_partials(partial, gw, wait=True)
+
+    return {
+        "forward": (recorded(forward), lambda: batch.get(y)),
+        "backward input": (recorded(backward_input), lambda: batch.get(gx)),
+        "backward weight": (recorded(backward_weight), lambda: gw),
+    }
+
+
+def measure_layer(layer, batch, rounds):
+    """Check equality, then time; return {direction: seconds and ratios}."""
     C, C_out, size, K, stride, padding, groups = layer
     geometry = stride, padding, groups
     rng = np.random.default_rng(0)
@@ -58,21 +97,28 @@ def compare(layer, batch, rounds):
         return torch.ops.aten.convolution_backward(tgy, tx, tw, None, *options, mask)
 
     candidates = {
-        "forward": {"igcnn": lambda: convolution_forward(x, w, *geometry)},
-        "backward input": {"igcnn": lambda: convolution_backward_input(gy, w, x.shape, *geometry)},
+        "forward": {"tape": lambda: convolution_forward(x, w, *geometry)},
+        "backward input": {"tape": lambda: convolution_backward_input(gy, w, x.shape, *geometry)},
         "backward weight": {
-            "igcnn": lambda: convolution_backward_weight(gy, x, w.shape, *geometry)
+            "tape": lambda: convolution_backward_weight(gy, x, w.shape, *geometry)
         },
     }
-    cores = os.cpu_count() or 1
+    if not unavailable():
+        for direction, (recording, result) in compiled(x, w, gy, *geometry).items():
+            for threads, name in on_threads("compiled"):
+
+                def run(recording=recording, result=result, threads=threads):
+                    recording.run(threads)
+                    return result
+
+                candidates[direction][name] = run
     for engine, (tx, tw, tgy) in tensors.items():
-        for threads in sorted({1, cores}):
+        for threads, name in on_threads(engine):
 
             def timed(function, threads=threads):
                 torch.set_num_threads(threads)
                 return function()
 
-            name = f"{engine}, {threads} thread{'s' if threads > 1 else ''}"
             functions = {
                 "forward": lambda tx=tx, tw=tw: torch.conv2d(
                     tx, tw, None, stride, padding, 1, groups
@@ -84,11 +130,13 @@ def compare(layer, batch, rounds):
                 candidates[direction][name] = lambda f=function, timed=timed: timed(f)
     results = {}
     for direction, engines in candidates.items():
-        expected = engines["igcnn"]()
+        expected = engines["tape"]()
         for name, function in engines.items():
-            error = np.abs(np.asarray(function()) - expected).max() / np.abs(expected).max()
+            found = function()
+            found = np.asarray(found() if name.startswith("compiled") else found)
+            error = np.abs(found - expected).max() / np.abs(expected).max()
             assert error < 1e-4, (direction, name, error)
-        results[direction] = measure(engines, rounds)
+        results[direction] = compare(direction, engines, rounds)
     return results
 
 
@@ -102,16 +150,7 @@ def main():
     with single_threaded_blas(), torch.no_grad():
         for name, layer in LAYERS.items():
             print(f"\n{name}, batch {arguments.batch}")
-            result["layers"][name] = {}
-            for direction, seconds in compare(layer, arguments.batch, arguments.rounds).items():
-                relative = ratios(seconds, "igcnn")
-                result["layers"][name][direction] = {"seconds": seconds, "times igcnn": relative}
-                own = sorted(seconds["igcnn"])[arguments.rounds // 2]
-                print(f"  {direction:16} igcnn {1e3 * own:6.2f} ms", end="")
-                for engine, ratio in relative.items():
-                    if engine != "igcnn":
-                        print(f" | {engine} {ratio:.2f} ×", end="")
-                print()
+            result["layers"][name] = measure_layer(layer, arguments.batch, arguments.rounds)
     save("convolution", result)
 
 

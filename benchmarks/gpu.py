@@ -29,6 +29,7 @@ from igcnn.backend import to_host
 from igcnn.datasets import Loader, Split
 from igcnn.datasets.dataset import Augmentation
 from igcnn.errors import DeviceError
+from igcnn.plan import Plan
 from igcnn.training import make_engine
 
 # name: network, settings, side of the image, images of the data set
@@ -105,14 +106,12 @@ class Ours:
 
     def gradients(self):
         """Return them as arrays."""
-        plan = hasattr(self.engine, "gradients")
-        own = (
-            zip(self.engine.parameters.tensors, self.engine.parameters.gradients, strict=True)
-            if plan
-            else ()
-        )
-        found = {id(tensor): array for tensor, array in own}
-        return [to_host(found[id(t)] if plan else t.grad) for t in self.network.parameters()]
+        tensors = self.network.parameters()
+        if not isinstance(self.engine, Plan):
+            return [to_host(tensor.grad) for tensor in tensors]
+        own = self.engine.parameters
+        found = {id(t): g for t, g in zip(own.tensors, own.gradients, strict=True)}
+        return [to_host(found[id(tensor)]) for tensor in tensors]
 
     def evaluate(self):
         """Return logits of the first batch, from the host's memory to the host's memory."""

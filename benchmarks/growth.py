@@ -5,7 +5,7 @@
 Each is measured over a range while the others stay, every point by a process of its own on one
 thread, the ranges several times in turn. The exponent is the slope of a line through
 (log size, log cost): size is the number of images, layers, multiply-adds or pixels. Memory is
-the peak after two steps less that of a process that only imports the package; small sizes show
+the peak after five steps less that of a process that only imports the package; small sizes show
 the constant part, so the exponents are fitted to the upper half of each range.
 """
 

@@ -1,8 +1,13 @@
-"""One operation on the tape against the same in PyTorch, forward and forward with backward."""
+"""One operation, forward and forward with backward: tape, compiled kernels and PyTorch.
+
+The compiled kernels have their images side by side from the beginning, as in a plan. There most
+of these operations are no launch of their own, but part of a convolution's.
+"""
 
 import argparse
 import os
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -11,6 +16,12 @@ from harness import measure, ratios, save
 
 from igcnn import Tensor, no_grad
 from igcnn.backend import keep_memory, single_threaded_blas
+from igcnn.kernels.compiled import recording, unavailable
+from igcnn.kernels.lanes import Lanes
+
+CALLS = 5  # one after another, of each engine in a round
+REST = 0.02  # seconds between engines
+THREADS = sorted({1, os.cpu_count() or 1})
 
 
 @dataclass
@@ -21,11 +32,49 @@ class Case:
         inputs: arrays, gradients of all of which are computed.
         ours: from Tensors to a Tensor.
         theirs: from PyTorch's tensors to its.
+        compiled: from a Vectors, the gradient of the result and the inputs to three functions:
+            one that launches the forward kernels, one for those of backward, and one that
+            returns the result and the gradients.
     """
 
     inputs: list[np.ndarray]
     ours: Any
     theirs: Any
+    compiled: Any = None
+
+
+class Vectors(Lanes):
+    """How the compiled kernels keep a batch, and memory for it."""
+
+    def __init__(self, batch_size):
+        super().__init__(batch_size, "float32")
+
+    def array(self, *shape, dtype="float32"):
+        """Return memory that begins on a cache line."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        raw = np.zeros(size + 64, np.uint8)
+        begin = -raw.ctypes.data % 64
+        return raw[begin : begin + size].view(dtype).reshape(shape)
+
+    def empty(self, shape):
+        """Return memory for (N, C, H, W) or (N, K)."""
+        return self.array(*self.layout(tuple(shape[1:])))
+
+    def put(self, x):
+        """Return images, (N, C, H, W) or (N, K), as vectors."""
+        array = self.empty(x.shape)
+        if x.ndim == 4:
+            self.load(x, array)
+        else:
+            # (blocks·lanes, K) → (blocks, K, lanes)
+            array[...] = x.reshape(self.blocks, self.lanes, -1).transpose(0, 2, 1)
+        return array
+
+    def get(self, array):
+        """Return the images of vectors."""
+        axes = (0, 4, 2, 1, 3) if array.ndim == 5 else (0, 2, 1)
+        folded = array.transpose(axes)  # (blocks, lanes, C, H, W) or (blocks, lanes, K)
+        return folded.reshape(-1, *folded.shape[2:])[: self.batch_size]
 
 
 def images(*shape):
@@ -54,13 +103,32 @@ def run(stem, description, cases):
             result["cases"][name] = {}
             for direction, engines in _engines(case).items():
                 _check(f"{name}, {direction}", engines)
-                seconds = measure(engines, rounds)
-                relative = ratios(seconds, "igcnn")
-                result["cases"][name][direction] = {"seconds": seconds, "times igcnn": relative}
-                own = 1e3 * sorted(seconds["igcnn"])[rounds // 2]
-                others = [f"{n} {r:.2f} ×" for n, r in relative.items() if n != "igcnn"]
-                print(f"  {direction:22} igcnn {own:7.3f} ms | {' | '.join(others)}")
+                result["cases"][name][direction] = compare(direction, engines, rounds)
     save(stem, result)
+
+
+def compare(direction, engines, rounds):
+    """Time engines, print a line, and return seconds and ratios to the tape's as JSON."""
+    seconds = measure(engines, rounds, calls=CALLS, rest=REST)
+    relative = ratios(seconds, "tape")
+    others = [f"{name} {ratio:.2f}" for name, ratio in relative.items() if name != "tape"]
+    own = 1e3 * median(seconds["tape"])
+    print(f"  {direction:22} tape {own:8.3f} ms, others / tape: {' | '.join(others)}", flush=True)
+    return {"seconds": seconds, "time / tape": relative}
+
+
+def on_threads(name):
+    """Yield numbers of threads, and the name of an engine with each."""
+    for threads in THREADS:
+        yield threads, f"{name}, {threads} thread{'s' * (threads > 1)}"
+
+
+def recorded(*launches):
+    """Return a recording of what functions launch."""
+    with recording() as result:
+        for function in launches:
+            function()
+    return result
 
 
 def _engines(case):
@@ -80,13 +148,32 @@ def _engines(case):
         y.backward(gy)
         return [y.data, *(tensor.grad for tensor in tensors)]
 
-    result = {"forward": {"igcnn": forward}, "forward and backward": {"igcnn": both}}
-    for threads in sorted({1, os.cpu_count() or 1}):
-        name = f"PyTorch, {threads} thread{'s' if threads > 1 else ''}"
+    result = {"forward": {"tape": forward}, "forward and backward": {"tape": both}}
+    if case.compiled and not unavailable():
+        _add_compiled(case, gy, result)
+    for threads, name in on_threads("PyTorch"):
         parts = _torch_engine(case, gy, threads)
         for direction, function in zip(result, parts, strict=True):
             result[direction][name] = function
     return result
+
+
+def _add_compiled(case, gy, result):
+    batch = Vectors(len(case.inputs[0]))
+    forward, backward, results = case.compiled(batch, gy, *case.inputs)
+    recordings = [recorded(forward), recorded(forward, backward)]
+    for threads, name in on_threads("compiled"):
+
+        def run_forward(threads=threads):
+            recordings[0].run(threads)
+            return lambda: results()[:1]  # whoever wants to see it, outside of the timing
+
+        def run_both(threads=threads):
+            recordings[1].run(threads)
+            return results
+
+        result["forward"][name] = run_forward
+        result["forward and backward"][name] = run_both
 
 
 def _torch_engine(case, gy, threads):
@@ -108,8 +195,11 @@ def _torch_engine(case, gy, threads):
 
 
 def _check(what, engines):
-    expected = engines["igcnn"]()
+    expected = engines["tape"]()
     for name, function in engines.items():
-        for own, other in zip(expected, function(), strict=True):
+        found = function()
+        if callable(found):
+            found = found()
+        for own, other in zip(expected, found, strict=True):
             scale = max(np.abs(own).max(), 1e-6)
             assert np.abs(own - other).max() < 1e-4 * scale, (what, name)

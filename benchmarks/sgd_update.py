@@ -7,9 +7,11 @@ import argparse
 
 import numpy as np
 import torch
-from harness import measure, ratios, save
+from harness import save
+from operation import compare, on_threads, recorded
 
-from igcnn.kernels.sgd_update import sgd_update
+from igcnn.kernels.compiled import unavailable
+from igcnn.kernels.sgd_update import launch_sgd_update, sgd_update
 
 SIZES = {"164,410 parameters": 164_410, "11.7 million parameters": 11_689_512}
 LR, MOMENTUM, DECAY = 0.1, 0.9, 1e-4
@@ -25,11 +27,18 @@ def engines(size):
     optimizer = torch.optim.SGD(
         [parameter], LR, momentum=MOMENTUM, weight_decay=DECAY, nesterov=True
     )
-    functions = {
-        "igcnn": lambda: sgd_update(w, g, v, LR, MOMENTUM, DECAY),
-        "PyTorch, 1 thread": optimizer.step,
-    }
-    return functions, (w, parameter.detach().numpy())
+    functions = {"tape": lambda: sgd_update(w, g, v, LR, MOMENTUM, DECAY)}
+    parameters = {"tape": w}
+    if not unavailable():
+        constants = np.array((LR, MOMENTUM, DECAY), np.float32)
+        for threads, name in on_threads("compiled"):
+            arrays = w.copy(), g, np.zeros_like(w), constants
+            step = recorded(lambda arrays=arrays: launch_sgd_update(*arrays, True))
+            functions[name] = lambda step=step, threads=threads: step.run(threads)
+            parameters[name] = arrays[0]
+    functions["PyTorch, 1 thread"] = optimizer.step
+    parameters["PyTorch, 1 thread"] = parameter.detach().numpy()
+    return functions, parameters
 
 
 def main():
@@ -40,16 +49,14 @@ def main():
     torch.set_num_threads(1)
     result = {"torch": torch.__version__, "cases": {}}
     for name, size in SIZES.items():
-        functions, (own, other) = engines(size)
+        print(f"\n{name}")
+        functions, parameters = engines(size)
         for _ in range(3):
             for function in functions.values():
                 function()
-        np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-5)
-        seconds = measure(functions, rounds)
-        relative = ratios(seconds, "igcnn")
-        result["cases"][name] = {"seconds": seconds, "times igcnn": relative}
-        median = 1e3 * sorted(seconds["igcnn"])[rounds // 2]
-        print(f"{name}: igcnn {median:.3f} ms | PyTorch {relative['PyTorch, 1 thread']:.2f} ×")
+        for array in parameters.values():
+            np.testing.assert_allclose(array, parameters["tape"], rtol=1e-4, atol=1e-5)
+        result["cases"][name] = {"update": compare("update", functions, rounds)}
     save("sgd_update", result)
 
 

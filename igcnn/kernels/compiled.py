@@ -67,8 +67,18 @@ class _Launch(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class _Noted:
-    """A checked launch; it keeps its arrays alive."""
+class NotedLaunch:
+    """A checked launch; it keeps its arrays alive.
+
+    Attributes:
+        module: the source and what it is compiled for.
+        kernel: its name there.
+        jobs: number of jobs.
+        scratch: vectors of memory that each thread needs, unless the kernel tells it.
+        wait: whether the next launch begins only when all jobs of this one have ended.
+        arguments: the kernel's struct.
+        arrays: what the struct points to.
+    """
 
     module: Module
     kernel: str
@@ -84,20 +94,23 @@ class Recording:
 
     Args:
         sanitize: for tests: what to compile the kernels with, as for -fsanitize=.
+
+    Attributes:
+        noted: the launches.
     """
 
     def __init__(self, sanitize: str = "") -> None:
         self._sanitize = sanitize
-        self._noted: list[_Noted] = []
+        self.noted: list[NotedLaunch] = []
         self._launches: ctypes.Array[_Launch] | None = None
         self._scratch_bytes = 0  # of each thread
 
     def __len__(self) -> int:
-        return len(self._noted)
+        return len(self.noted)
 
-    def add(self, noted: _Noted) -> None:
+    def add(self, noted: NotedLaunch) -> None:
         """Add a launch to the end."""
-        self._noted.append(noted)
+        self.noted.append(noted)
         self._launches = None
 
     def run(self, threads: int) -> None:
@@ -116,14 +129,14 @@ class Recording:
 
     def seconds(self, threads: int) -> list[tuple[str, float]]:
         """Execute all launches one after the other; return (kernel, seconds) of each."""
-        times = np.zeros(len(self._noted))
+        times = np.zeros(len(self.noted))
         self._run(threads, times.ctypes.data)
-        return [(n.kernel, float(t)) for n, t in zip(self._noted, times, strict=True)]
+        return [(n.kernel, float(t)) for n, t in zip(self.noted, times, strict=True)]
 
     def _run(self, threads: int, seconds: int | None) -> None:
         if threads < 1:
             raise DeviceError(f"threads must be at least 1, not {threads}")
-        if not self._noted:
+        if not self.noted:
             return
         if self._launches is None:
             self._launches = self._prepare()
@@ -141,11 +154,11 @@ class Recording:
 
     def _prepare(self) -> ctypes.Array[_Launch]:
         """Compile what is needed, in parallel, and return the list for the runner."""
-        modules = dict.fromkeys([Module(THREADS), *(noted.module for noted in self._noted)])
+        modules = dict.fromkeys([Module(THREADS), *(noted.module for noted in self.noted)])
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda module: build(module, self._sanitize), modules))
-        launches = (_Launch * len(self._noted))()
-        for launch_, noted in zip(launches, self._noted, strict=True):
+        launches = (_Launch * len(self.noted))()
+        for launch_, noted in zip(launches, self.noted, strict=True):
             library = _library(noted.module, self._sanitize)
             kernel = ctypes.cast(getattr(library, noted.kernel), ctypes.c_void_p)
             launch_.kernel = kernel.value
@@ -200,7 +213,7 @@ def launch(
     arguments, arrays = structures.fill(kernel, fields)
     if jobs < 1:
         return
-    noted = _Noted(key, kernel, jobs, scratch, wait, arguments, arrays)
+    noted = NotedLaunch(key, kernel, jobs, scratch, wait, arguments, arrays)
     open_ = _open.get()
     if open_ is not None:
         open_.add(noted)

@@ -41,7 +41,8 @@ MOST_CHANNELS = 8  # of a group that one thread computes
 SHARED_WEIGHTS = 3072  # numbers, as in convolution.cu
 WARPS_AT_ONCE = 8192  # fill the largest GPUs; fixed, for the bits' sake
 TERMS_OF_A_SUM = 256  # at least, for one warp
-BAND_PIXELS = 64  # of a channel that a job of the compiled kernels works on at a time
+# of a channel that a job of the compiled kernels works on at a time, as measured
+FORWARD_PIXELS, BACKWARD_PIXELS = 16, 64
 BLOCK_BYTES = 1 << 21  # of one intermediate product; larger ones fall out of the L2 cache
 
 
@@ -437,7 +438,8 @@ def compiled_convolution_forward(
         relu: whether z is rectified then.
     """
     end = {"sums": sums, "bias": bias, "skip": skip, "relu": int(relu)}
-    fields = {"x": x, "w": packed[0].forward, "z": z} | end | sizes | bands(lanes, sizes)
+    fields = {"x": x, "w": packed[0].forward, "z": z} | end | sizes
+    fields |= bands(lanes, sizes, FORWARD_PIXELS)
     jobs = lanes.jobs(sizes["OH"])
     lanes.launch("convolution", "convolution_forward", jobs, **fields)
 
@@ -466,14 +468,15 @@ def compiled_convolution_backward(
         sizes: see geometry.convolution_fields.
     """
     fields = {"gz": gz, "x": x, "gx": gx, "end": complete(ending, gz["g"])}
-    fields |= {"w": packed[0].backward, "gw": partials[0]} | sizes | bands(lanes, sizes)
+    fields |= {"w": packed[0].backward, "gw": partials[0]} | sizes
+    fields |= bands(lanes, sizes, BACKWARD_PIXELS)
     jobs = lanes.jobs(sizes["OH"])
     lanes.launch("convolution", "convolution_backward", jobs, **fields)
 
 
-def bands(lanes: Lanes, sizes: Fields) -> Fields:
+def bands(lanes: Lanes, sizes: Fields, pixels: int) -> Fields:
     """Return how the rows of a convolution's output are cut into jobs and bands."""
-    band = max(1, min(sizes["OH"], BAND_PIXELS // sizes["OW"]))
+    band = max(1, min(sizes["OH"], pixels // sizes["OW"]))
     return {"band": band, "batch": lanes.batch(sizes["OH"])}
 
 

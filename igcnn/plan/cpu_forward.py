@@ -149,10 +149,7 @@ class CpuForward(Program):
     def transform(self, operation: op.Operation, x: Fields, y: Array) -> Call:
         """Return the call that writes y, of a pooling or a permutation."""
         match operation:
-            case (
-                op.MaxPool(kernel=kernel, stride=stride, padding=padding)
-                | op.AveragePool(kernel=kernel, stride=stride, padding=padding)
-            ):
+            case op.Pool(kernel=kernel, stride=stride, padding=padding):
                 arrays = self.lanes, operation.name, x, y
                 return partial(pooling.compiled_pool_forward, *arrays, kernel, stride, padding)
             case op.Permutation(branches=branches):

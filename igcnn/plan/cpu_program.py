@@ -100,10 +100,7 @@ class CpuProgram(CpuForward):
     ) -> Call:
         (value,) = operation.inputs
         match operation:
-            case (
-                op.MaxPool(kernel=kernel, stride=stride, padding=padding)
-                | op.AveragePool(kernel=kernel, stride=stride, padding=padding)
-            ):
+            case op.Pool(kernel=kernel, stride=stride, padding=padding):
                 pool = partial(pooling.compiled_pool_backward, self.lanes, operation.name)
                 arrays = gy, self.input(value), self.values[operation.y], gx, ending
                 return partial(pool, *arrays, kernel, stride, padding)

@@ -26,7 +26,9 @@ def test_cores_and_eager_give_one_result(igcnn):
 def test_without_a_compiler_the_tape_trains_and_says_what_to_install(igcnn, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr("igcnn.kernels.compiled.missing_compiler", lambda: "no C++ compiler; install g++")
+    monkeypatch.setattr(
+        "igcnn.kernels.compiled.missing_compiler", lambda: "no C++ compiler; install g++"
+    )
     code, out, err = igcnn(*TINY, "--epochs", "1", "--progress", "none", "--out", "run")
     assert code == 0, err
     assert "tape (no plan: no C++ compiler; install g++" in out

@@ -6,7 +6,6 @@ import pytest
 from igcnn import build_network
 from igcnn.errors import PlanError, ShapeError
 from igcnn.functional import global_avg_pool2d, linear
-from igcnn.kernels.lanes import Lanes
 from igcnn.optim import SGD
 from igcnn.plan import Plan
 from igcnn.plan.trace import trace
@@ -75,11 +74,6 @@ def trained(threads, images=37, updates=3):
 def test_any_number_of_threads_gives_the_same_bits():
     results = [trained(threads) for threads in (1, 2, 4, 7)]
     assert results[1:] == results[:1] * 3
-
-
-def test_lanes_are_as_many_as_images_where_those_are_few():
-    assert [Lanes(n, "float32").lanes for n in (1, 4, 5, 8, 9, 64)] == [4, 4, 8, 8, 16, 16]
-    assert [Lanes(n, "float64").lanes for n in (1, 5, 64)] == [4, 8, 8]
 
 
 def test_only_convolutions_and_residual_sums_are_stored():
