@@ -93,7 +93,8 @@ class Unit:
             fields |= {f"w{name}": w, f"forward{name}": forward, f"backward{name}": backward}
         kernel = "igc_pack" if self.S else "convolution_pack"
         jobs = 1 if self.S else self.G
-        case.launch(self.module, kernel, jobs, sum(packed, []), **fields)
+        written = [array for pair in packed for array in pair]
+        case.launch(self.module, kernel, jobs, written, **fields)
         return packed
 
 
@@ -398,7 +399,7 @@ def test_scratch(unit, monkeypatch):
     guard = 1 << 16
 
     def run(self, threads, seconds):
-        (noted,) = self._noted
+        (noted,) = self.noted
         library, arguments = compiled._library(noted.module, ""), ctypes.byref(noted.arguments)
         count = getattr(library, f"{noted.kernel}_scratch", lambda _: 0)(arguments)
         size = count * case.lanes
