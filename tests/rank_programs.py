@@ -167,7 +167,7 @@ def buckets_are_summed_while_backward_runs(communicator):
         lambda run=run: order.append("backward") or run() for run in engine._backward
     ]
     engine.update((x[own], labels[own]))
-    # the last sum is that of the statistics
+    # the last of these sums is that of the statistics
     assert order == ["backward", "sum"] * len(engine.buckets) + ["sum"], order
 
 

@@ -189,16 +189,15 @@ class Plan:
         own = self.parameters
         arrays = own.flat, own.flat_gradient, own.flat_velocity, self.rates
         outcome = program.losses, program.correct, self.results, self.state
-        finish: list[Call] = [
-            partial(launch_sgd_update, *arrays, self._optimizer.nesterov),
-            partial(launch_record_result, *outcome),
-        ]
+        record: Call = partial(launch_record_result, *outcome)
+        step: Call = partial(launch_sgd_update, *arrays, self._optimizer.nesterov)
         if self.communicator.size == 1:
-            self.passes["update"] = self._pass([*forward, *program.backward, *finish])
+            self.passes["update"] = self._pass([*forward, *program.backward, step, record])
             return
         self.buckets = own.buckets(program.backward)
-        self.passes["forward"], self.passes["finish"] = self._pass(forward), self._pass(finish)
+        self.passes["forward"] = self._pass([*forward, record])
         self._backward = [self._pass(bucket.calls) for bucket in self.buckets]
+        self.passes["step"] = self._pass([step])
 
     def _pass(self, calls: list[Call]) -> Pass:
         return Pass(calls, self.device, self.threads)
@@ -252,12 +251,16 @@ class Plan:
                 backward()
                 waits.append(self._start_mean(bucket.gradients))
             waits.append(self._start_mean(self.parameters.flat_statistics))
+            slot = self._submitted % SLOTS
+            result = self.results[slot : slot + 1]
+            result[:, 0] *= self._share
+            waits.append(self.communicator.start_sum(result))
             for wait in waits:
                 wait()
         except RankError:
             self.parameters.flat_statistics[...] = statistics
             raise
-        self.passes["finish"]()
+        self.passes["step"]()
 
     def _start_mean(self, array: Array) -> Callable[[], None]:
         array *= self._share
@@ -274,9 +277,6 @@ class Plan:
         results = to_host(self.results)
         rows = results[np.arange(self._collected, self._submitted) % SLOTS].astype(np.float64)
         self._collected = self._submitted
-        if not self.communicator.broken:
-            rows[:, 0] *= self._share
-            self.communicator.sum(rows)
         return [(float(loss), int(correct)) for loss, correct in rows]
 
     # -- evaluation

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from igcnn.cli.main import main
+from igcnn.compiler import cache_folder
 
 ROOT = Path(__file__).parents[2]
 START = (
@@ -23,7 +24,11 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     for name in os.environ:
         if name.startswith("IGCNN_"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cache = tmp_path / "cache" / "igcnn"
+    cache.mkdir(parents=True)
+    for name in ("compiled", "emulator"):  # else each process of a test compiles all kernels
+        (cache / name).symlink_to(cache_folder(name))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
     monkeypatch.setenv("IGCNN_OFFLINE", "1")
 
 
