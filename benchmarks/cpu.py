@@ -216,7 +216,7 @@ def measure_batches(case, names, parts, cores, rounds):
     check_exactly(case, names, cores)
     check_equal(case, engines, names[0], TOLERANCE)
     entry = {}
-    for part, index in (("train", 0), ("eval", 2)):
+    for part, index, calls in (("train", 0, 2), ("eval", 2, 4)):
         if part not in parts:
             continue
         functions = {
@@ -224,7 +224,7 @@ def measure_batches(case, names, parts, cores, rounds):
             for name, engine in engines.items()
             if part == "eval" or name in TRAINING
         }
-        seconds = measure(functions, rounds, rest=REST)
+        seconds = measure(functions, rounds, calls=calls, rest=REST)
         entry[part] = {
             "seconds": seconds,
             "time / plan": print_ratios(part, batch, seconds, "plan"),

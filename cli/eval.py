@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--data-dir", help="Folder with the data set's files.")
 @click.option("--batch-size", type=int, help="Images at a time; changes the speed alone.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, … or emu.")
-@click.option("--cores", type=int, help="Processes that share the work.  [default: all cores]")
+@click.option("--cores", type=int, help="Number of CPU threads.  [default: all cores]")
 @click.option("--per-class", is_flag=True, help="Show each class, and what it is taken for.")
 @click.option("--confusion", is_flag=True, help="Show the confusion matrix.")
 @click.option("--workers", type=click.IntRange(0), help="Processes that decode images.")

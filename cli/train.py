@@ -60,7 +60,7 @@ def authors_spelling(name: str) -> str:
 @click.option("--seed", metavar="N", help="Of weights, order, augmentation.  [default: 0]")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, … or emu.  [default: auto]")
 @click.option("--precision", help="fp32, fp64, or bf16 activations on a GPU.  [default: fp32]")
-@click.option("--cores", metavar="N", help="Processes that share the work.  [default: all cores]")
+@click.option("--cores", metavar="N", help="Number of CPU threads.  [default: all cores]")
 @click.option(
     "--eager", is_flag=True, default=None, help="Compute on the plain tape instead of by a plan."
 )

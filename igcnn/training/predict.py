@@ -12,7 +12,7 @@ from ..kernels.augment import normalise
 from ..kernels.softmax_cross_entropy import softmax_cross_entropy_forward
 from ..networks import Network
 from .checkpoint import Preprocessing
-from .engine import TapeEngine
+from .engine import make_engine
 
 Array = np.ndarray
 
@@ -38,14 +38,18 @@ def top_classes(
     network: Network, images: list[Array], prepared: Preprocessing, top: int
 ) -> list[list[tuple[str, float]]]:
     """Return for each image its most probable classes, best first, with their probabilities."""
-    engine = TapeEngine(network)
+    shape = 3, prepared.side, prepared.side
+    batch = max(1, min(BATCH, len(images)))
+    engine, _ = make_engine(network, shape, batch, training=False)
+    engine.refresh()
     mean, std = (np.array(values, np.float32) for values in (prepared.mean, prepared.std))
     result = []
-    for first in range(0, len(images), BATCH):
-        x = normalise(np.stack(images[first : first + BATCH]), mean, std)
+    for first in range(0, len(images), batch):
+        x = normalise(np.stack(images[first : first + batch]), mean, std)
         logits = engine.logits(x)
         _, probabilities = softmax_cross_entropy_forward(logits, np.zeros(len(x), np.int64))
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
         for row, chosen in zip(probabilities, order, strict=True):
             result.append([(prepared.classes[k], float(row[k])) for k in chosen])
+    engine.close()
     return result

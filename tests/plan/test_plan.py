@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from igcnn import build_network
+from igcnn.datasets import Loader
+from igcnn.datasets.dataset import Augmentation, Split
 from igcnn.errors import PlanError, ShapeError
 from igcnn.functional import global_avg_pool2d, linear
 from igcnn.optim import SGD
@@ -201,3 +203,37 @@ class TwoClassifiers(Biased):
 def test_what_has_no_plan_is_named(network, words):
     with pytest.raises(PlanError, match=words):
         trace(network, (3, 8, 8))
+
+
+class FromTheHost:
+    """Images that are augmented by the loader instead of by the plan."""
+
+    def __init__(self, split):
+        self.batches = split.batches
+        self.labels = split.labels
+
+    def __len__(self):
+        return len(self.labels)
+
+
+def test_images_that_the_plan_augments_are_those_of_the_loader():
+    """Bit for bit, with a falling learning rate and a seed of more than 32 bits."""
+    rng = np.random.default_rng(4)
+    split = Split(rng.integers(0, 256, (40, 3, 8, 8), dtype=np.uint8), rng.integers(0, 10, 40))
+    results = []
+    for resident in (True, False):
+        settings = {"mean": (120.0, 110.0, 100.0), "std": (60.0, 61.0, 62.0), "seed": 2**33 + 5}
+        loader = Loader(split, batch_size=17, augmentation=Augmentation(2, True), **settings)
+        if not resident:
+            loader.split = FromTheHost(split)
+        network = small_network()
+        optimizer = SGD(network.named_parameters(), lr=0.1)
+        plan = Plan(network, (3, 8, 8), 17, threads=2)
+        plan.prepare(optimizer, loader)
+        for epoch in range(2):
+            for batch_ in plan.batches(epoch, 0):
+                plan.update(batch_)
+                optimizer.lr *= 0.7
+        state = {name: array.tobytes() for name, array in network.state_dict().items()}
+        results.append((plan.collect(wait=True), state))
+    assert results[0] == results[1]
