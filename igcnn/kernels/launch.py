@@ -356,12 +356,12 @@ def _check_array(kernel: str, parameter: Parameter, array: Any) -> None:
         raise KernelError(
             f"{kernel}: {parameter.name} lives on the CPU; move it with to_device first"
         )
-    check_memory(kernel, parameter.name, array, ALIGNMENT.get(parameter.type, 1))
-    if array.size >= 2**31:
+    if getattr(array, "size", 0) >= 2**31:
         raise DeviceError(
             f"{kernel}: {parameter.name} has {array.size:,} elements; kernels index up to "
             "2,147,483,647: choose a smaller --batch-size"
         )
+    check_memory(kernel, parameter.name, array, ALIGNMENT.get(parameter.type, 1))
 
 
 def check_memory(kernel: str, name: str, array: Any, alignment: int) -> None:

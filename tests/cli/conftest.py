@@ -19,13 +19,13 @@ TINY = ("train", "--net", "plain_igc", "--depth", "8", "--L", "2", "--M", "2")
 
 
 @pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path, monkeypatch):
+def in_an_empty_folder(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
         if name.startswith("IGCNN_"):
             monkeypatch.delenv(name)
-    cache = tmp_path / "cache" / "igcnn"
-    cache.mkdir(parents=True)
+    cache = tmp_path_factory.mktemp("cache") / "igcnn"
+    cache.mkdir()
     for name in ("compiled", "emulator"):  # else each process of a test compiles all kernels
         (cache / name).symlink_to(cache_folder(name))
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
