@@ -21,7 +21,7 @@ from harness import measure, save
 from threadpoolctl import threadpool_limits
 
 from igcnn.kernels.compiled import launch, recording
-from igcnn.plan.arena import Arena
+from igcnn.plan.program import Arena
 
 CASE = "resnet_igc L24M2"
 MODULE = str(Path(__file__).with_suffix(""))

@@ -30,8 +30,7 @@ from ..kernels.convolution import Packed
 from ..kernels.geometry import convolution_fields
 from ..kernels.lanes import Fields, Lanes, stored
 from . import graph as op
-from .arena import Arena
-from .program import Call, Program, Running
+from .program import Call, Program, Setup
 
 Array = np.ndarray
 Unit = op.Convolution | op.InterleavedGroupConvolution
@@ -51,18 +50,10 @@ class CpuForward(Program):
         recomputed: for each tensor that is never stored how it is computed on load (Input).
     """
 
-    def __init__(
-        self,
-        graph: op.Graph,
-        batch_size: int,
-        arena: Arena,
-        weights: list[Array],
-        gradients: list[Array | None],
-        running: Running,
-    ) -> None:
-        self.lanes = Lanes(batch_size, graph.dtype)
-        arrays = weights, gradients, running
-        super().__init__(graph, batch_size, arena, *arrays, graph.dtype)
+    def __init__(self, setup: Setup) -> None:
+        graph = setup.graph
+        self.lanes = Lanes(setup.batch_size, graph.dtype)
+        super().__init__(setup, graph.dtype)
         self.norms = [self._take_norm(i) for i in range(len(graph.norms))]
         self.packed = {unit.y: self._take_packed(unit) for unit in self.units}
         self.logits = self.activation(graph.logits)

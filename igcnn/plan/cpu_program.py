@@ -15,10 +15,9 @@ from ..kernels import batch_norm, combine, convolution, linear, permutation, poo
 from ..kernels import interleaved_group_convolution as igc
 from ..kernels.lanes import Fields, stored_gradient
 from . import graph as op
-from .arena import Arena
 from .cpu_evaluation import Evaluation
 from .cpu_forward import CpuForward, Unit
-from .program import Call, Running
+from .program import Call, Setup
 
 Array = np.ndarray
 # memory of sums, and what makes the call that adds them up
@@ -33,24 +32,15 @@ class CpuProgram(CpuForward):
         ended: tensors whose gradient is masked, with its sums left.
     """
 
-    def __init__(
-        self,
-        graph: op.Graph,
-        batch_size: int,
-        arena: Arena,
-        weights: list[Array],
-        gradients: list[Array | None],
-        running: Running,
-        training: bool,
-    ) -> None:
-        super().__init__(graph, batch_size, arena, weights, gradients, running)
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
         self.incoming: dict[int, Fields] = {}
         self.ended: set[int] = set()
-        mark = arena.mark()
-        if training:
+        mark = self.arena.mark()
+        if setup.training:
             self.add_forward()
             self.add_backward()
-            arena.rewind(mark)  # between two updates only weights and statistics are needed
+            self.arena.rewind(mark)  # between two updates only weights and statistics are needed
         Evaluation(self)
 
     def backward_head(self, head: op.Head) -> None:

@@ -6,6 +6,7 @@ What is computed on load is said by gpu_fusion.py; what is not fused takes the g
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -23,9 +24,8 @@ from ..kernels.head import launch_head
 from ..kernels.interleaved_group_convolution import device_mix
 from ..kernels.stem import launch_stem, stem_blocks
 from . import graph as op
-from .arena import Arena
 from .gpu_fusion import fuse
-from .program import Call, Program, Running
+from .program import Call, Program, Setup
 
 Array = np.ndarray
 
@@ -34,30 +34,14 @@ class GpuForward(Program):
     """Memory, forward pass and evaluation on a GPU or the emulator; see Program.
 
     Args:
-        graph: the network.
-        batch_size: N.
-        arena: the source of all memory.
-        weights: parameters on the device, in the order of the graph.
-        gradients: gradient buffers, None for constants.
-        running: running mean and variance of each batch norm.
+        setup: the network and its arrays.
         stored: element type of activations.
         shared_bytes: memory that a block of the device may share, for the fused kernels.
     """
 
-    def __init__(
-        self,
-        graph: op.Graph,
-        batch_size: int,
-        arena: Arena,
-        weights: list[Array],
-        gradients: list[Array | None],
-        running: Running,
-        stored: str,
-        shared_bytes: int,
-    ) -> None:
-        self.fusion = fuse(graph, shared_bytes)
-        arrays = weights, gradients, running
-        super().__init__(self.fusion.graph, batch_size, arena, *arrays, stored)
+    def __init__(self, setup: Setup, stored: str, shared_bytes: int) -> None:
+        self.fusion = fuse(setup.graph, shared_bytes)
+        super().__init__(replace(setup, graph=self.fusion.graph), stored)
         nothing = np.empty(0, stored)  # in place of what is never in memory
         self.values = {0: self.x} | {
             i: nothing if i in self.fusion.recomputed else self._activation(i)
@@ -65,14 +49,14 @@ class GpuForward(Program):
         }
         self.logits = self.values[self.graph.logits]
         self.argmax: dict[int, Array] = {}  # of max pooling, by output
-        channels = [self.weights[norm.gamma].size for norm in graph.norms]
-        self.tickets = arena.take((max(channels, default=1),), "uint32")
+        channels = [self.weights[norm.gamma].size for norm in self.graph.norms]
+        self.tickets = self.arena.take((max(channels, default=1),), "uint32")
         classes = self.graph.shapes[self.graph.logits]
-        self.no_bias = arena.take(classes, self.real)  # of a classifier without one
+        self.no_bias = self.arena.take(classes, self.real)  # of a classifier without one
         self.zeros = [self.tickets, self.no_bias]
         self.pooled: list[Array] = []  # mean over the pixels, gradient of the logits
         self._take_partials()
-        self.norms = [self._take_norm(i) for i in range(len(graph.norms))]
+        self.norms = [self._take_norm(i) for i in range(len(self.graph.norms))]
         self.after_stem: list[Call] = []
 
     def layout(self, shape: op.Shape) -> op.Shape:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -14,24 +13,19 @@ from ..kernels.combine import NO_RELU, WHERE_NORMED, WHERE_Y
 from ..kernels.interleaved_group_convolution import Incoming
 from . import graph as op
 from .gpu_forward import GpuForward
-from .program import Call
+from .program import Call, Setup
 
 Array = np.ndarray
 
 
 class GpuProgram(GpuForward):
-    """The passes of a network on a GPU or the emulator; see GpuForward.
+    """The passes of a network on a GPU or the emulator; see GpuForward."""
 
-    Args:
-        arrays: the arguments of GpuForward.
-        training: whether updates are wanted.
-    """
-
-    def __init__(self, *arrays: Any, training: bool) -> None:
-        super().__init__(*arrays)
+    def __init__(self, setup: Setup, stored: str, shared_bytes: int) -> None:
+        super().__init__(setup, stored, shared_bytes)
         self.incoming: dict[int, Incoming] = {}
         self.add_evaluation()
-        if training:
+        if setup.training:
             self.add_forward()
             self.add_backward()
 

@@ -16,7 +16,6 @@ import numpy as np
 from ..autograd import Tensor
 from ..backend import copy_to, to_device, to_host
 from ..layers import Layer
-from .program import Running
 
 Array = np.ndarray
 Call = Callable[[], None]
@@ -48,7 +47,11 @@ class Parameters:
     """
 
     def __init__(
-        self, network: Layer, tensors: list[Tensor], running: Running, device: str
+        self,
+        network: Layer,
+        tensors: list[Tensor],
+        running: list[tuple[Array, Array]],
+        device: str,
     ) -> None:
         self.device = device
         self.real = tensors[0].dtype
@@ -93,6 +96,14 @@ class Parameters:
                 copy_to(view, to_host(array))
                 layer.add_buffer(name, view)
                 setattr(layer, name, view)
+
+    def take_velocity(self, tensors: list[Tensor], velocity: list[Array]) -> None:
+        """Replace each velocity, in the order of `tensors`, by a view of the plan's."""
+        views = {id(t): v for t, v in zip(self.tensors, self.velocity, strict=True)}
+        for i, tensor in enumerate(tensors):
+            view = views[id(tensor)]
+            copy_to(view, to_host(velocity[i]))
+            velocity[i] = view
 
     def buckets(self, calls: list[Call]) -> list[GradientBucket]:
         """Return a backward pass in pieces, each with the gradients that it completes.

@@ -24,10 +24,10 @@ from ..kernels.compiled import unavailable
 from ..kernels.sgd_update import launch_sgd_update
 from ..kernels.softmax_cross_entropy import launch_record_result
 from ..layers import Layer
-from .arena import Arena
 from .cpu_program import CpuProgram
 from .gpu_program import GpuProgram
 from .parameters import Parameters
+from .program import Arena, Setup
 from .trace import TracedGraph, trace
 
 if TYPE_CHECKING:
@@ -122,12 +122,11 @@ class Plan:
         def program(arena: Arena) -> CpuProgram | GpuProgram:
             own = self.parameters
             arrays = own.weights, own.weight_gradients, own.running
-            sizes = self.graph, self.batch_size, arena
+            setup = Setup(self.graph, self.batch_size, arena, *arrays, self.training)
             if self.device == "cpu":
-                return CpuProgram(*sizes, *arrays, training=self.training)
+                return CpuProgram(setup)
             stored = "uint16" if self.precision == "bf16" else self.graph.dtype
-            shared = shared_bytes(self.device)
-            return GpuProgram(*sizes, *arrays, stored, shared, training=self.training)
+            return GpuProgram(setup, stored, shared_bytes(self.device))
 
         needed = program(Arena(self.device)).arena.used
         room = free_bytes(self.device)
@@ -152,12 +151,7 @@ class Plan:
         from ..datasets.dataset import AUGMENT_STREAM
 
         self.parameters.take_over()
-        own = self.parameters
-        by_tensor = {id(t): v for t, v in zip(own.tensors, own.velocity, strict=True)}
-        for i, tensor in enumerate(optimizer.parameters):
-            view = by_tensor[id(tensor)]
-            copy_to(view, to_host(optimizer.velocity[i]))
-            optimizer.velocity[i] = view
+        self.parameters.take_velocity(optimizer.parameters, optimizer.velocity)
         self._optimizer = optimizer
         self._loader = loader
         if self.communicator.size > 1:

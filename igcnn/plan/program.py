@@ -10,30 +10,120 @@ Memory of gradients is counted: an array goes back to the arena with its last ho
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from ..backend import empty, to_device
 from ..kernels.augment import Resident
 from . import graph as op
-from .arena import Arena
 
 Array = np.ndarray
 Call = Callable[[], None]
-Running = list[tuple[Array, Array]]
+
+
+ALIGNMENT = 256  # bytes, as CUDA's own allocations
+
+
+class Arena:
+    """Hands out arrays of one piece of memory; without a piece it only counts.
+
+    What is given back is handed out again for the next request of the same bytes.
+
+    Args:
+        device: where the memory is.
+        size: bytes, None to count what will be needed.
+
+    Attributes:
+        used: bytes that were handed out, each once, at the most.
+
+    Raises:
+        DeviceError: the device has no room.
+    """
+
+    def __init__(self, device: str, size: int | None = None) -> None:
+        self._memory: Any = None
+        if size is not None:
+            like = to_device(np.empty(0, np.uint8), device)
+            self._memory = empty((size + ALIGNMENT,), np.uint8, like)
+            if isinstance(like, np.ndarray):  # a GPU's memory is aligned, the host's may not be
+                self._memory = self._memory[-self._memory.ctypes.data % ALIGNMENT :]
+        self._free: dict[int, list[int]] = {}
+        self._places: dict[int, tuple[int, int]] = {}
+        self._held: list[Array] = []
+        self._end = 0
+        self.used = 0
+
+    def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return an array of arbitrary content, or one without memory while counting."""
+        dtype = np.dtype(dtype)
+        size = max(1, math.prod(shape)) * dtype.itemsize
+        size += -size % ALIGNMENT
+        free = self._free.get(size)
+        start = free.pop() if free else self._end
+        if start == self._end:
+            self._end += size
+            self.used = max(self.used, self._end)
+        if self._memory is None:
+            array: Array = np.broadcast_to(np.empty((), dtype), shape)
+            array = array.view()
+        else:
+            flat = self._memory[start : start + math.prod(shape) * dtype.itemsize]
+            array = flat.view(dtype).reshape(shape)
+        self._places[id(array)] = start, size
+        self._held.append(array)  # so that no other gets its id
+        return array
+
+    def give(self, array: Array) -> None:
+        """Let a later request have the memory of an array."""
+        start, size = self._places.pop(id(array))
+        self._free.setdefault(size, []).append(start)
+
+    def mark(self) -> int:
+        """Return the place up to which memory is in use, for `rewind`."""
+        return self._end
+
+    def rewind(self, mark: int) -> None:
+        """Let later requests have all memory that was taken since a mark."""
+        self._end = mark
+        self._free = {
+            size: [start for start in starts if start < mark]
+            for size, starts in self._free.items()
+        }
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a program is made of.
+
+    Attributes:
+        graph: the network.
+        batch_size: N.
+        arena: the source of all memory.
+        weights: parameters on the device, in the order of the graph.
+        gradients: gradient buffers, None for constants.
+        running: running mean and variance of each batch norm.
+        training: whether updates are wanted; evaluation needs less memory.
+    """
+
+    graph: op.Graph
+    batch_size: int
+    arena: Arena
+    weights: list[Array]
+    gradients: list[Array | None]
+    running: list[tuple[Array, Array]]
+    training: bool
 
 
 class Program:
     """The passes of a network for batches of one size.
 
     Args:
-        graph: the network, as this device computes it.
-        batch_size: N.
-        arena: the source of all memory.
-        weights: parameters on the device, in the order of the graph.
-        gradients: gradient buffers, None for constants.
-        running: running mean and variance of each batch norm.
+        setup: the network as this device computes it, and its arrays.
         stored: element type of activations.
 
     Attributes:
@@ -52,22 +142,16 @@ class Program:
         PlanError: the graph contains something that this device has no kernel for.
     """
 
-    def __init__(
-        self,
-        graph: op.Graph,
-        batch_size: int,
-        arena: Arena,
-        weights: list[Array],
-        gradients: list[Array | None],
-        running: Running,
-        stored: str,
-    ) -> None:
-        self.graph = graph
-        self.batch_size = batch_size
-        self.arena = arena
-        self.weights = weights
-        self.gradients = gradients
-        self.running = running
+    logits: Array
+    zeros: list[Array]
+
+    def __init__(self, setup: Setup, stored: str) -> None:
+        self.graph = graph = setup.graph
+        self.batch_size = batch_size = setup.batch_size
+        self.arena = arena = setup.arena
+        self.weights = setup.weights
+        self.gradients = setup.gradients
+        self.running = setup.running
         self.real = graph.dtype
         self.stored = stored
         self.forward: list[Call] = []

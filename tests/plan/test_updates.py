@@ -11,7 +11,7 @@ from igcnn.errors import ConfigError, DeviceError, ShapeError
 from igcnn.kernels.launch import emulation
 from igcnn.optim import SGD
 from igcnn.plan import Plan
-from igcnn.plan.arena import Arena
+from igcnn.plan.program import Arena
 from igcnn.training import TapeEngine, make_engine
 
 from .networks import CASES, Squared, batch, small_network
