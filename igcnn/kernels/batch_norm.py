@@ -266,11 +266,21 @@ def compiled_batch_norm_sums(lanes: Lanes, x: Array, sums: Array) -> None:
 
 
 def compiled_batch_norm_statistics(
-    lanes: Lanes, norm: CompiledNorm, z: Array, sums: Array
+    lanes: Lanes, norm: CompiledNorm, z: Array, sums: Array, together: int = 1
 ) -> None:
-    """Write mean, variance, scale and shift of a batch; move the running statistics."""
+    """Write mean, variance, scale and shift of a batch; move the running statistics.
+
+    Args:
+        lanes: the batch.
+        norm: receives them.
+        z: the input.
+        sums: of its parts, which are slices of the rows of each block, (parts, 2, C).
+        together: how many rows of z no cut parts; a divisor of H.
+    """
     names = "momentum eps gamma beta running_mean running_var mean variance scale shift"
-    fields = norm.fields(names) | image(z) | {"batch": lanes.batch(z.shape[1]), "sums": sums}
+    batch = lanes.batch() | {"slices": len(sums) // lanes.blocks}
+    fields = norm.fields(names) | image(z) | {"batch": batch, "sums": sums}
+    fields |= {"H": fields["H"] // together, "W": fields["W"] * together}
     lanes.launch("batch_norm", "batch_norm_statistics", 1, **fields)
 
 

@@ -29,6 +29,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import DeviceError
+from . import winograd
 from .checks import check_dtypes
 from .geometry import Pair, output_size, pair, phases
 from .lanes import Fields, Lanes, complete, launch_chunks
@@ -400,6 +401,41 @@ class Packed(NamedTuple):
     backward: Array
 
 
+class Parts(NamedTuple):
+    """Into how many parts launches of a convolution leave what they sum up.
+
+    Attributes:
+        forward: for the batch norm of the result.
+        gx: for the batch norms before it.
+        gw: of the gradient of the weights.
+        rows: of the result, of which those of a part of `forward` are a multiple.
+    """
+
+    forward: int
+    gx: int
+    gw: int
+    rows: int
+
+
+def compiled_convolution_parts(lanes: Lanes, sizes: Fields) -> Parts:
+    """Return the parts of a convolution; sizes: see geometry.convolution_fields."""
+    if not winograd.suits(sizes):
+        jobs = lanes.jobs(sizes["OH"])
+        return Parts(jobs, jobs, jobs, 1)
+    forward = winograd.cut_forward(lanes, sizes)
+    return Parts(
+        forward.parts,
+        winograd.cut_backward_input(lanes, sizes).parts,
+        winograd.cut_backward_weight(lanes, sizes).parts,
+        winograd.TILE if forward.parts > lanes.blocks else 1,
+    )
+
+
+def compiled_packed_size(lanes: Lanes, sizes: Fields, size: int) -> int:
+    """Return how many numbers `size` weights take, packed for either direction."""
+    return winograd.packed_size(lanes, sizes) if winograd.suits(sizes) else size
+
+
 def compiled_convolution_pack(
     lanes: Lanes,
     weights: Sequence[Array],
@@ -409,6 +445,10 @@ def compiled_convolution_pack(
     wait: bool,
 ) -> None:
     """Order a weight for the kernels, times a factor for each output channel, (D,)."""
+    if winograd.suits(sizes):
+        arrays = weights[0], scale, *packed[0], sizes
+        winograd.compiled_winograd_pack(lanes, *arrays, wait=wait)
+        return
     fields = {"w": weights[0], "scale": scale, "wait": wait} | packed[0]._asdict() | sizes
     lanes.launch("convolution", "convolution_pack", sizes["G"], **fields)
 
@@ -432,12 +472,15 @@ def compiled_convolution_forward(
         packed: the weights.
         z: receives the result.
         sizes: see geometry.convolution_fields.
-        sums: receives what the batch norm of z is computed from, (jobs, 2, D).
+        sums: receives what the batch norm of z is computed from, (parts, 2, D).
         bias: added to z, (D,).
         skip: added to z, likewise an activation.
         relu: whether z is rectified then.
     """
     end = {"sums": sums, "bias": bias, "skip": skip, "relu": int(relu)}
+    if winograd.suits(sizes):
+        winograd.compiled_winograd_forward(lanes, x, packed[0].forward, z, sizes, **end)
+        return
     fields = {"x": x, "w": packed[0].forward, "z": z} | end | sizes
     fields |= bands(lanes, sizes, FORWARD_PIXELS)
     jobs = lanes.jobs(sizes["OH"])
@@ -454,7 +497,7 @@ def compiled_convolution_backward(
     partials: Sequence[Array | None],
     sizes: Fields,
 ) -> None:
-    """Write the gradient of x, with its ending, and for each job that of w.
+    """Write the gradient of x, with its ending, and by parts that of w.
 
     Args:
         lanes: the batch.
@@ -463,10 +506,17 @@ def compiled_convolution_backward(
         packed: the weights.
         gx: receives the gradient of x, unless it is None.
         ending: of gx, an Ending.
-        partials: one array, (jobs, D, C/groups, KH, KW), that receives the gradient of w by job,
-            or None.
+        partials: one array, (parts, D, C/groups, KH, KW), that receives the gradient of w, or
+            None.
         sizes: see geometry.convolution_fields.
     """
+    if winograd.suits(sizes):
+        if gx is not None:
+            w = packed[0].forward if winograd.is_raw(lanes, sizes) else packed[0].backward
+            winograd.compiled_winograd_backward_input(lanes, gz, w, gx, ending, sizes)
+        if partials[0] is not None:
+            winograd.compiled_winograd_backward_weight(lanes, gz, x, partials[0], sizes)
+        return
     fields = {"gz": gz, "x": x, "gx": gx, "end": complete(ending, gz["g"])}
     fields |= {"w": packed[0].backward, "gw": partials[0]} | sizes
     fields |= bands(lanes, sizes, BACKWARD_PIXELS)

@@ -26,7 +26,7 @@ from ..kernels import (
 from ..kernels import interleaved_group_convolution as igc
 from ..kernels.augment import Resident
 from ..kernels.batch_norm import CompiledNorm
-from ..kernels.convolution import Packed
+from ..kernels.convolution import Packed, Parts
 from ..kernels.geometry import convolution_fields
 from ..kernels.lanes import Fields, Lanes, stored
 from . import graph as op
@@ -103,6 +103,9 @@ class CpuForward(Program):
 
     def _take_packed(self, unit: Unit) -> list[Packed]:
         sizes = [self.weights[i].size for i in unit.weights]
+        if isinstance(unit, op.Convolution):
+            size = convolution.compiled_packed_size
+            sizes = [size(self.lanes, self.sizes(unit), sizes[0])]
         return [Packed(self.array((size,)), self.array((size,))) for size in sizes]
 
     # -- calls
@@ -115,6 +118,13 @@ class CpuForward(Program):
         if isinstance(unit, op.Convolution):
             return convolution_fields(*geometry, unit.groups)
         return convolution_fields(*geometry, unit.L) | {"S": unit.S}
+
+    def parts(self, unit: Unit) -> Parts:
+        """Return into how many parts the launches of a unit leave what they sum up."""
+        if isinstance(unit, op.Convolution):
+            return convolution.compiled_convolution_parts(self.lanes, self.sizes(unit))
+        jobs = self.lanes.jobs(self.graph.shapes[unit.y][1])
+        return Parts(jobs, jobs, jobs, 1)
 
     def pack_all(self, folded: dict[int, CompiledNorm]) -> list[Call]:
         """Return the calls that pack all weights, those of some units scaled by a batch norm."""
@@ -168,7 +178,7 @@ class CpuForward(Program):
 
     def _add(self, operation: op.Operation) -> None:
         """Add the calls of an operation, and those of the batch norms of its result."""
-        y, sums = operation.y, None
+        y, sums, together = operation.y, None, 1
         if isinstance(operation, op.Head):
             self._add_head(operation)
             return
@@ -179,7 +189,9 @@ class CpuForward(Program):
             return
         array = self.values[y] = self.activation(y)
         if isinstance(operation, op.Convolution | op.InterleavedGroupConvolution):
-            sums = self._sums(y) if self._norms_of(y) else None
+            parts = self.parts(operation)
+            sums = self._sums(y, parts.forward) if self._norms_of(y) else None
+            together = parts.rows
             x = self.input(operation.x)
             self.forward.append(self.convolve(operation, x, array, sums=sums))
         elif isinstance(operation, op.NormAddReLU):
@@ -191,7 +203,7 @@ class CpuForward(Program):
         else:
             (value,) = operation.inputs
             self.forward.append(self.transform(operation, self.input(value), array))
-        self._add_statistics(y, sums)
+        self._add_statistics(y, sums, together)
 
     def _is_recomputed(self, operation: op.NormAddReLU) -> bool:
         """Return whether all that take a tensor compute it from what is stored."""
@@ -214,18 +226,17 @@ class CpuForward(Program):
             for term in operation.terms
         ]
 
-    def _add_statistics(self, value: int, sums: Array | None) -> None:
-        """Add the calls for the batch norms of a tensor."""
+    def _add_statistics(self, value: int, sums: Array | None, together: int = 1) -> None:
+        """Add the calls for the batch norms of a tensor; together: rows that no cut parts."""
         for norm in self._norms_of(value):
             z = self.values[value]
             if sums is None:
-                sums = self._sums(value)
+                sums = self._sums(value, self.lanes.jobs(self.graph.shapes[value][1]))
                 self.forward.append(
                     partial(batch_norm.compiled_batch_norm_sums, self.lanes, z, sums)
                 )
-            self.forward.append(
-                partial(batch_norm.compiled_batch_norm_statistics, self.lanes, norm, z, sums)
-            )
+            statistics = batch_norm.compiled_batch_norm_statistics
+            self.forward.append(partial(statistics, self.lanes, norm, z, sums, together))
 
     def _norms_of(self, value: int) -> list[CompiledNorm]:
         consumers = self.graph.consumers[value]
@@ -233,10 +244,9 @@ class CpuForward(Program):
         numbers = {t.norm for t in terms if t.value == value and t.norm is not None}
         return [self.norms[number] for number in sorted(numbers)]
 
-    def _sums(self, value: int) -> Array:
+    def _sums(self, value: int, parts: int) -> Array:
         """Return memory for the sums of a batch norm, which the next launches read."""
-        C, H, _ = self.graph.shapes[value]
-        sums = self.array((self.lanes.jobs(H), 2, C), "float64")
+        sums = self.array((parts, 2, self.graph.shapes[value][0]), "float64")
         self.arena.give(sums)
         return sums
 

@@ -73,8 +73,9 @@ class CpuProgram(CpuForward):
         self.release(gy)
 
     def _backward_unit(self, unit: Unit, gy: Array) -> None:
-        gx, ending, sums = self._target_and_ending(unit.x, self._jobs(unit.y))
-        shapes = [(self._jobs(unit.y), *self.graph.weights[i]) for i in unit.weights]
+        parts = self.parts(unit)
+        gx, ending, sums = self._target_and_ending(unit.x, parts.gx)
+        shapes = [(parts.gw, *self.graph.weights[i]) for i in unit.weights]
         partials = self._partials(unit, shapes)
         gz = self.incoming.get(unit.y) or stored_gradient(gy)
         is_plain = isinstance(unit, op.Convolution)
@@ -128,7 +129,7 @@ class CpuProgram(CpuForward):
         self.release(gy)
 
     def _target_and_ending(
-        self, value: int, jobs: int
+        self, value: int, parts: int
     ) -> tuple[Array | None, Fields, list[PendingSum]]:
         """Return what receives the gradient of a tensor, how it ends, and its norms' sums."""
         if value == 0:
@@ -136,10 +137,10 @@ class CpuProgram(CpuForward):
         target, other = self.target(value)
         if self.parts_left[value] > 1 or value not in self.graph.producers:
             return target, {"other": other}, []
-        ending, sums = self._ending(value, jobs)
+        ending, sums = self._ending(value, parts)
         return target, ending | {"other": other}, sums
 
-    def _ending(self, value: int, jobs: int) -> tuple[Fields, list[PendingSum]]:
+    def _ending(self, value: int, parts: int) -> tuple[Fields, list[PendingSum]]:
         """Return how a gradient ends that is complete, and the sums that batch norms get."""
         self.ended.add(value)
         producer = self.graph.producers[value]
@@ -150,7 +151,7 @@ class CpuProgram(CpuForward):
         sums: list[PendingSum] = []
         for term in producer.terms:
             if term.norm is not None:
-                norm, array = self.norms[term.norm], self.array((jobs, 2, C), "float64")
+                norm, array = self.norms[term.norm], self.array((parts, 2, C), "float64")
                 fields.append({"z": self.values[term.value], "mean": norm.mean, "sums": array})
                 call = partial(
                     batch_norm.compiled_batch_norm_gradient, self.lanes, norm, H * W, array
