@@ -41,6 +41,7 @@ static const int OUT = 4, WIDE = 3;
 static const int GROUP = 64;  // channels of the output that are saved together
 static const int DEPTH = 64;  // channels of the input that one pass over a group sums
 static const int BLOCK = 32;  // channels of either, where weights are transformed on the way
+static const int SPAN = 256;  // numbers that are summed up at once: long sums round more
 #define UNROLL_ALL _Pragma("GCC unroll 36")
 
 static inline Size odd(Size lines) { return lines | 1; }  // planes start in different cache sets
@@ -563,12 +564,16 @@ static void add_products(const WeightPlanes &memory, int C, int D, int first, in
     Size plane = odd((Size)outs * s.registers);
     for (int e = 0; e < PLANES; e++)
         for (int k = 0; k < s.count; k++)
-            for (int o = 0; o < outs; o += OUT)
-                correlate_of<OUT, WIDE>(smaller(OUT, outs - o), s.size(k))(
-                    (const real *)(memory.g + e * gplane) + (Size)(first + o) * numbers, numbers,
-                    memory.x + e * xplane + (Size)s.start(k) * numbers, s.size(k), numbers,
-                    memory.sums + e * plane + ((Size)s.start(k) * outs + (Size)o * s.size(k)),
-                    more);
+            for (int o = 0; o < outs; o += OUT) {
+                int step = s.size(k);
+                Correlate *f = correlate_of<OUT, WIDE>(smaller(OUT, outs - o), step);
+                const real *g = (const real *)(memory.g + e * gplane) + (Size)(first + o) * numbers;
+                const Register *x = memory.x + e * xplane + (Size)s.start(k) * numbers;
+                Register *to = memory.sums + e * plane + (Size)s.start(k) * outs + (Size)o * step;
+                for (int n = 0; n < numbers; n += SPAN)
+                    f(g + n, numbers, x + (Size)n * step, step, smaller(SPAN, numbers - n), to,
+                      more || n);
+            }
 }
 
 // gw[o][c][tap] from the sums of `outs` outputs.

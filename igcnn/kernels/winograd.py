@@ -18,8 +18,10 @@ Array = np.ndarray
 TILE = 4  # rows and columns of the output
 PLANES = (TILE + 2) ** 2  # products that a tile takes for a pair of channels
 TOGETHER = 8  # channels that no cut parts
-LEAST_CHANNELS = 8
 # as measured:
+LEAST_CHANNELS = 8
+LEAST_PAIRS = 128  # of channels
+LEAST_SAVING = 1.5  # how many times as many products the formula takes
 WIDE_GRADIENT = 256 * 256  # weights from which their gradient is cut by channels
 WIDE = 256 * 512  # weights from which few blocks are cut by channels, and map them on the way
 BAND_NUMBERS = 512  # of a row, from which a band is one row of tiles, not two
@@ -56,9 +58,10 @@ def suits(sizes: Fields) -> bool:
     kernel = {"KH": 3, "KW": 3, "SH": 1, "SW": 1, "PH": 1, "PW": 1, "G": 1}
     if any(sizes[name] != value for name, value in kernel.items()):
         return False
-    if min(sizes["C"], sizes["D"]) < LEAST_CHANNELS:
-        return False
-    return min(sizes["H"], sizes["W"]) > TILE // 2  # else most of a tile lies outside the image
+    C, D, H, W = (sizes[name] for name in "CDHW")
+    tiles = -(-H // TILE) * -(-W // TILE)
+    saving = 9 * H * W / (PLANES * tiles)  # small where most of a tile lies outside the image
+    return bool(min(C, D) >= LEAST_CHANNELS and C * D >= LEAST_PAIRS and saving >= LEAST_SAVING)
 
 
 def cut_forward(lanes: Lanes, sizes: Fields) -> Cut:

@@ -19,7 +19,11 @@ def sizes(C, H, W, D, kernel=(3, 3), stride=(1, 1), padding=(1, 1), groups=1):
 def test_dense_ones_of_stride_1():
     assert winograd.suits(sizes(64, 8, 8, 64))
     assert not winograd.suits(sizes(3, 32, 32, 16))
-    assert not winograd.suits(sizes(64, 2, 8, 64))
+    assert winograd.suits(sizes(8, 32, 32, 16))
+    assert not winograd.suits(sizes(8, 32, 32, 8))
+    assert winograd.suits(sizes(64, 3, 3, 64))
+    assert not winograd.suits(sizes(64, 2, 2, 64))
+    assert not winograd.suits(sizes(64, 1, 32, 64))
     assert not winograd.suits(sizes(64, 8, 8, 64, groups=2))
     assert not winograd.suits(sizes(64, 8, 8, 64, stride=(2, 2)))
     assert not winograd.suits(sizes(64, 8, 8, 64, padding=(0, 1)))

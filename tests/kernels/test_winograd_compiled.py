@@ -251,6 +251,11 @@ def test_backward_weight_of_every_kind(by_channels, kind, x_kind, band):
     check_backward_weight(CASES[1], (18, 15, 6, 12), by_channels, kind, x_kind, band)
 
 
+@pytest.mark.parametrize("band", [4, 32])
+def test_gradient_of_many_pixels(band):
+    check_backward_weight(Case("float32", 16, 37, 1), (16, 32, 32, 16), 0, 0, 0, band)
+
+
 def test_a_block_without_rows_for_every_job():
     """More slices than there are tiles or channels to cut."""
     case, shape = Case("float64", 8, 9, 5), (8, 6, 5, 16)
