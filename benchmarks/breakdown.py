@@ -22,7 +22,10 @@ import igcnn
 from igcnn.backend import keep_memory
 from igcnn.plan import Plan
 
-CONVOLUTIONS = ("convolution_forward", "convolution_backward", "igc_forward", "igc_backward")
+CONVOLUTIONS = (
+    *("convolution_forward", "convolution_backward", "igc_forward", "igc_backward"),
+    *("winograd_forward", "winograd_backward_input", "winograd_backward_weight"),
+)
 
 
 def make_plan(case, cores):
@@ -60,6 +63,8 @@ def multiply_adds(launch):
         return 0, 0
     a = launch.arguments
     images = (a.batch.blocks - 1) * launch.module.lanes + a.batch.last
+    if launch.kernel.startswith("winograd"):  # counted as a direct convolution
+        return images * a.H * a.W * 9 * a.C * a.D, 0
     pixels = images * a.OH * a.OW
     first = a.D * a.C // a.G * a.KH * a.KW * pixels
     second = a.D * a.D // a.S * pixels if launch.kernel.startswith("igc") else 0

@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 REGISTER_BYTES = 64  # of the widest vector; narrower ones take two or four instructions
 LEAST_LANES = 4
 JOBS = 4  # of a launch, at least, where the rows allow it; fixed, so that the bits are too
-LEAST_ROWS = 4  # of a job: what its neighbours need of them is computed twice
+LEAST_ROWS = 3  # of a job: what its neighbours need of them is computed twice
 CHUNK = 1 << 14  # elements of a flat array, for one job
 STORED, RECTIFIED, SCALED = range(3)  # kinds of Input
 

@@ -18,6 +18,7 @@ CASES = [
     ("resnet_igc", {"depth": 8, "L": 2, "M": 3}, 9, 5),
     ("resnet_imgnet_d18", {"L": 3, "M": 1}, 33, 3),
     ("plain_igc", {"depth": 8, "L": 4, "M": 4, "fusion": "four_branch"}, 8, 18),
+    ("resnet", {"depth": 8, "L": 12, "M": 1}, 13, 5),  # wide enough for Winograd
 ]
 
 
