@@ -74,11 +74,7 @@ class PlanError(IgcnnError):
     """A network or a setting for which there is no plan; the plain tape computes it."""
 
 
-class WorkerError(IgcnnError):
-    """A worker process ended or stopped answering in the middle of a step."""
-
-
-class RankError(WorkerError):
+class RankError(IgcnnError):
     """Another rank of a data-parallel run ended or does not answer."""
 
 

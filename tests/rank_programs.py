@@ -11,7 +11,7 @@ from igcnn.backend import on_device, resolve_device, to_device, to_host
 from igcnn.communicator import MPICommunicator, connect, for_device
 from igcnn.datasets import Loader
 from igcnn.datasets.dataset import Augmentation, Split
-from igcnn.errors import RankError, RankMismatchError, WorkerError
+from igcnn.errors import DataError, RankError, RankMismatchError
 from igcnn.layers.batch_norm import synchronise
 from igcnn.optim import SGD
 from igcnn.plan import Plan, parameters
@@ -298,12 +298,12 @@ def an_error_on_rank_1(communicator):
     an_error_on_rank_0(communicator, rank=1)
 
 
-def a_lost_worker_on_rank_0(communicator):
-    an_error_on_rank_0(communicator, error=WorkerError)
+def a_lost_image_on_rank_0(communicator):
+    an_error_on_rank_0(communicator, error=DataError)
 
 
-def a_lost_worker_on_rank_1(communicator):
-    an_error_on_rank_0(communicator, rank=1, error=WorkerError)
+def a_lost_image_on_rank_1(communicator):
+    an_error_on_rank_0(communicator, rank=1, error=DataError)
 
 
 if __name__ == "__main__":

@@ -60,11 +60,13 @@ class Engine(Protocol):
         ...
 
 
-class StepEngine:
-    """An engine whose `step` leaves gradients in the parameters for the optimizer.
+class TapeEngine:
+    """A network on the plain tape, on one core or on the device of its parameters.
+
+    Its `step` leaves gradients in the parameters for the optimizer.
 
     Args:
-        network: what is computed.
+        network: gives logits for images.
         communicator: connects the ranks that share each batch; None for one process.
     """
 
@@ -77,17 +79,8 @@ class StepEngine:
         self.communicator = communicator or Communicator()
         self._results: list[tuple[float, int]] = []
 
-    def step(
-        self, x: Array, labels: Array, ready: Callable[[Tensor], None] | None = None
-    ) -> tuple[float, int]:
-        """Return mean loss and right answers of a batch; parameters then have its gradients.
-
-        Args:
-            x: images, (n, 3, H, W).
-            labels: integers, (n,).
-            ready: called with each parameter as soon as its gradient is complete.
-        """
-        raise NotImplementedError
+    def __str__(self) -> str:
+        return "tape"
 
     def prepare(self, optimizer: SGD, loader: Loader) -> None:
         """Be ready for updates; moves the velocity to where the parameters are."""
@@ -126,22 +119,16 @@ class StepEngine:
         results, self._results = self._results, []
         return results
 
-
-class TapeEngine(StepEngine):
-    """A network on the plain tape, on one core or on the device of its parameters.
-
-    Args:
-        network: gives logits for images; its parameters receive the gradients.
-        communicator: connects the ranks that share each batch; None for one process.
-    """
-
-    def __str__(self) -> str:
-        return "tape"
-
     def step(
         self, x: Array, labels: Array, ready: Callable[[Tensor], None] | None = None
     ) -> tuple[float, int]:
-        """Return the mean loss of a batch and how many of its images were classified rightly."""
+        """Return mean loss and right answers of a batch; parameters then have its gradients.
+
+        Args:
+            x: images, (n, 3, H, W).
+            labels: integers, (n,).
+            ready: called with each parameter as soon as its gradient is complete.
+        """
         self.network.zero_grad()
         logits = self.network(self._input(x))
         loss = cross_entropy(logits, labels)

@@ -20,7 +20,7 @@ from ..errors import (
     DataError,
     DivergedError,
     PreemptedError,
-    WorkerError,
+    RankError,
 )
 from ..networks import Network
 from ..optim import SGD
@@ -192,7 +192,7 @@ class Trainer:
             KeyboardInterrupt: Ctrl-C; last.h5 is of the step that was under way.
             CheckpointError: a checkpoint cannot be written.
             PreemptedError: SIGTERM or SIGUSR1; likewise.
-            WorkerError: a worker process or a rank was lost; last.h5 is of the last whole step.
+            RankError: a rank was lost; last.h5 is of the last whole step.
             DataError: an image cannot be read; likewise.
             RankMismatchError: ranks have different weights; last.h5 is from before.
         """
@@ -211,7 +211,7 @@ class Trainer:
                     # shows that there is room, and is there if step 2 diverges
                     self._save_last(needed=True)
                 return self._run()
-        except (WorkerError, DataError) as error:
+        except (RankError, DataError) as error:
             # the other ranks are elsewhere: nothing can be agreed on any more
             self.communicator.broken = self.communicator.size > 1
             if self._interrupt.requested:  # the signal was for all processes of the job
