@@ -25,6 +25,8 @@ from igcnn.kernels.convolution import (
     compiled_convolution_backward,
     compiled_convolution_forward,
     compiled_convolution_pack,
+    compiled_convolution_parts,
+    compiled_packed_size,
     compiled_sum_partials,
     convolution_backward_input,
     convolution_backward_weight,
@@ -51,8 +53,9 @@ def compiled(x, w, gy, stride, padding, groups):
     sizes = convolution_fields(x.shape[1:], gy.shape[1:], w.shape[2:], *geometry)
     vx, vgy = batch.put(x), batch.put(gy)
     y, gx, gw = batch.array(*vgy.shape), batch.array(*vx.shape), np.empty_like(w)
-    packed = [Packed(batch.array(w.size), batch.array(w.size))]
-    partial = batch.array(batch.jobs(gy.shape[2]), *w.shape)
+    size = compiled_packed_size(batch, sizes, w.size)
+    packed = [Packed(batch.array(size), batch.array(size))]
+    partial = batch.array(compiled_convolution_parts(batch, sizes).gw, *w.shape)
     inputs = stored_gradient(vgy), stored(vx), packed
 
     def forward():

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..backend import contiguous, empty, is_on_cpu
-from ..errors import DeviceError
+from ..errors import DeviceError, KernelError
 from . import winograd
 from .checks import check_dtypes
 from .geometry import Pair, output_size, pair, phases
@@ -444,7 +444,15 @@ def compiled_convolution_pack(
     sizes: Fields,
     wait: bool,
 ) -> None:
-    """Order a weight for the kernels, times a factor for each output channel, (D,)."""
+    """Order a weight for the kernels, times a factor for each output channel, (D,).
+
+    Raises:
+        KernelError: the packed arrays have another size than compiled_packed_size says.
+    """
+    size = compiled_packed_size(lanes, sizes, weights[0].size)
+    for array in packed[0]:
+        if array.size != size:
+            raise KernelError(f"convolution: packed weights take {size} numbers, not {array.size}")
     if winograd.suits(sizes):
         arrays = weights[0], scale, *packed[0], sizes
         winograd.compiled_winograd_pack(lanes, *arrays, wait=wait)

@@ -6,8 +6,11 @@ import pytest
 from igcnn import build_network
 from igcnn.datasets import Loader
 from igcnn.datasets.dataset import Augmentation, Split
-from igcnn.errors import PlanError, ShapeError
+from igcnn.errors import KernelError, PlanError, ShapeError
 from igcnn.functional import global_avg_pool2d, linear
+from igcnn.kernels.convolution import Packed, compiled_convolution_pack
+from igcnn.kernels.geometry import convolution_fields
+from igcnn.kernels.lanes import Lanes
 from igcnn.optim import SGD
 from igcnn.plan import Plan
 from igcnn.plan.trace import trace
@@ -237,3 +240,12 @@ def test_images_that_the_plan_augments_are_those_of_the_loader():
         state = {name: array.tobytes() for name, array in network.state_dict().items()}
         results.append((plan.collect(wait=True), state))
     assert results[0] == results[1]
+
+
+def test_packed_weights_of_another_size_are_refused():
+    lanes = Lanes(4, "float32")
+    sizes = convolution_fields((16, 8, 8), (16, 8, 8), (3, 3), (1, 1), (1, 1), 1)
+    w = np.zeros((16, 16, 3, 3), np.float32)
+    packed = [Packed(w.ravel().copy(), w.ravel().copy())]  # as many as the direct kernels take
+    with pytest.raises(KernelError, match="packed weights take 9216 numbers, not 2304"):
+        compiled_convolution_pack(lanes, [w], None, packed, sizes, wait=True)
