@@ -161,18 +161,13 @@ class Plan:
             room = MAX_DATASET_FRACTION * free_bytes(self.device)
             if images is not None and images.nbytes < room:
                 labels = loader.split.labels.astype(np.int32)
+                data = np.ascontiguousarray(images), labels, np.zeros(len(labels), np.int32)
+                arrays = [to_device(a, self.device) for a in (*data, loader.mean, loader.std)]
+                images, labels, order, mean, std = arrays
                 change = loader.augmentation
-                self._resident = Resident(
-                    to_device(np.ascontiguousarray(images), self.device),
-                    to_device(labels, self.device),
-                    to_device(np.zeros(len(labels), np.int32), self.device),
-                    self.state,
-                    to_device(loader.mean, self.device),
-                    to_device(loader.std, self.device),
-                    change.pad if change else 0,
-                    bool(change and change.mirror),
-                    AUGMENT_STREAM,
-                )
+                pad, mirror = (change.pad, bool(change.mirror)) if change else (0, False)
+                fixed = self.state, mean, std, pad, mirror, AUGMENT_STREAM
+                self._resident = Resident(images, labels, order, *fixed)
         self._lay_out_updates()
 
     def _lay_out_updates(self) -> None:
