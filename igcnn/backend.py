@@ -118,6 +118,16 @@ def copy_to(target: Array, source: Array) -> None:
         target.set(np.asarray(source, target.dtype, order="C"))
 
 
+def add_at(target: Array, index: Any, values: Array) -> None:
+    """Add values to target[index], more than once where an index comes more than once."""
+    if isinstance(target, np.ndarray):
+        np.add.at(target, index, values)
+        return
+    import cupyx
+
+    cupyx.scatter_add(target, index, values)
+
+
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     """Return an uninitialised C-contiguous array on the device of `like`.
 

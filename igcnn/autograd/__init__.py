@@ -1,10 +1,11 @@
 """Reverse-mode differentiation on a tape: Tensor, Function, Tape, hooks and gradcheck."""
 
-from .function import Function, is_grad_enabled, no_grad
+from . import operators  # noqa: F401  (gives Tensor its arithmetic)
+from .function import Function, Record, Tensor, is_grad_enabled
 from .gradcheck import GradcheckReport, error_curve, gradcheck
 from .hooks import Hook, NaNHook, RecordHook, TimerHook
-from .tape import Record, Tape
-from .tensor import Tensor
+from .no_grad import no_grad
+from .tape import Tape
 
 __all__ = [
     "Function",

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..backend import to_host
 from ..errors import AutogradError, DtypeError
-from .function import no_grad
-from .tensor import Tensor
+from .function import Tensor
+from .no_grad import no_grad
 
 
 @dataclass(frozen=True)

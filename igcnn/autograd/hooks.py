@@ -8,27 +8,16 @@ print(timer)
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
 from ..errors import AutogradError
-
-if TYPE_CHECKING:
-    from .function import Function
-    from .tensor import Tensor
+from .function import Function, Tensor, _state, active_hooks
 
 Array = np.ndarray
-
-_state = threading.local()
-
-
-def active_hooks() -> tuple[Hook, ...]:
-    """Return the hooks that are active in this thread, outermost first."""
-    return getattr(_state, "hooks", ())
 
 
 class Hook:

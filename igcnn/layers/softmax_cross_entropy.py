@@ -13,7 +13,7 @@ Array = np.ndarray
 
 
 class SoftmaxCrossEntropyFunction(Function):
-    """The mean cross-entropy of a batch: keeps the probabilities."""
+    """The mean cross-entropy of a batch: keeps the probabilities and labels."""
 
     name = "softmax_cross_entropy"
 
@@ -23,13 +23,13 @@ class SoftmaxCrossEntropyFunction(Function):
     def forward(self, logits: Array) -> Array:
         """Return the mean loss, a 0-d array."""
         loss, probabilities = softmax_cross_entropy_forward(logits, self.labels)
-        self.save(probabilities)
+        self.save(probabilities, self.labels)
         return loss
 
     def backward(self, gy: Array) -> tuple[Array]:
         """Return the gradient of the logits."""
-        (probabilities,) = self.saved()
-        return (softmax_cross_entropy_backward(gy, probabilities, self.labels),)
+        probabilities, labels = self.saved()
+        return (softmax_cross_entropy_backward(gy, probabilities, labels),)
 
 
 def cross_entropy(logits: Tensor, labels: Array | Tensor) -> Tensor:
