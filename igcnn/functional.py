@@ -1,5 +1,6 @@
-"""The operations as functions of tensors, gathered from igcnn.layers."""
+"""The operations as functions of tensors, gathered from igcnn.layers and the operators."""
 
+from .autograd.operators import exp, log
 from .layers.add import add
 from .layers.batch_norm import batch_norm
 from .layers.convolution import conv2d
@@ -19,10 +20,12 @@ __all__ = [
     "batch_norm",
     "conv2d",
     "cross_entropy",
+    "exp",
     "global_avg_pool2d",
     "interleaved_group_conv2d",
     "interleaved_group_conv2d_steps",
     "linear",
+    "log",
     "max_pool2d",
     "permute_channels",
     "relu",

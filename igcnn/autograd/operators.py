@@ -407,7 +407,7 @@ def _operands(name: str, *values: Any) -> tuple[Tensor, ...]:
         like = next((value.data for value in values if isinstance(value, Tensor)), None)
         values = tuple(v if isinstance(v, Tensor) else Tensor(as_operand(v, like)) for v in values)
     check_dtypes(name, *[x.data for x in values])
-    if name != "matmul" and any([x.data.shape != values[0].data.shape for x in values]):
+    if name != "matmul" and len({x.data.shape for x in values} - {()}) > 1:
         try:
             np.broadcast_shapes(*[x.shape for x in values])
         except ValueError:

@@ -21,6 +21,7 @@ from ..kernels.checks import FLOATS
 Array = np.ndarray
 
 NUMBERS = "biuf"  # the kinds of NumPy: truth values, integers with and without sign, floats
+LARGEST = 3e38  # what float32 holds for certain
 EXACT_ELEMENTS = 1 << 14
 SAMPLED_ELEMENTS = 256
 
@@ -89,7 +90,11 @@ def as_operand(value: Any, like: Array | None) -> Array:
     """
     if like is None or (hasattr(value, "__array__") and not isinstance(value, np.generic)):
         return as_array(value)
-    return to_device(as_array(value, like.dtype), device_of(like))
+    if type(value) in (int, float) and abs(value) <= LARGEST:  # mostly, and sooner
+        array = np.array(value, like.dtype)
+    else:
+        array = as_array(value, like.dtype)
+    return array if type(like) is np.ndarray else to_device(array, device_of(like))
 
 
 def check_differentiable(array: Array) -> None:

@@ -1,6 +1,8 @@
 """Functions and graphs: used twice, changed in place, cut off, shared by threads."""
 
 import copy
+import gc
+import os
 import re
 import threading
 from pathlib import Path
@@ -8,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import igcnn
 from igcnn import Tensor
 from igcnn import functional as F
 from igcnn.autograd import Function, Hook, Tape
 from igcnn.errors import AutogradError
+from igcnn.optim import SGD
 
 
 def leaf(*numbers):
@@ -213,3 +217,51 @@ def test_the_page_that_reads_the_engine_aloud_shows_all_of_it():
     shown = "".join(re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE))
     lines = [[line for line in text.splitlines() if line] for text in (shown, source)]
     assert lines[0] == lines[1]
+
+
+def train_twice(seed):
+    """The weights after two steps of a small network."""
+    network = igcnn.build_network("resnet_igc", depth=8, L=4, M=2, seed=seed)
+    sgd = SGD(network.named_parameters(), lr=0.05)
+    for _ in range(2):
+        sgd.zero_grad()
+        F.cross_entropy(network(np.ones((2, 3, 8, 8), np.float32)), [0, 1]).backward()
+        sgd.step()
+    return network.state_dict()
+
+
+def test_trainings_in_threads_and_after_a_fork_give_the_bits_of_one_after_another():
+    expected = {seed: train_twice(seed) for seed in range(3)}
+    got = {}
+    threads = [
+        threading.Thread(target=lambda seed=seed: got.update({seed: train_twice(seed)}))
+        for seed in expected
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed, state in expected.items():
+        assert all(np.array_equal(got[seed][name], array) for name, array in state.items())
+    child = os.fork()
+    if child == 0:
+        state = train_twice(0)
+        os._exit(any(not np.array_equal(state[name], a) for name, a in expected[0].items()))
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_steps_leave_no_objects_behind():
+    network = igcnn.build_network("resnet_igc", depth=8, L=4, M=2)
+    sgd = SGD(network.named_parameters(), lr=0.01)
+    counts = []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(4):
+            sgd.zero_grad()
+            F.cross_entropy(network(np.zeros((2, 3, 8, 8), np.float32)), [0, 1]).backward()
+            sgd.step()
+            counts.append(sum(isinstance(o, Tensor | Function) for o in gc.get_objects()))
+    finally:
+        gc.enable()
+    assert len(set(counts[1:])) == 1

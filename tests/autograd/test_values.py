@@ -151,6 +151,43 @@ def test_subclasses_and_foreign_arrays_are_read_as_plain_arrays(tmp_path):
         np.testing.assert_array_equal(F.relu(x).data, np.maximum(values, 0))
 
 
+def unaligned(a):
+    view = np.empty(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    view[...] = a
+    return view
+
+
+def read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        np.asfortranarray,
+        lambda a: a[::-1].copy()[::-1],
+        lambda a: np.repeat(a, 2, -1)[..., ::2],
+        read_only,
+        unaligned,
+        lambda a: a.astype(">f8"),
+    ],
+    ids=["Fortran", "reversed", "every second", "read only", "unaligned", "big-endian"],
+)
+def test_any_layout_in_memory_gives_the_same_values_and_gradients(layout):
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2, 4, 6, 5)), rng.standard_normal((6, 2, 3, 3))
+    results = []
+    for lay in (np.array, layout):
+        a, b = Tensor(lay(x), requires_grad=True), Tensor(lay(w), requires_grad=True)
+        y = F.conv2d(a, b, stride=2, padding=1, groups=2)
+        y.sum().backward()
+        results.append((y.data, a.grad, b.grad))
+    for expected, got in zip(*results, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-13)
+
+
 def test_an_array_is_kept_as_it_is():
     array = np.arange(6.0)[::-2]
     assert Tensor(array).data is array
