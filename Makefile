@@ -1,5 +1,8 @@
 # `make gpu-report DATA=DIR` measures everything on this computer's GPU; DIR has CIFAR-10's files.
-.PHONY: gpu-report
+.PHONY: gpu-report gpu-cubins
 gpu-report:
-	python -m pip install --quiet -e ".[cuda12,test,bench]"
-	python benchmarks/gpu_report.py $(if $(DATA),--data $(DATA))
+	python benchmarks/gpu_report.py $(if $(DATA),--data $(DATA)) $(if $(CUBINS),--cubins $(CUBINS))
+
+# `make gpu-cubins CUBINS=DIR` compiles the kernels for it on a computer without one.
+gpu-cubins:
+	python benchmarks/cubins.py --out $(or $(CUBINS),cubins)

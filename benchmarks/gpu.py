@@ -7,10 +7,11 @@ images from those resident on the device, while PyTorch is handed one batch that
 Loss, gradients and logits are compared before anything is timed. Rounds are interleaved, every
 figure is the median over the rounds of the ratio within a round; a round lasts as many updates as
 fill `--seconds`. Each case is written down as soon as it is measured, so that a run cut short, or
-several with `--case`, leave what they have; a batch that does not fit stays empty.
+several with `--case`, leave what they have; a batch that does not fit stays empty. What
+torch.compile makes is measured last, as it takes half a minute each to make.
 
-`--device emu` goes through all of it on a small network without a GPU, against PyTorch on the
-CPU: a test of this script, not a measurement.
+`--small` goes through all of it on a small network, on `--device emu` or the stand-in for CuPy
+without a GPU, against PyTorch on the CPU if it is there: a test of this script.
 """
 
 import argparse
@@ -20,9 +21,7 @@ from functools import partial
 from statistics import median
 
 import numpy as np
-import torch
-from harness import RESULTS, check_equal, machine, measure, print_ratios, require_device, save
-from torch_network import TorchNetwork, gradients
+from harness import check_equal, measure, print_ratios, require_device, result_path, save
 
 import igcnn
 from igcnn.backend import to_host
@@ -31,6 +30,15 @@ from igcnn.datasets.dataset import Augmentation
 from igcnn.errors import DeviceError
 from igcnn.plan import Plan
 from igcnn.training import make_engine
+
+try:
+    import torch
+    from torch_network import TorchNetwork, gradients
+
+    NO_MEMORY: tuple[type[BaseException], ...] = (DeviceError, torch.OutOfMemoryError)
+except ImportError:  # then igcnn is measured by itself
+    torch = None
+    NO_MEMORY = (DeviceError,)
 
 # name: network, settings, side of the image, images of the data set
 CASES = {
@@ -42,12 +50,13 @@ CASES = {
     "IGC-L100M2, 224": ("resnet_igc_imgnet_d18", {"L": 100, "M": 2}, 224, 4096),
 }
 BATCHES = (64, 128, 1024)
-SMALL = {"small": ("resnet_igc", {"depth": 8, "L": 6, "M": 2}, 8, 64)}  # for --device emu
+SMALL = {"small": ("resnet_igc", {"depth": 8, "L": 6, "M": 2}, 8, 64)}
 SMALL_BATCH = 16
-RIVALS = ("eager", "channels-last", "CUDA graph", "compile", "compiled graph")
+RIVALS = ("eager", "channels-last", "CUDA graph")
+COMPILED = ("compiled graph",)  # as mode="reduce-overhead"
 # arithmetic: what the losses, gradients and logits of two engines may differ by, of their norm
 MODES = {"fp32": 5e-2, "tf32": 0.1, "bf16": 0.5}
-RECIPE = {"lr": 0.0, "momentum": 0.9, "weight_decay": 1e-4}
+RECIPE = {"momentum": 0.9, "weight_decay": 1e-4}
 # images per second of a training step of resnet_igc L24M2, depth 20, fused, fp32, on an H200 with
 # 4.3 TB/s and 55 % of 67 TFLOP/s: eight and a half passes over each activation
 LIMITED = "resnet_igc L24M2", "fp32"
@@ -76,14 +85,15 @@ class Ours:
         device: "cuda:0" or "emu".
         eager: whether to take the tape.
         precision: "fp32" or "bf16".
+        lr: learning rate.
     """
 
-    def __init__(self, case, batch, device, eager, precision):
+    def __init__(self, case, batch, device, eager, precision, lr=0.0):
         self.network, self.loader = make(case, batch)
         shape = self.loader.split.image_shape
         options = {"device": device, "eager": eager, "precision": precision}
         self.engine, self.name = make_engine(self.network, shape, batch, **options)
-        self.optimizer = igcnn.optim.SGD(self.network.parameters(), **RECIPE)
+        self.optimizer = igcnn.optim.SGD(self.network.parameters(), lr=lr, **RECIPE)
         self.engine.prepare(self.optimizer, self.loader)
         self.device = device
         self.x = next(iter(self.loader.epoch(0)))[0]
@@ -119,10 +129,10 @@ class Ours:
 
     def wait(self):
         """Wait until the device has done everything."""
-        if self.device != "emu":
+        if self.device.startswith("cuda"):
             import cupy
 
-            cupy.cuda.Device(self.device.removeprefix("cuda:")).synchronize()
+            cupy.cuda.Device(int(self.device.removeprefix("cuda:"))).synchronize()
 
 
 class Theirs:
@@ -136,13 +146,13 @@ class Theirs:
         self.host = torch.from_numpy(np.ascontiguousarray(x))
         self.x, self.labels = self.host.to(device), torch.from_numpy(labels).to(device)
         self.format = torch.contiguous_format
-        compiled = rival in ("compile", "compiled graph")
+        compiled = rival in COMPILED
         if rival == "channels-last" or compiled:  # what compiles well is channels-last
             self.format = torch.channels_last
             self.model = self.model.to(memory_format=self.format)
             self.x = self.x.contiguous(memory_format=self.format)
         self.run = torch.compile(self.model, dynamic=False) if compiled else self.model
-        self.optimizer = torch.optim.SGD(self.model.parameters(), nesterov=True, **RECIPE)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0, nesterov=True, **RECIPE)
         self.loss = None
         self.update = self._update
         statistics = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
@@ -204,14 +214,14 @@ class Theirs:
             torch.cuda.synchronize()
 
 
-def make_engines(case, batch, device, mode):
+def make_engines(case, batch, device, mode, rivals):
     """Return the engines of an arithmetic by name, "plan" first."""
     precision = "bf16" if mode == "bf16" else "fp32"
     engines = {"plan": Ours(case, batch, device, False, precision)}
-    if mode == "fp32":
+    if mode == "fp32" and rivals is RIVALS:
         engines["tape"] = Ours(case, batch, device, True, precision)
-    there = "cpu" if device == "emu" else device
-    for rival in RIVALS[:2] if device == "emu" else RIVALS:
+    there = device if torch and torch.cuda.is_available() else "cpu"
+    for rival in rivals if there != "cpu" else [r for r in RIVALS[:2] if torch and r in rivals]:
         try:
             engines[rival] = Theirs(case, batch, there, rival, mode)
         except torch.OutOfMemoryError:
@@ -228,9 +238,11 @@ def burst(call, wait, count):
     wait()
 
 
-def measure_mode(name, case, batch, device, mode, rounds, seconds):
+def measure_mode(name, case, batch, device, mode, rounds, seconds, rivals):
     """Return what was measured of an arithmetic: seconds of an update and of an evaluation."""
-    engines = make_engines(case, batch, device, mode)
+    engines = make_engines(case, batch, device, mode, rivals)
+    if len(engines) == 1 and rivals is COMPILED:
+        return None
     differences = check_equal(
         name,
         {k: (e.train, e.gradients, e.evaluate) for k, e in engines.items()},
@@ -258,59 +270,59 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.3, help="of a round, at least")
     parser.add_argument("--device", default="cuda:0", help="or emu")
+    parser.add_argument("--small", action="store_true", help="to test this script")
     arguments = parser.parse_args()
     require_device(arguments.device)
-    path = RESULTS / "gpu.json"
-    emulated = arguments.device == "emu"
-    cases = {}
-    if path.exists() and not emulated:
-        cases = json.loads(path.read_text())["cases"]
-    all_cases = SMALL if emulated else CASES
-    for name in all_cases if emulated else arguments.case or CASES:
-        case = all_cases[name]
-        for batch in [SMALL_BATCH] if emulated else arguments.batch or BATCHES:
-            for mode in arguments.mode or MODES:
-                print(f"\n{name}, batch {batch}, {mode}", flush=True)
-                here = arguments.device, mode, arguments.rounds, arguments.seconds
-                try:
-                    entry = measure_mode(name, case, batch, *here)
-                except (DeviceError, torch.OutOfMemoryError) as error:
-                    print(f"  does not fit: {error}")
-                    entry = None
-                if entry and (name, mode) == LIMITED and batch in LIMITS:
-                    rate = batch / median(entry["update"]["seconds"]["plan"])
-                    entry["of limit"] = rate / LIMITS[batch]
-                    print(f"  the plan's updates: {entry['of limit']:.0%} of an H200's limit")
-                cases.setdefault(name, {}).setdefault(str(batch), {})[mode] = entry
-                torch.compiler.reset()
-                if emulated:
-                    print(json.dumps(machine()))
-                else:
-                    forget()
-                    save("gpu", device() | {"cases": cases})
+    all_cases = SMALL if arguments.small else CASES
+    path = result_path("gpu")
+    cases = json.loads(path.read_text())["cases"] if path.exists() else {}
+    what = [
+        (rivals, name, batch, mode)
+        for rivals in (RIVALS, COMPILED)
+        for name in (SMALL if arguments.small else arguments.case or CASES)
+        for batch in ([SMALL_BATCH] if arguments.small else arguments.batch or BATCHES)
+        for mode in arguments.mode or MODES
+    ]
+    for rivals, name, batch, mode in what:
+        print(f"\n{name}, batch {batch}, {mode}", flush=True)
+        here = arguments.device, mode, arguments.rounds, arguments.seconds, rivals
+        try:
+            entry = measure_mode(name, all_cases[name], batch, *here)
+        except NO_MEMORY as error:
+            print(f"  does not fit: {error}")
+            entry = None
+        if entry and (name, mode) == LIMITED and batch in LIMITS:
+            rate = batch / median(entry["update"]["seconds"]["plan"])
+            entry["of limit"] = rate / LIMITS[batch]
+            print(f"  the plan's updates: {entry['of limit']:.0%} of an H200's limit")
+        group = "compiled" if rivals is COMPILED else "rivals"
+        found = cases.setdefault(name, {}).setdefault(str(batch), {}).setdefault(mode, {})
+        found[group] = entry
+        forget()
+        save("gpu", device() | {"cases": cases})
 
 
 def forget():
-    """Give back the device's memory."""
-    import cupy
-
+    """Give back the device's memory, and what was compiled."""
     gc.collect()
-    torch.cuda.empty_cache()
-    cupy.get_default_memory_pool().free_all_blocks()
+    if torch:
+        torch.compiler.reset()
+        torch.cuda.empty_cache()
 
 
 def device():
     """Return what a reader needs to know of the GPU."""
-    import cupy
-
+    found = {"torch": torch.__version__ if torch else "not there"}
+    try:
+        import cupy
+    except ImportError:  # --device emu
+        return found
     properties = cupy.cuda.runtime.getDeviceProperties(0)
-    return {
+    return found | {
         "gpu": properties["name"].decode(),
         "driver": cupy.cuda.runtime.driverGetVersion(),
         "runtime": cupy.cuda.runtime.runtimeGetVersion(),
         "cupy": cupy.__version__,
-        "torch": torch.__version__,
-        "cudnn": torch.backends.cudnn.version(),
     }
 
 

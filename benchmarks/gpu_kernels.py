@@ -7,7 +7,8 @@ of a process). Bytes are each array of a launch once, though it may find them in
 operations are those of the formulas. The limits are a copy measured in the same run, and 55 % of
 the float32 units of an H200.
 
-`--device emu` lists launches, bytes and operations of an update without a GPU.
+`--small` lists launches, bytes and operations of an update of a small network, also without a
+GPU (`--device emu`, or the stand-in for CuPy).
 """
 
 import argparse
@@ -139,49 +140,60 @@ def measured(launches, events):
     return dict(rows), step_us, median(idle)
 
 
+def list_launches(device_name):
+    """Print and write down what a small network's update launches."""
+    ours = Ours(SMALL["small"], SMALL_BATCH, device_name, False, "fp32")
+    with noted() as launches:
+        ours.update()
+    for one in launches:
+        print(f"{one.kernel:28} {one.bytes / 1e3:10.1f} kB {one.flops / 1e6:8.3f} MFLOP")
+    save("gpu_kernels_small", device() | {"launches": len(launches)})
+
+
 def main():
     """Print a table a case, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", action="append", choices=CASES)
     parser.add_argument("--batch", action="append", type=int)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--precision", action="append", choices=("fp32", "bf16"))
     parser.add_argument("--device", default="cuda:0", help="or emu")
+    parser.add_argument("--small", action="store_true", help="to test this script")
     arguments = parser.parse_args()
     require_device(arguments.device)
-    if arguments.device == "emu":
-        ours = Ours(SMALL["small"], SMALL_BATCH, "emu", False, arguments.precision)
-        with noted() as launches:
-            ours.update()
-        for one in launches:
-            print(f"{one.kernel:28} {one.bytes / 1e3:10.1f} kB {one.flops / 1e6:8.3f} MFLOP")
+    if arguments.small:
+        list_launches(arguments.device)
         return
     bandwidth = copy_bandwidth()
     print(f"copy: {bandwidth / 1e12:.2f} TB/s")
     result = {}
-    for name in arguments.case or ["resnet_igc L24M2"]:
-        for batch in arguments.batch or (64, 1024):
-            ours = Ours(CASES[name], batch, arguments.device, False, arguments.precision)
-            with noted() as launches:
-                ours.update()
-            for _ in range(4):  # captures, then replays
-                ours.update()
-            ours.wait()
-            rows, step_us, idle = measured(launches, timeline(ours))
-            what = f"{name}, batch {batch}, {arguments.precision}"
-            print(f"\n{what}: {step_us:.0f} µs, {len(launches)} launches, idle {idle:.1%}")
-            for kernel, row in sorted(rows.items(), key=lambda item: -item[1]["us"]):
-                seconds = row["us"] / 1e6
-                rate = row["bytes"] / seconds
-                limit = max(row["bytes"] / bandwidth, row["flops"] / FLOPS_PER_SECOND)
-                row |= {"share": row["us"] / step_us, "of limit": limit / seconds}
-                print(
-                    f"  {kernel:28} {row['launches']:3} × {row['us']:8.1f} µs {row['share']:6.1%} "
-                    f"{rate / 1e9:7.0f} GB/s {row['flops'] / seconds / 1e12:6.2f} TFLOP/s "
-                    f"{row['of limit']:6.1%} of its limit"
-                )
-            result[f"{name}, {batch}"] = {"rows": rows, "step_us": step_us, "idle": idle}
-    name = "gpu_kernels" if arguments.precision == "fp32" else "gpu_kernels_bf16"
-    save(name, device() | {"copy_bytes_per_second": bandwidth, "cases": result})
+    what = [
+        (precision, name, batch)
+        for precision in arguments.precision or ("fp32", "bf16")
+        for name in arguments.case or ["resnet_igc L24M2"]
+        for batch in arguments.batch or (64, 1024)
+    ]
+    for precision, name, batch in what:
+        ours = Ours(CASES[name], batch, arguments.device, False, precision)
+        with noted() as launches:
+            ours.update()
+        for _ in range(4):  # captures, then replays
+            ours.update()
+        ours.wait()
+        rows, step_us, idle = measured(launches, timeline(ours))
+        title = f"{name}, batch {batch}, {precision}"
+        print(f"\n{title}: {step_us:.0f} µs, {len(launches)} launches, idle {idle:.1%}")
+        for kernel, row in sorted(rows.items(), key=lambda item: -item[1]["us"]):
+            seconds = row["us"] / 1e6
+            rate = row["bytes"] / seconds
+            limit = max(row["bytes"] / bandwidth, row["flops"] / FLOPS_PER_SECOND)
+            row |= {"share": row["us"] / step_us, "of limit": limit / seconds}
+            print(
+                f"  {kernel:28} {row['launches']:3} × {row['us']:8.1f} µs {row['share']:6.1%} "
+                f"{rate / 1e9:7.0f} GB/s {row['flops'] / seconds / 1e12:6.2f} TFLOP/s "
+                f"{row['of limit']:6.1%} of its limit"
+            )
+        result[title] = {"rows": rows, "step_us": step_us, "idle": idle}
+        save("gpu_kernels", device() | {"copy_bytes_per_second": bandwidth, "cases": result})
 
 
 if __name__ == "__main__":

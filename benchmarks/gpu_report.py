@@ -1,204 +1,164 @@
-"""Everything that is to be known of igcnn on this computer's GPU, as one page.
+"""Everything that is to be known of igcnn on this computer's GPU, within a limit of time.
 
-    make gpu-report DATA=DIR          # DIR has the files of CIFAR-10
-    python benchmarks/gpu_report.py --only tests --only kernels
+    python benchmarks/gpu_report.py --minutes 11 --wheels DIR --data DIR
+    python benchmarks/gpu_report.py --minutes 11 --resume            # what is missing, training on
 
-Each part runs by itself and is written down when it ends, in benchmarks/results/gpu/<part>.json,
-what it printed beside it; docs/gpu_measured.md is made of all that is there. A part that fails is
-told in the page with the last lines of what it said, and the others run all the same.
+From a plain checkout: nothing is installed and nothing fetched. Pure-Python wheels of what this
+computer lacks are unpacked from --wheels; CIFAR-10 comes from --data, its official files or what
+`igcnn data pack cifar10` made of them.
+
+The parts run in the order of their worth, each a process with a limit of its own, killed with all
+its children when that is over. What a part has found is in benchmarks/results/gpu/<part>.json as
+soon as it is known, what it printed in <part>.txt, and docs/gpu_measured.md is made anew after
+each. The last part, training by the paper's recipe, gets all the time that is left.
 """
 
 import argparse
-import csv
-import hashlib
 import json
 import os
-import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_page import SECTIONS, page
+from gpu_page import page, summary
 from harness import RESULTS, require_device
+from limited import run_limited
 
 ROOT = Path(__file__).parents[1]
-PARTS = RESULTS / "gpu"
 PAGE = ROOT / "docs" / "gpu_measured.md"
-IGCNN = (sys.executable, "-m", "igcnn.cli.main")
-SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
-BITS = "--net resnet_igc --L 24 --M 2 --depth 8 --dataset digits --max-steps 200 --progress none"
-# by the paper's recipe
-TRAINED = {
-    "resnet_igc L24M2, depth 20": "--net resnet_igc --L 24 --M 2 --depth 20",
-    "resnet C=18, depth 20": "--net resnet --L 18 --M 1 --depth 20",
-    "resnet_igc L24M2, depth 38": "--net resnet_igc --L 24 --M 2 --depth 38",
-    "resnet C=18, depth 38": "--net resnet --L 18 --M 1 --depth 38",
-}
+HERE = Path(__file__).parent
+RESERVE = 10  # seconds for writing down
+SHORTEST = 5  # a part that has less is not begun
 
 
-def run(name, command, **environment):
-    """Return exit code, seconds and output of a command; the output is also kept in a file."""
-    print(f"{name}: {' '.join(map(str, command))}", flush=True)
-    start = time.perf_counter()
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=ROOT,
-        env=os.environ | environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    seconds = time.perf_counter() - start
-    (PARTS / f"{name}.txt").write_text(done.stdout)
-    return {"rc": done.returncode, "seconds": seconds, "output": done.stdout}
+@dataclass(frozen=True)
+class Part:
+    """A command that finds something out.
+
+    Attributes:
+        name: of its results.
+        command: arguments of Python.
+        seconds: that it may take.
+        small: arguments more where only this script is tested.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    seconds: float
+    small: tuple[str, ...] = ()
 
 
-def doctor():
-    """What of the computer works."""
-    return run("doctor", [*IGCNN, "doctor"])
+SPEED = ("benchmarks/gpu.py", "--case", "resnet_igc L24M2", "--rounds", "5", "--seconds", "0.2")
+SMALL_TESTS = ("-k", "relu")
+PARTS = (
+    Part("environment", ("benchmarks/gpu_parts.py", "environment"), 25),
+    Part("kernels", ("benchmarks/gpu_parts.py", "kernels"), 90, ("--small",)),
+    Part("updates", ("benchmarks/gpu_parts.py", "updates"), 75, ("--small",)),
+    Part("speed", SPEED, 170, ("--small", "--mode", "fp32", "--rounds", "1", "--seconds", "0")),
+    Part("profile", ("benchmarks/gpu_kernels.py",), 60, ("--small",)),
+    Part("tests", ("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"), 120, SMALL_TESTS),
+    Part("sanitizer", ("benchmarks/gpu_parts.py", "sanitizer"), 90, ("--small",)),
+    Part("training", ("benchmarks/gpu_parts.py", "training"), 3600, ("--small",)),
+)
 
 
-def tests():
-    """All tests that are for a device."""
-    return run("tests", [sys.executable, "-m", "pytest", "-m", "gpu"])
+def unpacked(wheels, folder):
+    """Return the folder that has the content of all wheels in one."""
+    for wheel in sorted(Path(wheels).glob("*.whl")):
+        if not wheel.name.endswith("-none-any.whl"):
+            raise SystemExit(f"gpu_report: {wheel.name} is not pure Python; leave it out")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder)  # which leaves out .. and roots
+    return folder
 
 
-# every array from the driver, as one within CuPy's pool has neighbours and a past
-UNPOOLED = "import cupy, pytest, sys; cupy.cuda.set_allocator(None); sys.exit(pytest.main())"
+def is_done(results, name):
+    """Return whether an earlier run has ended this part."""
+    path = results / f"{name}.json"
+    return path.exists() and json.loads(path.read_text())["rc"] == 0
 
 
-def sanitizer():
-    """NVIDIA's checks of memory, races, uninitialised reads and barriers, on the tests' shapes."""
-    test = [sys.executable, "-c", UNPOOLED, "-m", "gpu", "-k", "float32"]
-    test.append("tests/kernels/test_cuda.py")
-    found = {}
-    for tool in SANITIZERS:
-        command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *test]
-        found[tool] = run(f"sanitizer-{tool}", command) if shutil.which(command[0]) else None
-    return found
+def run_part(part, results, seconds, environment, small):
+    """Run a part, write down how it ended, and return that."""
+    results.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, *part.command, *(part.small if small else ())]
+    print(f"{part.name}: at most {seconds:.0f} s", flush=True)
+    found = results / f"{part.name}.found.json"  # which the part writes itself, as it goes on
+    variables = environment | {"GPU_REPORT_FOUND": str(found)}
+    ended = run_limited(command, seconds, ROOT, variables)
+    (results / f"{part.name}.txt").write_text(ended["output"])
+    ended |= {"limit": seconds, "output": "\n".join(ended["output"].splitlines()[-30:])}
+    write(results / f"{part.name}.json", ended)
+    print(f"  {verdict(ended)}", flush=True)
+    return ended
 
 
-def bits():
-    """200 updates: twice by the plan, by the tape, and on the CPU."""
-    ways = {
-        "plan": "--device cuda",
-        "plan again": "--device cuda",
-        "tape": "--device cuda --eager",
-        "cpu": "--device cpu --eager",
-    }
-    states, found = {}, {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, options in ways.items():
-            out = Path(folder) / name.replace(" ", "-")
-            words = f"train {BITS} {options} --out {out}".split()
-            found[name] = run(f"bits-{out.name}", [*IGCNN, *words])
-            if not found[name]["rc"]:
-                states[name] = weights(out / "checkpoints" / "last.h5")
-    if "plan" in states:
-        for name, state in states.items():
-            found[name] |= compared(state, states["plan"])
-    return {"options": BITS, "ways": found}
+def verdict(ended):
+    """Return in a few words how a part ended."""
+    how = {None: "killed at its limit", 0: "done"}.get(ended["rc"], f"exit code {ended['rc']}")
+    return f"{how} after {ended['seconds']:.0f} s"
 
 
-def weights(path):
-    """Return the arrays of a checkpoint by name."""
-    from igcnn.training import load_checkpoint
-
-    return load_checkpoint(path).state
-
-
-def compared(state, expected):
-    """Return whether two states are equal to the bit, and how far they are apart."""
-    import numpy as np
-
-    digests = [
-        hashlib.sha256(b"".join(s[name].tobytes() for name in sorted(s))).hexdigest()
-        for s in (state, expected)
-    ]
-    a, b = (np.concatenate([s[name].ravel() for name in sorted(s)]) for s in (state, expected))
-    return {
-        "equal bits": digests[0] == digests[1],
-        "difference": float(np.linalg.norm(a - b) / np.linalg.norm(b)),
-    }
+def write(path, content):
+    """Write JSON so that a file is there whole or not at all."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    draft.replace(path)
 
 
-def cache():
-    """Two starts of the program: what each compiles, and how long it takes."""
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number in ("first", "second"):
-            words = f"train {BITS} --max-steps 5 --device cuda --out {folder}/{number}".split()
-            one = run(f"cache-{number}", [*IGCNN, *words], CUPY_CACHE_DIR=f"{folder}/cupy")
-            found.append(one | {"files": len(list(Path(folder, "cupy").glob("*")))})
-    return found
-
-
-def speed():
-    """Updates and evaluation beside PyTorch."""
-    return run("speed", [sys.executable, "benchmarks/gpu.py"])
-
-
-def kernels():
-    """Every launch of an update."""
-    script = [sys.executable, "benchmarks/gpu_kernels.py", "--precision"]
-    return {p: run(f"kernels-{p}", [*script, p]) for p in ("fp32", "bf16")}
-
-
-def training(data, seeds, epochs):
-    """The paper's recipe on CIFAR-10."""
-    found = {}
-    for seed in range(seeds):
-        for name, options in TRAINED.items():
-            out = Path("runs") / "gpu-report" / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
-            words = f"train {options} --dataset cifar10 --seed {seed} --device cuda --out {out}"
-            words += f" --progress plain --epochs {epochs}"
-            if (ROOT / out).exists():  # go on with what was cut short
-                words = f"train --resume {out}"
-            one = run(f"training-{out.name}", [*IGCNN, *words.split(), "--data-dir", data])
-            rows = ROOT / out / "metrics.csv"
-            if rows.exists():
-                with rows.open() as file:
-                    done = list(csv.DictReader(file))
-                one |= {"last": done[-1], "epochs": len(done)}
-            found[f"{name}, seed {seed}"] = one
-            write("training", found)
-    return found
-
-
-def write(name, found):
-    """Keep what a part found, without the long outputs, which are in files of their own."""
-    path = PARTS / f"{name}.json"
-    path.write_text(json.dumps(shortened(found), indent=1, ensure_ascii=False) + "\n")
-    PAGE.write_text(page(PARTS))
-
-
-def shortened(found):
-    """Return the same with the last lines of each output."""
-    if isinstance(found, dict):
-        return {k: shortened(v) for k, v in found.items()}
-    if isinstance(found, list):
-        return [shortened(v) for v in found]
-    return "\n".join(found.splitlines()[-30:]) if isinstance(found, str) else found
+def end(*_):
+    """Let `finally` blocks run on SIGTERM."""
+    sys.exit(143)
 
 
 def main():
-    """Run the parts, write the page."""
+    """Run the parts, write the page, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", action="append", choices=SECTIONS)
-    parser.add_argument("--data", help="folder with the files of CIFAR-10, for `training`")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=400)
+    parser.add_argument("--minutes", type=float, default=11, help="that all of it may take")
+    parser.add_argument("--wheels", help="folder with pure-Python wheels of what is missing")
+    parser.add_argument("--cubins", help="folder that `make gpu-cubins` has filled")
+    parser.add_argument("--data", help="folder with CIFAR-10, for `training`")
+    parser.add_argument("--only", action="append", choices=[part.name for part in PARTS])
+    parser.add_argument("--resume", action="store_true", help="leave out what is done")
+    parser.add_argument("--small", action="store_true", help="to test this script")
+    parser.add_argument("--results", type=Path, default=RESULTS / "gpu")
+    parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
-    require_device("cuda")  # else the page of a computer that has one would be overwritten
-    PARTS.mkdir(parents=True, exist_ok=True)
-    for part in (doctor, tests, sanitizer, bits, cache, speed, kernels):
-        if not arguments.only or part.__name__ in arguments.only:
-            write(part.__name__, part())
-    if arguments.data and (not arguments.only or "training" in arguments.only):
-        write("training", training(arguments.data, arguments.seeds, arguments.epochs))
-    print(f"written: {PAGE}")
+    deadline = time.monotonic() + 60 * arguments.minutes - RESERVE
+    signal.signal(signal.SIGTERM, end)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(ROOT), str(HERE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        if arguments.wheels:
+            paths.append(unpacked(arguments.wheels, folder))
+        environment = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        if arguments.cubins:
+            environment["IGCNN_CUBINS"] = str(Path(arguments.cubins).resolve())
+        if arguments.data:
+            environment["GPU_REPORT_DATA"] = str(Path(arguments.data).resolve())
+        sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
+        require_device("cuda")  # else the page of a computer that has one would be overwritten
+        for part in PARTS:
+            left = deadline - time.monotonic()
+            if arguments.only and part.name not in arguments.only:
+                continue
+            if (
+                arguments.resume
+                and part.name != "training"
+                and is_done(arguments.results, part.name)
+            ):
+                print(f"{part.name}: done before")
+                continue
+            if left < SHORTEST:
+                print(f"{part.name}: no time left")
+                continue
+            limit = min(part.seconds, left)
+            run_part(part, arguments.results, limit, environment, arguments.small)
+            arguments.page.write_text(page(arguments.results))
+    print(summary(arguments.results))
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def start_ranks(count: int, arguments: Sequence[str], gpus: Sequence[int] = ()) 
     environment = os.environ | variables
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
-    line = [program, "-n", str(count), sys.executable, "-m", "igcnn.cli.main", *arguments]
+    line = [program, "-n", str(count), sys.executable, "-m", "igcnn", *arguments]
     return run_signalled(line, environment, {"SIGTERM": "SIGUSR1", "SIGINT": "SIGUSR1"})
 
 

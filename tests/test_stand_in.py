@@ -48,8 +48,18 @@ print(json.dumps(modules | kinds))
 """
 # of its own: where it counts, what it is made of, and how many devices it has
 OWN = {
-    "cupy": {"np", "ctypes", "math", "re", "sys", "types", "importlib"}
-    | {"EmulatedArray", "emulated", "DEVICES", "MEMORY", "SHARED", "STATIC_SHARED"},
+    "cupy": {"np", "ctypes", "math", "os", "re", "sys", "types", "importlib"}
+    | {
+        "EmulatedArray",
+        "NDArrayOperatorsMixin",
+        "cubin_name",
+        "emulated",
+        "variants",
+        "DEVICES",
+        "MEMORY",
+        "SHARED",
+        "STATIC_SHARED",
+    },
     "cupy.RawModule": {"stem", "defines"},
     "cupy.cuda.Stream": {"recorded"},
 }

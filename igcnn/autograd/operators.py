@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..backend import add_at
+from ..backend import add_at, empty
 from ..errors import DtypeError, ShapeError
 from ..kernels.checks import check_dtypes
 from .function import Function, Tensor
@@ -86,10 +86,9 @@ class Power(Function):
         a, b, y = self.saved()
         ga = gb = None
         if self.needs_gradient[0]:
-            ga = unbroadcast(gy * b * a ** np.where(b == 0, 1, b - 1), a.shape)
+            ga = unbroadcast(gy * b * a ** (b - 1 + (b == 0)), a.shape)
         if self.needs_gradient[1]:
-            logarithm = np.log(np.where((a == 0) & (b >= 0), 1, a))
-            gb = unbroadcast(gy * y * logarithm, b.shape)
+            gb = unbroadcast(gy * y * np.log(a + ((a == 0) & (b >= 0))), b.shape)
         return ga, gb
 
 
@@ -170,7 +169,9 @@ class Sum(Function):
 
     def backward(self, gy: Array) -> tuple[Array]:
         """gy at every element that it sums."""
-        return (np.broadcast_to(gy.reshape(self.kept), self.shape, subok=True),)
+        gx = empty(self.shape, gy.dtype, like=gy)
+        gx[...] = gy.reshape(self.kept)
+        return (gx,)
 
 
 class Max(Function):
@@ -252,7 +253,8 @@ class GetItem(Function):
 
     def backward(self, gy: Array) -> tuple[Array]:
         """gy where an element was chosen, added up where it was chosen more than once."""
-        gx = np.zeros_like(gy, shape=self.shape)
+        gx = empty(self.shape, gy.dtype, like=gy)
+        gx[...] = 0
         add_at(gx, self.index, gy)
         return (gx,)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import EmulatedArray, device_of, is_array, to_device, to_host
+from ..backend import EmulatedArray, device_of, empty, is_array, to_device, to_host
 from ..errors import AutogradError, DeviceError, DtypeError, ShapeError
 from ..kernels.checks import FLOATS
 
@@ -203,4 +203,4 @@ def read_only(array: Array) -> Array:
 
 def plus(a: Array, b: Array) -> Array:
     """Return a + b of one shape, an array where there are no axes too."""
-    return np.add(a, b, out=np.empty_like(a))
+    return np.add(a, b, out=empty(a.shape, a.dtype, like=a))

@@ -11,6 +11,9 @@ both follow from the arrays that a kernel is given (common.cuh).
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -319,11 +322,45 @@ def _is_unwritten(array: Array) -> bool:
     return bool((array.reshape(-1).view(np.uint8) == UNWRITTEN).all())
 
 
+def variants(stem: str) -> Iterator[tuple[str, ...]]:
+    """Yield the defines that `<stem>.cu` names at its head: each choice, or each `variant:`."""
+    whole = re.findall(r"^// variant: (.*)$", source(stem), re.MULTILINE)
+    if whole:
+        yield from (tuple(line.split()) for line in whole)
+        return
+    line = re.search(r"^// variants: (.*)$", source(stem), re.MULTILINE)
+    options = [part.split("=") for part in line[1].split()] if line else []
+    choices = [[f"{name}={value}" for value in values.split(",")] for name, values in options]
+    yield from itertools.product(*choices)
+
+
+def cubin_name(stem: str, defines: tuple[str, ...], architecture: str) -> str:
+    """Return the name of the file that holds kernels compiled before; it changes with the source.
+
+    Args:
+        stem: of the source file.
+        defines: what the source leaves open, types included.
+        architecture: as CuPy names it, "90" for sm_90.
+    """
+    text = "\n".join([source(stem), *OPTIONS, *sorted(defines)])
+    digest = hashlib.sha256(text.encode()).hexdigest()[:24]
+    return f"{stem}-{digest}.sm_{architecture}.cubin"
+
+
 @cache
 def _compiled(stem: str, defines: tuple[str, ...]) -> Any:
-    """Return the kernels of `<stem>.cu` compiled for the GPU, from CuPy's cache on disk."""
+    """Return the kernels of `<stem>.cu` compiled for the GPU.
+
+    They come from the folder IGCNN_CUBINS if that has them (benchmarks/cubins.py), else from
+    CuPy's cache on disk, else from NVRTC.
+    """
     import cupy
 
+    if folder := os.environ.get("IGCNN_CUBINS"):
+        architecture = cupy.cuda.Device().compute_capability
+        path = Path(folder) / cubin_name(stem, defines, architecture)
+        if path.exists():
+            return cupy.RawModule(path=str(path))
     options = (*OPTIONS, *(f"-D{define}" for define in defines))
     return cupy.RawModule(code=source(stem), options=options)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from igcnn import Tensor, gradcheck
+from igcnn.backend import to_device, to_host
 from igcnn.errors import ShapeError
 
 
@@ -257,3 +258,30 @@ def test_the_arithmetic_of_micrograd():
     g += 10.0 / f
     g.backward()
     assert f"{g:.4f} {a.grad:.4f} {b.grad:.4f}" == "24.7041 138.8338 645.5773"
+
+
+@pytest.mark.parametrize("device", ["emu", pytest.param("cuda:0", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: x * 2 + 1 - x / (3 + x),
+        lambda x: x**2 + x**0 + 2**x + x**x,
+        lambda x: -x.exp() + x.log(),
+        lambda x: x.sum(axis=1) + x.mean(axis=1, keepdims=True).sum(axis=1),
+        lambda x: x.max(axis=0) * x.max(),
+        lambda x: x.T @ x + (x @ x.T).sum(),
+        lambda x: x[1:] * x[[0, 0]] + x[0, 1],
+        lambda x: x.transpose(1, 0).reshape(-1)[::2],
+    ],
+)
+def test_arithmetic_on_other_devices(operation, device):
+    x = leaf((3, 4))
+    there = Tensor(to_device(x.data, device), requires_grad=True)
+    results = []
+    for tensor in (x, there):
+        y = operation(tensor)
+        y.backward(np.arange(1.0, y.size + 1).reshape(y.shape))
+        assert y.device == tensor.device
+        results.append((y.numpy(), to_host(tensor.grad)))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-14)

@@ -178,7 +178,7 @@ def test_an_error_on_one_rank_ends_all(mpiexec, rank, what):
 
 def test_ranks_by_hand(start, mpiexec):
     """As on several computers: mpiexec starts igcnn, and launch starts mpiexec."""
-    program = [sys.executable, "-m", "igcnn.cli.main"]
+    program = [sys.executable, "-m", "igcnn"]
     line = LINE[:-2]
     process = start("launch", "--", *mpiexec, "-n", "2", *program, *line, "--out", "run")
     assert process.wait(60) == 2  # launch knows mpiexec by its name alone

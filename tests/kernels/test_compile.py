@@ -1,6 +1,5 @@
 """Every kernel through NVIDIA's compiler for seven architectures: no driver is needed for it."""
 
-import itertools
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 import igcnn.kernels
 from igcnn.kernels.head import head_bytes
 from igcnn.kernels.interleaved_group_convolution import Unit
-from igcnn.kernels.launch import OPTIONS, signatures, source
+from igcnn.kernels.launch import OPTIONS, signatures, source, variants
 from igcnn.kernels.stem import stem_bytes
 
 nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="needs CuPy and NVRTC")
@@ -28,18 +27,6 @@ REGISTERS = {
     "WEIGHT_THREADS": 255,
 }
 STEMS = sorted(path.stem for path in Path(igcnn.kernels.__file__).parent.glob("*.cu"))
-
-
-def variants(stem):
-    """Yield the sets of defines that the source names: each choice, or each `variant:`."""
-    whole = re.findall(r"^// variant: (.*)$", source(stem), re.MULTILINE)
-    if whole:
-        yield from (tuple(line.split()) for line in whole)
-        return
-    line = re.search(r"^// variants: (.*)$", source(stem), re.MULTILINE)
-    options = [part.split("=") for part in line[1].split()] if line else []
-    choices = [[f"{name}={value}" for value in values.split(",")] for name, values in options]
-    yield from itertools.product(*choices)
 
 
 def report(stem, architecture, defines):

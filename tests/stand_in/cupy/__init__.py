@@ -13,14 +13,16 @@ its kernels had at capture, and does nothing before it is launched.
 import ctypes
 import importlib.machinery
 import math
+import os
 import re
 import sys
 import types
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from igcnn.backend import EmulatedArray
-from igcnn.kernels.launch import emulated
+from igcnn.kernels.launch import cubin_name, emulated, variants
 
 __version__ = "14.0.0"  # of what it stands for
 DEVICES = 2
@@ -43,7 +45,7 @@ def _forbid_while_capturing(what):
         raise _NotAllowed(f"{what} while a stream is captured")
 
 
-class ndarray:
+class ndarray(NDArrayOperatorsMixin):
     """An array of a device; content of the host's memory goes in and out by set and get alone."""
 
     __array_priority__ = 100
@@ -71,6 +73,12 @@ class ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed; use .get()")
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        if method != "__call__":
+            raise _NotAllowed(f"np.{ufunc.__name__}.{method} of an array of a device")
+        if "out" in options:
+            (out,) = options.pop("out")
+            out._array[...] = _computed(ufunc, *inputs, **options)._array
+            return out
         return _computed(lambda *arrays: getattr(ufunc, method)(*arrays, **options), *inputs)
 
     def __array_function__(self, function, _, arguments, options):
@@ -110,14 +118,17 @@ class ndarray:
     def astype(self, dtype, order="K", copy=True):
         return _computed(lambda array: array.astype(dtype), self)
 
-    def sum(self, axis=None):
-        return _computed(lambda a: a.sum(axis), self)
+    def sum(self, axis=None, keepdims=False):
+        return _computed(lambda a: a.sum(axis, keepdims=keepdims), self)
 
     def min(self):
         return _computed(np.min, self)
 
-    def max(self):
-        return _computed(np.max, self)
+    def max(self, axis=None, keepdims=False):
+        return _computed(lambda a: a.max(axis, keepdims=keepdims), self)
+
+    def swapaxes(self, axis1, axis2):
+        return self._view(self._array.swapaxes(axis1, axis2))
 
     def __int__(self):
         return int(self.item())
@@ -141,15 +152,6 @@ class ndarray:
         _forbid_while_capturing("an assignment")
         self._array[index] = _own(value)
 
-    def __add__(self, other):
-        return np.add(self, other)
-
-    def __sub__(self, other):
-        return np.subtract(self, other)
-
-    def __mul__(self, other):
-        return np.multiply(self, other)
-
     def __imul__(self, other):
         _forbid_while_capturing("CuPy's arithmetic")
         self._array *= _own(other)
@@ -159,9 +161,6 @@ class ndarray:
         _forbid_while_capturing("CuPy's arithmetic")
         self._array += _own(other)
         return self
-
-    __radd__ = __add__
-    __rmul__ = __mul__
 
 
 def _own(value):
@@ -198,9 +197,12 @@ def empty(shape, dtype=float, order="C"):
 
 
 class RawModule:
-    """CUDA C; the source's first line tells which of igcnn's it is."""
+    """CUDA C, whose first line tells which of igcnn's it is, or a cubin, whose name does."""
 
-    def __init__(self, *, code, options=()):
+    def __init__(self, *, code=None, path=None, options=()):
+        if path is not None:
+            self.stem, self.defines = _of_cubin(path)
+            return
         assert all(isinstance(option, str) for option in options)
         assert options[0].startswith("-std=")
         self.stem = re.match(r'#line 1 "(\w+)\.cu"', code)[1]
@@ -212,6 +214,20 @@ class RawModule:
             _forbid_while_capturing("compiling")
             _loaded.add(here)
         return _Kernel(emulated(*here), name)
+
+
+def _of_cubin(path):
+    """Return what a file made by benchmarks/cubins.py was compiled from."""
+    with open(path, "rb") as file:
+        assert file.read(4) == b"\x7fELF", f"{path} is no cubin"
+    name = os.path.basename(path)
+    stem = name.partition("-")[0]
+    for real, stored in (("float", "float"), ("double", "double"), ("float", "bfloat16")):
+        for variant in variants(stem):
+            defines = (f"REAL={real}", f"STORED={stored}", *variant)
+            if cubin_name(stem, defines, cuda.Device().compute_capability) == name:
+                return stem, defines
+    raise AssertionError(f"{name} is of another source")
 
 
 _loaded = set()
@@ -262,6 +278,7 @@ class _Device:
         if not 0 <= self.id < DEVICES:
             raise _Runtime.CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
 
+    compute_capability = "90"
     attributes = property(lambda self: {"MaxSharedMemoryPerBlockOptin": SHARED})
 
     def __enter__(self):
@@ -421,4 +438,5 @@ _module(
     get_unique_id=lambda: bytes(range(128)),
     get_version=lambda: 22000,
 )
+_module("cupyx", scatter_add=lambda a, slices, value: np.add.at(a._array, slices, _own(value)))
 _null = _Stream(null=True)

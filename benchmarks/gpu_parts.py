@@ -1,0 +1,195 @@
+"""Parts of gpu_report.py that are no program of their own: `python benchmarks/gpu_parts.py NAME`.
+
+Each writes what it has found as it goes on, so that one that is cut short leaves what it has.
+"""
+
+import argparse
+import csv
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "torch", "numpy", "h5py", "pillow", "click", "rich")
+TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
+IGCNN = (sys.executable, "-m", "igcnn")
+
+
+def note(found):
+    """Write down what is known so far, whole or not at all."""
+    path = Path(os.environ.get("GPU_REPORT_FOUND", "found.json"))
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    draft.replace(path)
+
+
+def environment(small):
+    """The GPU, its driver, the programs and packages that are there."""
+    import cupy
+
+    properties = cupy.cuda.runtime.getDeviceProperties(0)
+    found = {
+        "gpu": properties["name"].decode(),
+        "driver": cupy.cuda.runtime.driverGetVersion(),
+        "runtime": cupy.cuda.runtime.runtimeGetVersion(),
+        "memory_bytes": properties["totalGlobalMem"],
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "programs": [p for p in ("nvcc", "ncu", "compute-sanitizer") if shutil.which(p)],
+        "packages": {},
+    }
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found["packages"][name] = importlib.metadata.version(name)
+    note(found)
+    doctor = subprocess.run([*IGCNN, "doctor"], cwd=ROOT, text=True, capture_output=True)
+    note(found | {"doctor": doctor.stdout})
+    return 0
+
+
+def kernels(small):
+    """Every kernel compiled and launched once, against NumPy; the seconds of the first launch."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from cuda_cases import CASES, results
+
+    def run(job):
+        name, dtype = job
+        start = time.perf_counter()
+        try:
+            actual = results(name, "cuda:0", dtype)
+        except Exception as error:
+            return {"seconds": time.perf_counter() - start, "error": f"{error}"[:300]}
+        seconds = time.perf_counter() - start
+        expected = results(name, "cpu", "float64")
+        errors = [
+            float(np.abs(a.astype(float) - e).max() / max(1.0, np.abs(e).max()))
+            for a, e in zip(actual, expected, strict=True)
+        ]
+        # the pixels of the data are prepared in float32, the fused unit exists for it alone
+        single = any(word in name for word in ("images", "augmentation", "fused"))
+        limit = 1e-5 if single else TOLERANCES[dtype]
+        return {"seconds": seconds, "error": max(errors), "correct": max(errors) <= limit}
+
+    names = ["relu", "add", "linear"] if small else list(CASES)
+    jobs = [(name, dtype) for name in names for dtype in TOLERANCES]
+    start = time.perf_counter()
+    found = {"cases": {}}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for (name, dtype), one in zip(jobs, pool.map(run, jobs), strict=True):
+            found["cases"][f"{name}, {dtype}"] = one
+            note(found | {"seconds": time.perf_counter() - start, "threads": os.cpu_count()})
+    return int(not all(one.get("correct") for one in found["cases"].values()))
+
+
+def updates(small):
+    """Six updates by the plan (one by one, then as a captured graph) twice, by tape and CPU."""
+    from gpu import CASES as NETWORKS
+    from gpu import SMALL, SMALL_BATCH, Ours
+
+    case = SMALL["small"] if small else NETWORKS["resnet_igc L24M2"]
+    batch = SMALL_BATCH if small else 64
+    ways = {
+        "plan": ("cuda:0", False),
+        "plan again": ("cuda:0", False),
+        "tape": ("cuda:0", True),
+        "cpu": ("cpu", False),
+    }
+    found, weights = {}, {}
+    for name, (device, eager) in ways.items():
+        start = time.perf_counter()
+        ours = Ours(case, batch, device, eager, "fp32", lr=0.1)
+        losses = [ours.train() for _ in range(6)]  # the plan captures the second, replays the rest
+        state = ours.network.state_dict()
+        weights[name] = np.concatenate([state[k].ravel() for k in sorted(state)])
+        reference = weights["plan"]
+        difference = np.linalg.norm(weights[name] - reference) / np.linalg.norm(reference)
+        found[name] = {
+            "losses": losses,
+            "equal bits": weights[name].tobytes() == reference.tobytes(),
+            "difference": float(difference),
+            "seconds": time.perf_counter() - start,
+        }
+        note(found)
+    return int(not found["plan again"]["equal bits"])
+
+
+# every array from the driver, as one within CuPy's pool has neighbours and a past
+UNPOOLED = "import cupy, pytest, sys; cupy.cuda.set_allocator(None); sys.exit(pytest.main())"
+
+
+def sanitizer(small):
+    """NVIDIA's checks of memory, races, uninitialised reads and barriers, on the tests' shapes."""
+    tool = shutil.which("compute-sanitizer")
+    if tool is None:
+        note({"missing": "compute-sanitizer is not on the PATH"})
+        return 0
+    chosen = "float32 and relu" if small else "float32"
+    test = [sys.executable, "-c", UNPOOLED, "-q", "-m", "gpu", "-k", chosen]
+    test += ["-p", "no:cacheprovider", "tests/kernels/test_cuda.py"]
+    found = {}
+    for check in ("memcheck", "racecheck", "synccheck", "initcheck"):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [tool, "--tool", check, "--error-exitcode", "9", *test],
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        lines = done.stdout.splitlines()
+        seconds = time.perf_counter() - start
+        found[check] = {"rc": done.returncode, "seconds": seconds, "output": lines[-8:]}
+        note(found)
+    return int(any(one["rc"] for one in found.values()))
+
+
+def training(small):
+    """CIFAR-10 by the paper's recipe, from where an earlier run has stopped."""
+    out = Path(os.environ["GPU_REPORT_FOUND"]).parent / "run"
+    words = ["--net", "resnet_igc", "--device", "cuda", "--progress", "plain", "--out", str(out)]
+    if small:
+        words += "--depth 8 --L 4 --M 2 --dataset digits --max-steps 4 --batch-size 8".split()
+    elif data := os.environ.get("GPU_REPORT_DATA"):
+        words += [*"--depth 20 --L 24 --M 2 --dataset cifar10 --data-dir".split(), data]
+    else:
+        note({"missing": "no --data"})
+        return 0
+    if (out / "checkpoints" / "last.h5").exists():
+        words = ["--resume", str(out), *(["--max-steps", "8"] if small else [])]
+    elif out.exists():
+        words.append("--overwrite")
+    process = subprocess.Popen([*IGCNN, "train", *words], cwd=ROOT)
+    code = None
+    while code is None:
+        with suppress(subprocess.TimeoutExpired):
+            code = process.wait(2)
+        done = []
+        if (out / "metrics.csv").exists():
+            with (out / "metrics.csv").open() as file:
+                done = list(csv.DictReader(file))
+        note({"epochs": len(done), "last": done[-1] if done else None, "rc": code})
+    return code
+
+
+def main():
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = {f.__name__: f for f in (environment, kernels, updates, sanitizer, training)}
+    parser.add_argument("part", choices=parts)
+    parser.add_argument("--small", action="store_true", help="to test gpu_report.py")
+    arguments = parser.parse_args()
+    return parts[arguments.part](arguments.small)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
