@@ -108,10 +108,12 @@ class Progress:
 
     Args:
         unit: words for a number of what is counted.
+        at_once: begin at once, else only for what takes long.
     """
 
-    def __init__(self, unit: str = "bytes") -> None:
+    def __init__(self, unit: str = "bytes", at_once: bool = True) -> None:
         self.unit = unit
+        self.at_once = at_once
         self.terminal = sys.stderr.isatty()
         self.name = ""
         self.began = self.shown = 0.0
@@ -122,10 +124,12 @@ class Progress:
         now = time.monotonic()
         if name != self.name:
             self.name, self.began, self.first = name, now, done
-            self.shown = now if self.terminal else now - SECONDS_BETWEEN_LINES
+            self.shown = now - SECONDS_BETWEEN_LINES * (self.at_once and not self.terminal)
         pause = SECONDS_BETWEEN_UPDATES if self.terminal else SECONDS_BETWEEN_LINES
         finished = done >= total
-        if now - self.shown < pause and not finished:
+        if now - self.shown < pause and not (
+            finished and (self.at_once or self.shown > self.began)
+        ):
             return
         self.shown = now
         speed = (done - self.first) / (now - self.began) if now > self.began else 0.0

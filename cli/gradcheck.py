@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .dataset import Progress
 from .network import make_network, network_options, settings_line
 
 SIDE = 8
@@ -32,7 +33,9 @@ def gradcheck_command(
 
     Images are 8×8 unless --image-size says otherwise. A layer is checked by itself, at the input
     that it gets in the network, with a random cotangent; the last row is the loss of the whole
-    network. Exit code 1 if a check fails.
+    network. Errors are relative to the gradient, beyond what rounding explains. Elements at which
+    a layer is not differentiable (ReLU at 0) are counted and do not fail. Exit code 1 if a check
+    fails.
 
     \b
     igcnn gradcheck --net resnet_igc --depth 8 --L 4 --M 2
@@ -50,7 +53,12 @@ def gradcheck_command(
     network.to(device)
     with on_device(device):
         checks = check_gradients(
-            network, image_shape, elements=elements or None, tolerance=tolerance, seed=seed
+            network,
+            image_shape,
+            elements=elements or None,
+            tolerance=tolerance,
+            seed=seed,
+            progress=Progress("elements", at_once=False),
         )
     if as_json:
         rows = [check.to_json() for check in checks]
@@ -64,7 +72,8 @@ def gradcheck_command(
         for check in checks:
             report = check.report
             worst = f"{check.tensors[report.worst_input]}{list(report.worst_index)}"
-            state = "" if report.passed else "  FAILED"
+            state = f"  {report.kinks} not differentiable" if report.kinks else ""
+            state += "" if report.passed else "  FAILED"
             click.echo(
                 f"{check.name:{width}}  {check.type:{kind}}  {report.elements:8}  "
                 f"{report.worst_error:11.1e}  {worst}{state}"

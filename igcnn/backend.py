@@ -46,7 +46,7 @@ def resolve_device(name: str, local_rank: int = 0) -> str:
         name = "cuda" if gpu_count() else "cpu"
     if name in ("cpu", "emu"):
         return name
-    if not re.fullmatch(r"cuda(:\d+)?", name):
+    if not (isinstance(name, str) and re.fullmatch(r"cuda(:\d+)?", name)):
         raise ConfigError(f"unknown device {name!r}; choose auto, cpu, cuda, cuda:1, … or emu")
     index = _number(name, local_rank % max(1, gpu_count()))
     if index >= gpu_count():

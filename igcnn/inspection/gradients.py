@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from ..autograd import GradcheckReport, Tensor, error_curve, gradcheck, no_grad
 from ..backend import to_device
 from ..functional import cross_entropy
 from ..layers import Layer, forward_hook, undisturbed
+
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def check_gradients(
     elements: int | None = 40,
     tolerance: float = 1e-6,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> list[LayerGradients]:
     """Check every layer of a network in training mode, and then the loss of the whole.
 
@@ -62,8 +66,9 @@ def check_gradients(
         image_shape: (3, H, W).
         images: of the batch.
         elements: of each tensor to check, chosen at random; None for all.
-        tolerance: largest error, |analytic − numeric| / max(1, |analytic|, |numeric|).
+        tolerance: largest error, relative to the gradient; see igcnn.gradcheck.
         seed: of images, cotangents and the choice of elements.
+        progress: called with the layer's name and the numbers of elements done and of all.
 
     Raises:
         DtypeError: the network is not of float64.
@@ -77,15 +82,16 @@ def check_gradients(
         logits = network(x)
         return cross_entropy(logits, labels % logits.shape[1])
 
-    result = check_layers(network, x, lambda _: elements, tolerance=tolerance, seed=seed)
+    settings: dict[str, Any] = {"tolerance": tolerance, "seed": seed}
+    result = check_layers(network, x, lambda _: elements, progress=progress, **settings)
     with undisturbed(network, training=True):
         report = gradcheck(
             loss,
             network.parameters(),
             elements=None if elements is None else 1,
-            tolerance=tolerance,
-            seed=seed,
             raise_exception=False,
+            progress=partial(progress, "network") if progress else None,
+            **settings,
         )
     names = tuple(name for name, _ in network.named_parameters())
     return [*result, LayerGradients("network", type(network).__name__, names, report)]
@@ -99,6 +105,7 @@ def check_layers(
     steps: Sequence[float] = (),
     tolerance: float = 1e-6,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> list[LayerGradients]:
     """Check every layer by itself, in training mode, at the input that a batch gives it.
 
@@ -109,6 +116,7 @@ def check_layers(
         steps: to try at the worst element of each layer; none for no curve.
         tolerance: see check_gradients.
         seed: of cotangents and the choice of elements.
+        progress: see check_gradients.
 
     Raises:
         DtypeError: the network is not of float64.
@@ -136,6 +144,7 @@ def check_layers(
                 tolerance=tolerance,
                 seed=seed,
                 raise_exception=False,
+                progress=partial(progress, name) if progress else None,
             )
             errors = error_curve(function, tensors, report, steps, seed)
             result.append(

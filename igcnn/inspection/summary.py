@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, no_grad
-from ..layers import Layer, forward_hook
+from ..layers import Layer, forward_hook, in_mode
 
 RULE = "1 multiply-add = one multiplication and one addition; convolution and fully connected only"
 KINDS = ("conv", "bn", "fc")
@@ -126,33 +126,27 @@ def summarize(network: Layer, image_shape: tuple[int, int, int]) -> Summary:
         ShapeError: the image is too small for the network.
     """
     layers: list[LayerSummary] = []
+    counted: set[int] = set()  # parameters are counted where they are used first
 
     def record(layer: Layer, name: str, x: Tensor, y: Tensor) -> None:
+        own = [tensor for tensor in layer.parameters() if id(tensor) not in counted]
+        counted.update(map(id, own))
         # a batch of one image: its multiply-adds are the layer's
         layers.append(
             LayerSummary(
                 name=name,
                 type=type(layer).__name__,
                 output=y.shape[1:],
-                params=_count(layer),
+                params=sum(tensor.size for tensor in own),
                 kind=layer.kind,
                 macs=layer.macs(x.shape, y.shape),
             )
         )
 
-    training = network.training
-    network.eval()
-    try:
-        with no_grad(), forward_hook(record):
-            network(np.zeros((1, *image_shape), _dtype(network)))
-    finally:
-        network.train(training)
-    return Summary(tuple(layers), image_shape, _count(network))
+    with in_mode(network, training=False), no_grad(), forward_hook(record):
+        network(np.zeros((1, *image_shape), _dtype(network)))
+    return Summary(tuple(layers), image_shape, sum(x.size for x in network.parameters()))
 
 
 def _dtype(network: Layer) -> np.dtype:
     return next((tensor.dtype for tensor in network.parameters()), np.dtype(np.float32))
-
-
-def _count(layer: Layer) -> int:
-    return sum(tensor.size for _, tensor in layer.named_parameters())

@@ -3,7 +3,7 @@
 from .batch_norm import BatchNorm
 from .convolution import Convolution
 from .interleaved_group_convolution import InterleavedGroupConvolution
-from .layer import Chain, Layer, forward_hook, undisturbed
+from .layer import Chain, Layer, forward_hook, in_mode, undisturbed
 from .linear import Linear
 from .pooling import GlobalAveragePool, MaxPool
 from .relu import ReLU
@@ -19,5 +19,6 @@ __all__ = [
     "MaxPool",
     "ReLU",
     "forward_hook",
+    "in_mode",
     "undisturbed",
 ]

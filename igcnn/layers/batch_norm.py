@@ -194,8 +194,8 @@ class BatchNorm(Layer):
         self.momentum = momentum
         self.eps = eps
         self.communicator: Communicator | None = None
-        self.gamma = self.add_parameter("gamma", np.ones(channels, dtype))
-        self.beta = self.add_parameter("beta", np.zeros(channels, dtype))
+        self.gamma = Tensor(np.ones(channels, dtype), requires_grad=True)
+        self.beta = Tensor(np.zeros(channels, dtype), requires_grad=True)
         self.moving_mean = self.add_buffer("moving_mean", np.zeros(channels, dtype))
         self.moving_var = self.add_buffer("moving_var", np.ones(channels, dtype))
 

@@ -124,7 +124,7 @@ class Convolution(Layer):
         self.padding = padding
         self.groups = groups
         shape = (out_channels, in_channels // groups, kernel_size, kernel_size)
-        self.weight = self.add_parameter("weight", he_normal(shape, rng, dtype))
+        self.weight = Tensor(he_normal(shape, rng, dtype), requires_grad=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C_out, OH, OW) for x, (N, C, H, W)."""

@@ -163,18 +163,24 @@ class InterleavedGroupConvolution(Layer):
         shape1 = (out_channels, in_channels // L, kernel_size, kernel_size)
         shape2 = (out_channels, out_channels // self.secondary_groups, 1, 1)
         check_mix(out_channels, shape2, L, self.secondary_groups)
-        self.primary = self.add_parameter("conv1_weight", he_normal(shape1, rng, dtype))
+        self.conv1_weight = Tensor(he_normal(shape1, rng, dtype), requires_grad=True)
+        self.conv2_weight: Tensor | Array
         if secondary is None:
-            self.add_parameter("conv2_weight", he_normal(shape2, rng, dtype))
+            self.conv2_weight = Tensor(he_normal(shape2, rng, dtype), requires_grad=True)
         else:
             check_mix(out_channels, secondary.shape, L, self.secondary_groups)
-            self.add_buffer("conv2_weight", secondary.astype(dtype))
+            self.conv2_weight = self.add_buffer("conv2_weight", secondary.astype(dtype))
+
+    @property
+    def primary(self) -> Tensor:
+        """W^p."""
+        return self.conv1_weight
 
     @property
     def secondary(self) -> Tensor:
         """W^d: a parameter, or fixed."""
-        learned = self._parameters.get("conv2_weight")
-        return Tensor(self._buffers["conv2_weight"]) if learned is None else learned
+        weight = self.conv2_weight
+        return weight if isinstance(weight, Tensor) else Tensor(weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C_out, OH, OW) for x, (N, C, H, W)."""

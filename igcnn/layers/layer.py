@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, NoReturn, Self, TypeVar
 
 import numpy as np
 
 from ..autograd import Tensor
-from ..backend import copy_to, to_device, to_host
-from ..errors import CheckpointError
+from ..backend import is_array, resolve_device, to_device, to_host
+from ..errors import ConfigError
+from .loading import load_arrays
 
 Array = np.ndarray
+Item = TypeVar("Item")
 ForwardHook = Callable[["Layer", str, Tensor, Tensor], None]
+
+CONTAINERS = dict, list, tuple, deque  # attributes that are searched for layers
 
 _state = threading.local()
 
@@ -32,7 +38,21 @@ def forward_hook(callback: ForwardHook) -> Iterator[None]:
 class Layer:
     """Base of all layers: a function of one tensor, with parameters.
 
-    A subclass gives itself parameters, buffers and children and defines `forward`.
+    A subclass assigns parameters and children as attributes and defines `forward`:
+
+        class Scaled(Layer):
+            def __init__(self, rng):
+                self.conv = Convolution(8, 8, 3, padding=1, rng=rng)
+                self.scale = Tensor(np.ones((1, 8, 1, 1), np.float32), requires_grad=True)
+
+            def forward(self, x):
+                return self.conv(x) * self.scale
+
+    A layer is a child, a tensor that requires a gradient and that no operation made is a
+    parameter, under the attribute's name; those in lists, tuples and dicts likewise, under
+    attribute_0, attribute_key. Arrays that are saved but not trained are given by `add_buffer`.
+    Full names are joined by "_" and belong to one thing each: what shares one is refused by a
+    ConfigError. What is used in several places has the first of its names.
 
     Attributes:
         training: whether batch norm uses the statistics of the batch; see train and eval.
@@ -41,13 +61,45 @@ class Layer:
     """
 
     kind = ""
+    training = True
+    name = ""
+    _children: dict[str, Layer]  # of add_child
+    _buffers: list[str]  # names of attributes
+    _trained: set[str]  # names of parameters, also of those that were frozen later
 
-    def __init__(self) -> None:
-        self.training = True
-        self.name = ""
-        self._parameters: dict[str, Tensor] = {}
-        self._buffers: dict[str, Array] = {}
-        self._children: dict[str, Layer] = {}
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Return a layer that takes attributes, whether or not its class calls __init__."""
+        layer = super().__new__(cls)
+        vars(layer).update(_children={}, _buffers=[], _trained=set())
+        return layer
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._buffers and not is_array(value):
+            raise ConfigError(
+                f"{name} is a buffer of {type(self).__name__} and takes an array, not "
+                f"{type(value).__name__}; delete it first to use the name for something else"
+            )
+        if callable(getattr(Layer, name, None)) and not callable(value):
+            raise ConfigError(f"{name} is a method of every layer; choose another name")
+        if isinstance(value, set) and any(isinstance(x, Layer | Tensor) for x in value):
+            raise ConfigError(f"{name}: a set has no order for names; use a list or a dict")
+        before = vars(self).get(name, self)
+        self._trained.discard(name)
+        super().__setattr__(name, value)
+        if isinstance(value, MEMBERS):
+            try:
+                self._check()
+            except ConfigError:
+                if before is self:
+                    super().__delattr__(name)
+                else:
+                    super().__setattr__(name, before)
+                raise
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        if name in self._buffers:
+            self._buffers.remove(name)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output for x."""
@@ -57,8 +109,9 @@ class Layer:
         """Return forward(x), and show it to the hooks; an array becomes a tensor."""
         x = x if isinstance(x, Tensor) else Tensor(x)
         y = self.forward(x)
-        if not self._children:
-            for hook in getattr(_state, "hooks", ()):
+        hooks = getattr(_state, "hooks", ())
+        if hooks and not self.children():
+            for hook in hooks:
                 hook(self, self.name, x, y)
         return y
 
@@ -67,56 +120,165 @@ class Layer:
         return 0
 
     def add_parameter(self, name: str, array: Array) -> Tensor:
-        """Register `array` as a parameter and return its tensor."""
+        """Assign `array` as a parameter to the attribute `name` and return its tensor.
+
+        Raises:
+            ConfigError: the name belongs to something else.
+        """
+        self._check_free(name)
         tensor = Tensor(array, requires_grad=True, name=name)
-        self._parameters[name] = tensor
+        setattr(self, name, tensor)
         return tensor
 
     def add_buffer(self, name: str, array: Array) -> Array:
-        """Register `array` as part of the state that is not trained, and return it."""
-        self._buffers[name] = array
+        """Assign `array`, which is saved but not trained, to the attribute `name`; return it.
+
+        Raises:
+            ConfigError: the name belongs to something else, or this is no array.
+        """
+        self._check_free(name)
+        self._buffers.append(name)
+        try:
+            setattr(self, name, array)
+            self._check()
+        except ConfigError:
+            self._buffers.remove(name)
+            vars(self).pop(name, None)
+            raise
         return array
 
     def add_child(self, name: str, layer: Layer) -> Layer:
-        """Register `layer` under `name` ("" adds nothing to the names below) and return it."""
-        self._children[name] = layer
+        """Register `layer` under any `name` ("" adds nothing to the names below); return it.
+
+        Raises:
+            ConfigError: the name belongs to something else, or this is no layer.
+        """
+        self._add_children({name: layer})
         return layer
+
+    def _add_children(self, layers: Mapping[str, Layer]) -> None:
+        for name, layer in layers.items():
+            if not isinstance(layer, Layer):
+                made = f"; call it: {layer.__name__}(…)" if isinstance(layer, type) else ""
+                raise ConfigError(
+                    f"{type(self).__name__}: {name!r} is {type(layer).__name__}, no layer{made}"
+                )
+            if self._children.get(name, layer) is not layer:
+                raise ConfigError(f"{type(self).__name__}: there is a layer {name!r} already")
+        before = dict(self._children)
+        self._children.update(layers)
+        try:
+            self._check()
+        except ConfigError:
+            vars(self)["_children"] = before
+            raise
+
+    def children(self) -> dict[str, Layer]:
+        """Return the layers directly below this one by their names."""
+        return {name: x for name, x in self._members() if isinstance(x, Layer)}
 
     def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """Yield (full name, layer) of this layer and all below, parents first."""
-        yield prefix, self
-        for name, child in self._children.items():
-            yield from child.named_layers(_join(prefix, name))
+        return _once((name, layer) for name, layer, _ in self._walk(prefix))
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield (full name, tensor) of every parameter, in the order of computation."""
-        for prefix, layer in self.named_layers():
-            for name, tensor in layer._parameters.items():
-                yield _join(prefix, name), tensor
+        """Yield (full name, tensor) of every parameter, in the order of assignment."""
+        return _once(self._all_parameters())
 
     def named_buffers(self) -> Iterator[tuple[str, Array]]:
         """Yield (full name, array) of every buffer: the running statistics of batch norm."""
-        for prefix, layer in self.named_layers():
-            for name, array in layer._buffers.items():
-                yield _join(prefix, name), array
+        return _once(self._all_buffers())
+
+    def buffers(self) -> dict[str, Array]:
+        """Return the buffers of this layer alone by the names of their attributes."""
+        return {name: vars(self)[name] for name in self._buffers}
 
     def parameters(self) -> list[Tensor]:
         """Return the parameters in the order of named_parameters."""
         return [tensor for _, tensor in self.named_parameters()]
 
+    def _members(self) -> Iterator[tuple[str, Layer | Tensor]]:
+        """Yield name and value of the layers and tensors among the attributes."""
+        for name, value in vars(self).items():
+            if isinstance(value, MEMBERS):
+                yield from _found("" if name == "_children" else name, value)
+
+    def _walk(
+        self, prefix: str = "", above: tuple[Layer, ...] = ()
+    ) -> Iterator[tuple[str, Layer, list[tuple[str, Layer | Tensor]]]]:
+        """Yield full name, layer and its members, what is used twice under each of its names."""
+        if self in above:
+            raise ConfigError(
+                f"{type(self).__name__} contains itself, as {prefix!r}; let a layer refer to one "
+                "above it by weakref.ref"
+            )
+        members = list(self._members())
+        yield prefix, self, members
+        for name, child in members:
+            if isinstance(child, Layer):
+                yield from child._walk(_join(prefix, name), (*above, self))
+
+    def _all_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield (full name, tensor), what is used twice under each of its names."""
+        for prefix, layer, members in self._walk():
+            for name, x in members:
+                if isinstance(x, Tensor) and x.record is None:
+                    if x.requires_grad:
+                        layer._trained.add(name)
+                    if name in layer._trained:
+                        yield _join(prefix, name), x
+
+    def _all_buffers(self) -> Iterator[tuple[str, Array]]:
+        """Yield (full name, array), what is used twice under each of its names."""
+        for prefix, layer, _ in self._walk():
+            for name, array in layer.buffers().items():
+                yield _join(prefix, name), array
+
+    def _check(self) -> None:
+        """Raise ConfigError unless every full name belongs to one layer, parameter or buffer."""
+        owners: dict[str, Layer] = {}
+        for name, layer, _ in self._walk():
+            other = owners.get(name, layer)
+            # a child called "" has its parent's name
+            if other is not layer and layer is not other.children().get(""):
+                _refuse_name("layers", name)
+            owners[name] = layer
+        for name, tensor in self._all_parameters():
+            tensor.name = tensor.name or name
+        named: dict[str, Any] = {}
+        for name, x in (*self._all_parameters(), *self._all_buffers()):
+            if named.setdefault(name, x) is not x:
+                _refuse_name("parameters or buffers", name)
+            if "/" in name:
+                raise ConfigError(f"{name!r}: a name with a slash cannot be saved; leave it out")
+
+    def _check_free(self, name: str) -> None:
+        if getattr(self, name, None) is not None:
+            raise ConfigError(
+                f"{type(self).__name__} has an attribute {name!r} already; choose another name"
+            )
+
     def to(self, device: str) -> Layer:
         """Move parameters and buffers to a device, forget the gradients, and return this layer.
 
         Args:
-            device: "cpu", "emu" or "cuda:i".
+            device: see igcnn.backend.resolve_device.
+
+        Raises:
+            ConfigError: no device has this name; nothing was moved.
+            DeviceError: it is not available or has no room; nothing was moved.
         """
-        for tensor in self.parameters():
-            tensor.data = to_device(to_host(tensor.data), device)
+        device = resolve_device(device)
+        layers = [layer for _, layer in self.named_layers()]
+        tensors = self.parameters()
+        arrays = [*(x.data for x in tensors), *(x for k in layers for x in k.buffers().values())]
+        moved = {id(array): to_device(to_host(array), device) for array in arrays}
+        for tensor in tensors:
+            tensor.data = moved[id(tensor.data)]
             tensor.grad = None
-        for _, layer in self.named_layers():
-            for name, array in layer._buffers.items():
-                layer._buffers[name] = to_device(to_host(array), device)
-                setattr(layer, name, layer._buffers[name])
+        for layer in layers:
+            for name, array in layer.buffers().items():
+                setattr(layer, name, moved[id(array)])
         return self
 
     def zero_grad(self) -> None:
@@ -136,41 +298,32 @@ class Layer:
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies in host memory of all parameters, then all buffers, by full names."""
+        self._check()
         state = {name: tensor.numpy().copy() for name, tensor in self.named_parameters()}
         state |= {name: to_host(array).copy() for name, array in self.named_buffers()}
         return state
 
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy `state` into the parameters and buffers; all or nothing.
 
+        Args:
+            state: full name → array, tensor or list of numbers; see loading.load_arrays. What
+                is used in several places may be given under any of its names.
+
         Raises:
-            CheckpointError: a name is missing or unknown, or a shape differs.
+            CheckpointError: a name is missing or unknown, or a value is no array of numbers, of
+                another shape, or beyond the range of the type.
         """
-        own = {name: tensor.data for name, tensor in self.named_parameters()}
-        own |= dict(self.named_buffers())
-        missing = [name for name in own if name not in state]
-        unknown = [name for name in state if name not in own]
-        if missing or unknown:
-            raise CheckpointError(
-                f"the state does not match the network: {_some('missing', missing)}"
-                f"{'; ' if missing and unknown else ''}{_some('not in the network', unknown)}; "
-                "build the network with the settings it was saved with"
-            )
-        for name, array in own.items():
-            if array.shape != np.shape(state[name]):
-                raise CheckpointError(
-                    f"{name} has shape {np.shape(state[name])} in the state but {array.shape} in "
-                    "the network; build the network with the settings it was saved with"
-                )
-        for name, array in own.items():
-            copy_to(array, state[name])
+        self._check()
+        own = {name: tensor.data for name, tensor in self._all_parameters()}
+        own |= dict(self._all_buffers())
+        load_arrays(own, state, "network", "build it with the settings it was saved with")
 
     def __repr__(self) -> str:
-        if not self._children:
+        children = self.children()
+        if not children:
             return f"{type(self).__name__}({self.extra_repr()})"
-        lines = [
-            f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in self._children.items()
-        ]
+        lines = [f"  {name}: {child!r}".replace("\n", "\n  ") for name, child in children.items()]
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
     def extra_repr(self) -> str:
@@ -179,18 +332,34 @@ class Layer:
 
 
 @contextmanager
-def undisturbed(network: Layer, training: bool) -> Iterator[None]:
-    """Context in which a network is in a mode; then mode, buffers and gradients are as before."""
-    before = network.training
-    buffers = [(array, array.copy()) for _, array in network.named_buffers()]
-    gradients = [(tensor, tensor.grad) for tensor in network.parameters()]
+def in_mode(network: Layer, training: bool) -> Iterator[None]:
+    """Context in which a network is in a mode; then each of its layers is in its own again."""
+    before = [(layer, layer.training) for _, layer in network.named_layers()]
     network.train(training)
     try:
         yield
     finally:
-        network.train(before)
-        for array, content in buffers:
+        for layer, mode in before:
+            layer.training = mode
+
+
+@contextmanager
+def undisturbed(network: Layer, training: bool) -> Iterator[None]:
+    """Context in which a network is in a mode; then modes, buffers and gradients are as before."""
+    buffers = [
+        (layer, name, array, array.copy())
+        for _, layer in network.named_layers()
+        for name, array in layer.buffers().items()
+    ]
+    gradients = [(tensor, tensor.grad) for tensor in network.parameters()]
+    network.zero_grad()
+    try:
+        with in_mode(network, training):
+            yield
+    finally:
+        for layer, name, array, content in buffers:
             array[...] = content
+            setattr(layer, name, array)
         for tensor, gradient in gradients:
             tensor.grad = gradient
 
@@ -200,12 +369,17 @@ class Chain(Layer):
 
     Args:
         layers: name → layer, in the order of execution.
+
+    Raises:
+        ConfigError: this is no dict of layers, or two have one full name.
     """
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
-        super().__init__()
-        for name, layer in layers.items():
-            self.add_child(name, layer)
+        if not isinstance(layers, Mapping):
+            raise ConfigError(
+                f"{type(self).__name__} takes a dict of name → layer, not {type(layers).__name__}"
+            )
+        self._add_children(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the last layer's output."""
@@ -214,12 +388,35 @@ class Chain(Layer):
         return x
 
 
+MEMBERS = Layer, Tensor, *CONTAINERS
+
+
+def _found(name: str, value: Any) -> Iterator[tuple[str, Layer | Tensor]]:
+    """Yield name and value of the layers and tensors in an attribute."""
+    if isinstance(value, Layer | Tensor):
+        yield name, value
+    elif isinstance(value, CONTAINERS):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            if isinstance(item, MEMBERS):
+                yield from _found(_join(name, str(key)), item)
+
+
+def _once(named: Iterable[tuple[str, Item]]) -> Iterator[tuple[str, Item]]:
+    """Yield each item under the first of its names."""
+    seen: set[int] = set()
+    for name, item in named:
+        if id(item) not in seen:
+            seen.add(id(item))
+            yield name, item
+
+
 def _join(prefix: str, name: str) -> str:
     return f"{prefix}_{name}" if prefix and name else prefix or name
 
 
-def _some(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{what}: {', '.join(names[:3])}{more}"
+def _refuse_name(what: str, name: str) -> NoReturn:
+    raise ConfigError(
+        f"two {what} have the full name {name!r}: names are joined by _; give one of them, or the "
+        "layer that it is in, another name"
+    )

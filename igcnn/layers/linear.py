@@ -70,8 +70,8 @@ class Linear(Layer):
     ) -> None:
         super().__init__()
         weight = uniform_fan_in((out_features, in_features), rng, dtype)
-        self.weight = self.add_parameter("weight", weight)
-        self.bias = self.add_parameter("bias", np.zeros(out_features, dtype))
+        self.weight = Tensor(weight, requires_grad=True)
+        self.bias = Tensor(np.zeros(out_features, dtype), requires_grad=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, O) for x, (N, I)."""

@@ -103,13 +103,12 @@ class ResidualBlock(Layer):
         second: tuple[str, Layer],
         shortcut: tuple[str, Layer] | None = None,
     ) -> None:
-        super().__init__()
-        self.shortcut = self.add_child(*shortcut) if shortcut else None
-        self.first = self.add_child(*first)
-        self.second = self.add_child(*second)
-        self.relu = self.add_child("relu", ReLU())
+        for unit in (shortcut, first, second, ("relu", ReLU())):
+            if unit:
+                self.add_child(*unit)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
-        skipped = self.shortcut(x) if self.shortcut else x
-        return self.relu(add(skipped, self.second(self.first(x))))
+        *shortcut, first, second, relu = self.children().values()
+        skipped = shortcut[0](x) if shortcut else x
+        return relu(add(skipped, second(first(x))))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import ConfigError
+from .number import number
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,15 @@ class StepSchedule:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        for name, value in (("lr", self.lr), ("factor", self.factor)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"schedule: {name} must be a number from 0 up, not {value}")
-        if list(self.boundaries) != sorted(set(self.boundaries)):
-            raise ConfigError(
-                f"schedule: boundaries must rise, not {list(self.boundaries)}; sort them"
-            )
+        for name in ("lr", "factor"):
+            object.__setattr__(self, name, number("schedule", name, getattr(self, name)))
+        if not isinstance(self.boundaries, Iterable):
+            raise ConfigError(f"schedule: boundaries must be a list, not {self.boundaries!r}")
+        boundaries = tuple(self.boundaries)
+        steps = [number("schedule", "a boundary", boundary) for boundary in boundaries]
+        if steps != sorted(set(steps)):
+            raise ConfigError(f"schedule: boundaries must rise, not {list(boundaries)}; sort them")
+        object.__setattr__(self, "boundaries", boundaries)
 
     def lr_at(self, update: int) -> float:
         """Return the learning rate of an update; the first update has the number 1."""

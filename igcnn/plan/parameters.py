@@ -77,7 +77,7 @@ class Parameters:
         self._buffers = [
             (layer, name, places.get(id(array), to_device(array, device)))
             for _, layer in network.named_layers()
-            for name, array in layer._buffers.items()
+            for name, array in layer.buffers().items()
         ]
         self.take_over()
 
@@ -91,10 +91,9 @@ class Parameters:
                 copy_to(view, to_host(tensor.data))
                 tensor.data = view
         for layer, name, view in self._buffers:
-            array = layer._buffers[name]
+            array = getattr(layer, name)
             if array is not view:
                 copy_to(view, to_host(array))
-                layer.add_buffer(name, view)
                 setattr(layer, name, view)
 
     def take_velocity(self, tensors: list[Tensor], velocity: list[Array]) -> None:

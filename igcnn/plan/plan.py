@@ -17,7 +17,7 @@ import numpy as np
 
 from ..backend import copy_to, free_bytes, on_device, shared_bytes, to_device, to_host
 from ..communicator import Communicator
-from ..errors import DeviceError, PlanError, RankError, ShapeError
+from ..errors import ConfigError, DeviceError, PlanError, RankError, ShapeError
 from ..kernels.augment import Resident
 from ..kernels.capture import Call, Pass
 from ..kernels.compiled import unavailable
@@ -147,9 +147,24 @@ class Plan:
     # -- updates
 
     def prepare(self, optimizer: SGD, loader: Loader) -> None:
-        """Take over the velocity, and bring the images to the device if they fit."""
+        """Take over the velocity, and bring the images to the device if they fit.
+
+        Raises:
+            ConfigError: the optimizer's parameters are not those that the plan updates.
+        """
         from ..datasets.dataset import AUGMENT_STREAM
 
+        given = dict(zip(map(id, optimizer.parameters), optimizer.names, strict=True))
+        trained = {id(tensor): tensor.name for tensor in self.parameters.tensors}
+        differing = [
+            name for i, name in {**given, **trained}.items() if (i in given) != (i in trained)
+        ]
+        if differing:
+            raise ConfigError(
+                "a plan updates all parameters that the loss depends on and that require a "
+                f"gradient, but the optimizer differs from that in {differing[0]}; give it all of "
+                "these, or use the tape (--eager)"
+            )
         self.parameters.take_over()
         self.parameters.take_velocity(optimizer.parameters, optimizer.velocity)
         self._optimizer = optimizer
@@ -180,6 +195,7 @@ class Plan:
         outcome = program.losses, program.correct, self.results, self.state
         record: Call = partial(launch_record_result, *outcome)
         step: Call = partial(launch_sgd_update, *arrays, self._optimizer.nesterov)
+        self._nesterov = self._optimizer.nesterov
         if self.communicator.size == 1:
             self.passes["update"] = self._pass([*forward, *program.backward, step, record])
             return
@@ -210,6 +226,8 @@ class Plan:
         """Submit one update; a GPU is not waited for."""
         assert self._optimizer is not None
         optimizer = self._optimizer
+        if optimizer.nesterov != self._nesterov:
+            raise ConfigError("a plan keeps nesterov; set it before the first update")
         with on_device(self.device):
             self.parameters.take_over()
             rates = float(optimizer.lr), float(optimizer.momentum), float(optimizer.weight_decay)

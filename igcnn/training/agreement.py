@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..backend import copy_to, to_host
 from ..communicator import Communicator
 from ..errors import RankMismatchError
 from ..networks import Network
@@ -52,8 +51,8 @@ class Agreement:
         described = self.communicator.broadcast(json.dumps(state.to_json()).encode())
         arrays = spread(self.communicator, self._arrays())
         self.network.load_state_dict({name: arrays[name] for name in self.network.state_dict()})
-        for name, velocity in zip(self.optimizer.names, self.optimizer.velocity, strict=True):
-            copy_to(velocity, arrays[f"velocity of {name}"])
+        velocity = {name: arrays[f"velocity of {name}"] for name in self.optimizer.names}
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"velocity": velocity})
         return TrainingState.from_json(json.loads(described))
 
     def compare(self, when: str) -> None:
@@ -63,8 +62,8 @@ class Agreement:
 
     def _arrays(self) -> dict[str, Array]:
         """Return copies of what an update changes: parameters, statistics, velocity."""
-        velocities = zip(self.optimizer.names, self.optimizer.velocity, strict=True)
-        named = {f"velocity of {name}": to_host(array) for name, array in velocities}
+        velocity = self.optimizer.state_dict()["velocity"]
+        named = {f"velocity of {name}": array for name, array in velocity.items()}
         return self.network.state_dict() | named
 
 

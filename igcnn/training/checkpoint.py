@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backend import copy_to, to_host
+from ..backend import to_host
 from ..errors import CheckpointError, IgcnnError
 from ..files import write_atomically
 from ..layers import Layer
@@ -125,17 +125,7 @@ class Checkpoint:
         Raises:
             CheckpointError: the velocities do not fit the optimizer's parameters.
         """
-        own = dict(zip(optimizer.names, optimizer.velocity, strict=True))
-        if {name: v.shape for name, v in own.items()} != {
-            name: v.shape for name, v in self.velocity.items()
-        }:
-            raise CheckpointError(
-                f"the checkpoint holds velocities for {len(self.velocity)} parameters, which do "
-                f"not match the optimizer's {len(own)}; use a checkpoint of the same network "
-                "that was saved with its optimizer"
-            )
-        for name, velocity in own.items():
-            copy_to(velocity, self.velocity[name])
+        optimizer.load_state_dict(optimizer.state_dict() | {"velocity": self.velocity})
 
 
 def save_checkpoint(
@@ -169,8 +159,8 @@ def save_checkpoint(
     arrays = {f"parameters/{name}": tensor.data for name, tensor in network.named_parameters()}
     arrays |= {f"buffers/{name}": array for name, array in network.named_buffers()}
     if optimizer is not None:
-        velocity = zip(optimizer.names, optimizer.velocity, strict=True)
-        arrays |= {f"velocity/{name}": array for name, array in velocity}
+        velocity = optimizer.state_dict()["velocity"]
+        arrays |= {f"velocity/{name}": array for name, array in velocity.items()}
     arrays = {name: to_host(array) for name, array in arrays.items()}
     path = Path(path)
     try:

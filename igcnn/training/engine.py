@@ -15,7 +15,7 @@ from ..communicator import Communicator
 from ..datasets import Loader
 from ..errors import ConfigError, PlanError, RankError
 from ..functional import cross_entropy
-from ..layers import Layer
+from ..layers import Layer, in_mode
 from ..optim import SGD
 from ..plan import Plan
 from .metrics import count_hits
@@ -144,21 +144,17 @@ class TapeEngine:
 
     def logits(self, x: Array) -> Array:
         """Return (n, K); the mode that the network is in stays."""
-        training = self.network.training
-        self.network.eval()
-        try:
-            x = self._input(x)
-            with no_grad(), single_threaded_blas(), on_device(device_of(x)):
-                return self.network(x).numpy()
-        finally:
-            self.network.train(training)
+        x = self._input(x)
+        evaluation = in_mode(self.network, training=False)
+        with evaluation, no_grad(), single_threaded_blas(), on_device(device_of(x)):
+            return self.network(x).numpy()
 
     def close(self) -> None:
         """Do nothing."""
 
     def _input(self, x: Array) -> Array:
         """Return images where the parameters are and of their type."""
-        like = self.network.parameters()[0]
+        _, like = next(self.network.named_parameters())
         return to_device(x.astype(like.dtype, copy=False), like.device)
 
 

@@ -141,12 +141,10 @@ def convert(params: Path, symbol: Path) -> tuple[Network, Preprocessing]:
             f"{params}: does not fit {network.settings['net']}: lacks {missing[:3] or 'nothing'}, "
             f"has beyond it {unknown[:3] or 'nothing'}"
         )
-    for name, array in own.items():
-        if arrays[name].shape != array.shape:
-            raise CheckpointError(
-                f"{params}: {name} has shape {arrays[name].shape} instead of {array.shape}"
-            )
-    network.load_state_dict({name: arrays[name].astype(np.float32) for name in own})
+    try:
+        network.load_state_dict(arrays)
+    except CheckpointError as error:
+        raise CheckpointError(f"{params}: {error}") from error
     classes = tuple(str(k) for k in range(network.settings["num_classes"]))
     mean, std = (123.370, 112.757, 99.406), (68.998, 66.093, 68.292)
     return network, Preprocessing("imagenet", classes, mean, std, 224, "center")

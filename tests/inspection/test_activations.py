@@ -19,7 +19,7 @@ def images(N=3, side=9):
 def test_every_layer_is_seen_and_nothing_changes(network):
     before = {name: array.copy() for name, array in network.state_dict().items()}
     seen, logits = observe(network, images())
-    leaves = [name for name, layer in network.named_layers() if name and not layer._children]
+    leaves = [name for name, layer in network.named_layers() if name and not layer.children()]
     assert sorted(one.name for one in seen) == sorted(leaves)
     network.eval()
     np.testing.assert_array_equal(logits, network(Tensor(images())).numpy())

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from igcnn.errors import ConfigError
@@ -17,8 +18,18 @@ def test_without_boundaries_the_rate_is_constant():
 
 @pytest.mark.parametrize(
     "arguments",
-    [(-0.1,), (float("nan"),), (0.1, (5, 3)), (0.1, (3, 3)), (0.1, (3,), -1)],
+    [
+        *((lr,) for lr in (-0.1, float("nan"), float("inf"), "0.1", None, True)),
+        *((0.1, boundaries) for boundaries in ((5, 3), (3, 3), (-1,), "35", 3, (None,), (True,))),
+        *((0.1, (3,), factor) for factor in (-1, "0.1", float("nan"))),
+    ],
 )
 def test_what_is_no_schedule_is_refused(arguments):
     with pytest.raises(ConfigError, match="schedule"):
         StepSchedule(*arguments)
+
+
+def test_numbers_and_boundaries_of_every_kind():
+    schedule = StepSchedule(np.float32(0.5), np.array([3, 5]), factor=1)
+    assert schedule == StepSchedule(0.5, (3, 5), 1.0)
+    assert schedule.lr_at(6) == 0.5

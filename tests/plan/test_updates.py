@@ -5,10 +5,12 @@ import shutil
 import numpy as np
 import pytest
 
-from igcnn import build_network
+from igcnn import Tensor, build_network
 from igcnn.backend import gpu_count, to_host
 from igcnn.errors import ConfigError, DeviceError, ShapeError
+from igcnn.functional import global_avg_pool2d, linear, relu
 from igcnn.kernels.launch import emulation
+from igcnn.layers import BatchNorm, Convolution, Layer
 from igcnn.optim import SGD
 from igcnn.plan import Plan
 from igcnn.plan.program import Arena
@@ -200,6 +202,53 @@ def test_what_cannot_be_is_refused():
         make_engine(small_network(), (3, 8, 8), 4, precision="half")
     with pytest.raises(ConfigError, match="bf16 needs a plan on a GPU"):
         make_engine(small_network(), (3, 8, 8), 4, precision="bf16")
+
+
+def test_an_optimizer_of_other_parameters_is_refused():
+    network = small_network()
+    plan = Plan(network, (3, 8, 8), 3, "emu")
+    with pytest.raises(ConfigError, match="the optimizer differs from that in g0_conv_w"):
+        plan.prepare(SGD(network.parameters()[1:], lr=0.1), NoImages)
+    extra = Tensor(np.ones(2, np.float32), requires_grad=True)
+    given = [*network.named_parameters(), ("extra", extra)]
+    with pytest.raises(ConfigError, match="differs from that in extra; give it all"):
+        plan.prepare(SGD(given, lr=0.1), NoImages)
+    optimizer = SGD(network.named_parameters(), lr=0.1)
+    plan.prepare(optimizer, NoImages)
+    optimizer.nesterov = False
+    with pytest.raises(ConfigError, match="a plan keeps nesterov"):
+        plan.update(batch(3))
+
+
+class Assigned(Layer):
+    """A network of attributes alone."""
+
+    def __init__(self):
+        rng = np.random.default_rng(1)
+        self.convs = [
+            Convolution(channels, 4, 3, padding=1, rng=rng, dtype="float64") for channels in (3, 4)
+        ]
+        self.norms = {name: BatchNorm(4, dtype="float64") for name in "ab"}
+        self.weight = Tensor(rng.standard_normal((10, 4)), requires_grad=True)
+
+    def forward(self, x):
+        for conv, norm in zip(self.convs, self.norms.values(), strict=True):
+            x = relu(norm(conv(x)))
+        return linear(global_avg_pool2d(x), self.weight)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_network_of_attributes_is_planned(device):
+    networks = [Assigned(), Assigned()]
+    one = batch(5, dtype="float64")
+    engine, how = make_engine(networks[1], (3, 8, 8), 5, device=device)
+    assert "no plan" not in how
+    expected, _ = updated(TapeEngine(networks[0]), networks[0], [one] * 3)
+    results, _ = updated(engine, networks[1], [one] * 3)
+    engine.close()
+    np.testing.assert_allclose(results, expected, rtol=1e-12)
+    assert_equal(networks[1].state_dict(), networks[0].state_dict(), 1e-12)
+    assert networks[1].norms["a"].moving_mean.any()
 
 
 def test_the_arena_hands_out_what_was_given_back():
