@@ -199,9 +199,9 @@ def fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes=2
 
     unit = fused_unit((C, H, W), w1.shape, ((1, 1), (1, 1), L), M, shared_bytes)
     if activate:
-        launch_norm(x, x_norm, new(C, 2, 2), training=True)
+        launch_norm(x, x_norm, new(C, 2, 3), training=True)
     entering = x_norm if activate else None
-    z, y, partial_sums = new(N, C, H, W), new(N, C, H, W), new(C, unit.blocks(N), 2)
+    z, y, partial_sums = new(N, C, H, W), new(N, C, H, W), new(C, unit.blocks(N), 3)
     launch_igc_forward(unit, x, entering, w1, w2, z_norm, z, partial_sums)
     launch_norm(z, z_norm, partial_sums, training=True, summed=True)
     launch_combine_forward([(z, z_norm)], y, mask != NO_RELU, new(1))
@@ -357,7 +357,7 @@ def augment(source, pad, mirror):
 def stem(source, height, width, channels, pad, mirror):
     """The second batch, the convolution of it, and mean and variance of that."""
     loader = photographs(height, width, pad, mirror)
-    w, mean = source.normal(channels, 3, 3, 3), source.normal(channels)
+    w = source.normal(channels, 3, 3, 3)
     if device_of(w) == "cpu":
         x, labels = next(loader.epoch(5, 1))
         z = convolution_forward(x.astype(source.dtype), w, 1, 1)
@@ -368,11 +368,12 @@ def stem(source, height, width, channels, pad, mirror):
 
     x, z = new(4, 3, height, width), new(4, channels, height, width)
     labels = source.put(np.full(4, -1, np.int32))
-    sums = new(channels, stem_blocks(4, height), 2)
-    launch_stem(resident(source.put, loader, 5, 1), w, mean, x, labels, z, sums)
-    pixels = 4 * height * width
-    offset, squares = (to_host(sums).sum(axis=1) / pixels).T
-    return x, labels, z, to_host(mean) + offset, squares - offset**2
+    moments = new(channels, stem_blocks(4, height), 3)
+    launch_stem(resident(source.put, loader, 5, 1), w, x, labels, z, moments)
+    counts, means, squares = np.moveaxis(to_host(moments), 2, 0)  # (C, S) each
+    mean = (counts * means).sum(axis=1) / counts.sum(axis=1)
+    spread = squares + counts * (means - mean[:, None]) ** 2
+    return x, labels, z, mean, spread.sum(axis=1) / counts.sum(axis=1)
 
 
 def combine(source, normed, relu, accumulate, side=(4, 7)):
@@ -389,7 +390,7 @@ def combine(source, normed, relu, accumulate, side=(4, 7)):
     def new(*shape):
         return put(np.full(shape, np.nan, source.dtype))
 
-    partial_sums, norms, results = new(C, 4, 2), [], []  # 4 slices
+    moments, partial_sums, norms, results = new(C, 4, 3), new(C, 4, 2), [], []  # 4 slices
     for (gamma, beta), (mean, var), is_normed in zip(parameters, running, normed, strict=True):
         own = [new(C) for _ in range(6)]
         norms.append(
@@ -400,7 +401,7 @@ def combine(source, normed, relu, accumulate, side=(4, 7)):
     for training in (True, False):
         for x, norm in zip(xs, norms, strict=True):
             if norm:
-                launch_norm(x, norm, partial_sums, training)
+                launch_norm(x, norm, moments, training)
         y = new(N, C, H, W)
         launch_combine_forward(list(zip(xs, norms, strict=True)), y, relu, new(1))
         results.append(y)

@@ -22,13 +22,12 @@ import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
-from .checks import check_dtypes
+from .checks import check_arrays
 from .combine import DeviceNorm
 from .convolution import (
     BACKWARD_PIXELS,
     FORWARD_PIXELS,
     Packed,
-    Pair,
     bands,
     launch_convolution_backward_input,
     launch_convolution_backward_weight,
@@ -36,6 +35,7 @@ from .convolution import (
     launch_sum_partials,
     weight_slices,
 )
+from .geometry import Pair
 from .lanes import Fields, Lanes, complete
 from .launch import WARP, launch
 
@@ -57,10 +57,10 @@ def mix_forward(p: Array, w2: Array, L: int, secondary_groups: int) -> Array:
 
     Raises:
         ShapeError: L or secondary_groups do not divide C, or w2 does not fit.
-        DtypeError: p and w2 differ in element type.
+        DtypeError: p and w2 are not both float32 or both float64.
     """
     check_mix(p.shape[1], w2.shape, L, secondary_groups)
-    check_dtypes("interleaved_group_convolution", p, w2)
+    check_arrays("interleaved_group_convolution", p, w2)
     N, C, H, W = p.shape
     if not is_on_cpu(p):
         y = empty(p.shape, p.dtype, p)
@@ -258,12 +258,12 @@ def launch_igc_forward(
     z: Array,
     partial: Array,
 ) -> None:
-    """Write z, and its sums about the running mean into partial, (C, unit.blocks(N), 2).
+    """Write z, and into partial, (C, unit.blocks(N), 3), count, mean and Σ(z − mean)² by block.
 
     With x_norm the unit's input is max(scale·x + shift, 0).
     """
     scale, shift = _activation(x_norm, z_norm)
-    arrays = x, scale, shift, w1, w2, z_norm.running_mean, z, partial
+    arrays = x, scale, shift, w1, w2, z, partial
     sizes = unit.blocks(len(x)), unit.threads
     memory = unit.forward_bytes
     activate = x_norm is not None

@@ -94,9 +94,9 @@ def test_global_average_pool():
     [
         ((2, 3, 4), 2, 2, 0, r"\(2, 3, 4\)"),
         ((1, 1, 2, 4), 3, 1, 0, "2×4 .* 3×3"),
-        ((1, 1, 4, 4), 0, 1, 0, "kernel_size 0"),
-        ((1, 1, 4, 4), 2, 0, 0, "stride 0"),
-        ((1, 1, 4, 4), 2, 1, 2, "padding 2"),
+        ((1, 1, 4, 4), 0, 1, 0, "kernel_size must be an integer ≥ 1 .*, not 0"),
+        ((1, 1, 4, 4), 2, 0, 0, "stride must be an integer ≥ 1 .*, not 0"),
+        ((1, 1, 4, 4), 2, 1, 2, "padding 2 must be smaller than the window 2×2"),
     ],
 )
 def test_what_does_not_fit_is_named(shape, kernel, stride, padding, message):
