@@ -282,18 +282,18 @@ def head(source, classes):
     return tuple(results)
 
 
-def pooling(source, size, stride, padding):
+def pooling(source, size, stride, padding, counted=True):
     x = source.normal(2, 3, 9, 8)
     window = size, stride, padding
     y, argmax = max_pool_forward(x, *window)
-    mean = average_pool_forward(x, *window)
+    mean = average_pool_forward(x, *window, counted)
     gy = source.normal(*y.shape)
     return (
         y,
         argmax,
         max_pool_backward(gy, argmax, x.shape, *window),
         mean,
-        average_pool_backward(gy, x.shape, *window),
+        average_pool_backward(gy, x.shape, *window, counted),
     )
 
 
@@ -564,6 +564,9 @@ CASES = {
     "head of 3 classes": partial(head, classes=3),
     "pooling 3×3": partial(pooling, size=3, stride=2, padding=1),
     "pooling 2×2": partial(pooling, size=2, stride=2, padding=0),
+    "pooling 3×2, pixels alone": partial(
+        pooling, size=(3, 2), stride=(1, 2), padding=(2, 1), counted=False
+    ),
     "global average pool": global_average_pool,
     "Nesterov": partial(update, nesterov=True),
     "momentum": partial(update, nesterov=False),
