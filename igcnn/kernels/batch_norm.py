@@ -10,13 +10,12 @@ through them: with m = N·H·W and x̂ the normalised x,
 In evaluation they are constants and gx = γ/√(σ²+ε) · gy. For backward the centred x is kept
 (x̂ is a multiple of it), and the variance.
 
-The variance is never a difference of two large numbers, as E[x²] − E[x]² is. On the CPU x is
-centred twice, about the mean of one row of pixels and then about the mean of what is left, a few
-channels at a time, which stay in the cache; on a GPU by Welford's algorithm, and what the blocks
-find is merged by Chan's formula in their order.
+The variance is never a difference of two large numbers, as E[x²] − E[x]² is. On the CPU it is the
+mean square of the centred x, and the mean of a channel that varies little about a large one is
+taken in float64, so that a constant channel gives β. On a GPU both come by Welford's algorithm,
+and what the blocks find is merged by Chan's formula in their order.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +31,7 @@ Array = np.ndarray
 
 SUMS_AT_ONCE = 1024  # blocks that fill the largest GPUs; fixed, for the bits' sake
 TERMS_OF_A_SUM = 1024  # at least, for one block
-BLOCK_BYTES = 1 << 19  # of the channels that the CPU works on at a time
+FAR = 4  # standard deviations from 0: beyond, the mean of a channel is taken in float64
 
 
 def batch_norm_forward_training(
@@ -60,27 +59,19 @@ def batch_norm_forward_training(
         launch_apply(x, mean, variance, gamma, beta, eps, y, centred)
         return y, centred, mean, variance
     m = x.size // x.shape[1]
-    y, centred = np.empty_like(x), np.empty_like(x)
-    mean[...] = x[:, :, 0].mean(axis=(0, 2), dtype=np.float64)
-    for block in _channels_at_once(x):
-        d = centred[:, block]
-        np.subtract(x[:, block], _column(mean[block]), out=d)
-        rest = _sum(d) / m
-        d -= _column(rest)
-        mean[block] += rest
-        variance[block] = _sum(d, d) / m
-        scale = gamma[block] / np.sqrt(variance[block] + eps)
-        np.multiply(d, _column(scale), out=y[:, block])
-        y[:, block] += _column(beta[block])
+    mean = _sum(x) / m
+    centred = x - _column(mean)
+    variance = _sum(centred, centred) / m
+    for c in np.flatnonzero(np.abs(mean) > FAR * np.sqrt(variance + eps)):
+        # the rounding of the mean would be seen; twice, for that of float64
+        centre = x[:, c].mean(dtype=np.float64)
+        centre += (x[:, c] - centre).mean()
+        mean[c] = centre
+        centred[:, c] = x[:, c] - centre
+        variance[c] = np.square(centred[:, c]).mean(dtype=np.float64)
+    y = centred * _column(gamma / np.sqrt(variance + eps))
+    y += _column(beta)
     return y, centred, mean, variance
-
-
-def _channels_at_once(x: Array) -> Iterator[slice]:
-    """Yield the channels of x, (N, C, H, W), by blocks that stay in the cache."""
-    C = x.shape[1]
-    size = max(1, BLOCK_BYTES * C // x.nbytes)
-    for first in range(0, C, size):
-        yield slice(first, first + size)
 
 
 def batch_norm_backward_training(

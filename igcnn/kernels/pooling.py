@@ -65,8 +65,8 @@ def _max_of_windows(
     argmax = np.empty((C, *first.shape, N), np.int32).transpose(3, 0, 1, 2)
     argmax[...] = first
     for index, view in _windows(padded, kernel, stride, *first.shape):
-        # a NaN wins against any number, and stays
-        wins = (view > y) | (np.isnan(view) & ~np.isnan(y))
+        wins = ~(view <= y)  # larger, or one of them is NaN
+        wins &= y == y  # a NaN stays
         np.copyto(y, view, where=wins)
         np.copyto(argmax, np.int32(index), where=wins)
     return y, argmax
@@ -86,9 +86,9 @@ def max_pool_backward(
         gx = empty(x_shape, gy.dtype, gy)
         launch_max_pool_backward(contiguous(gy), argmax, gx, kernel, stride, padding)
         return gx
-    gx_padded = _zeros_padded(x_shape, gy.dtype, padding)
+    gx_padded, zero = _zeros_padded(x_shape, gy.dtype, padding), gy.dtype.type(0)
     for index, view in _windows(gx_padded, kernel, stride, *gy.shape[2:]):
-        np.add(view, gy, out=view, where=argmax == index)
+        view += np.where(argmax == index, gy, zero)
     return _crop(gx_padded, padding)
 
 
