@@ -212,7 +212,8 @@ def check_batch_norm(x: Array, **arrays: Array) -> None:
                 f"{type(array).__name__}; give np.zeros or np.ones of x's element type"
             )
         if array.shape != (x.shape[1],):
-            check_layout("batch_norm", x.shape, array.size)
+            if len({other.size for other in arrays.values() if is_array(other)}) == 1:
+                check_layout("batch_norm", x.shape, array.size)
             raise ShapeError(
                 f"batch_norm: x of shape {x.shape} takes {name} of shape ({x.shape[1]},), not "
                 f"{array.shape}"

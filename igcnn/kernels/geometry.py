@@ -9,6 +9,8 @@ from ..errors import ShapeError
 
 Pair = tuple[int, int]
 
+MOST = 2**31 - 1  # what a kernel's int holds
+
 
 def count(operation: str, name: str, value: Any, least: int = 1) -> int:
     """Return a whole number from `least` on: Python's or NumPy's integer, no bool, no float.
@@ -17,7 +19,9 @@ def count(operation: str, name: str, value: Any, least: int = 1) -> int:
         ShapeError: it is none.
     """
     if not _is_count(value, least):
-        raise ShapeError(f"{operation}: {name} must be an integer ≥ {least}, not {_shown(value)}")
+        raise ShapeError(
+            f"{operation}: {name} must be an integer ≥ {least} and < 2³¹, not {_shown(value)}"
+        )
     return int(value)
 
 
@@ -31,8 +35,8 @@ def pair(operation: str, name: str, value: Any, least: int = 1) -> Pair:
     if len(values) != 2 or not all(_is_count(v, least) for v in values):
         way_out = "; np.pad the images where sides differ" if len(values) == 4 else ""
         raise ShapeError(
-            f"{operation}: {name} must be an integer ≥ {least} or two of them (vertical, "
-            f"horizontal), not {_shown(value)}{way_out}"
+            f"{operation}: {name} must be an integer ≥ {least} and < 2³¹, or two "
+            f"(vertical, horizontal), not {_shown(value)}{way_out}"
         )
     return int(values[0]), int(values[1])
 
@@ -64,7 +68,8 @@ def as_text(value: Pair) -> str:
 
 
 def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int | np.integer) and type(value) is not bool and int(value) >= least
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_integer and least <= int(value) <= MOST
 
 
 def _shown(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -179,7 +180,7 @@ def batch_norm(
         DeviceError: they are not on one device.
         ConfigError: momentum or eps cannot be used, or in training a running array is read-only.
     """
-    _check_constants(momentum, eps)
+    momentum, eps = _constants(momentum, eps)
     running_mean, running_var = (
         s.data if isinstance(s, Tensor) else s for s in (running_mean, running_var)
     )
@@ -220,10 +221,8 @@ class BatchNorm(Layer):
         self, channels: int, momentum: float = 0.9, eps: float = 2e-5, dtype: str = "float32"
     ) -> None:
         super().__init__()
-        _check_constants(momentum, eps)
         channels = count("batch_norm", "channels", channels)
-        self.momentum = momentum
-        self.eps = eps
+        self.momentum, self.eps = _constants(momentum, eps)
         self.communicator: Communicator | None = None
         self.gamma = self.add_parameter("gamma", np.ones(channels, dtype))
         self.beta = self.add_parameter("beta", np.zeros(channels, dtype))
@@ -249,17 +248,20 @@ class BatchNorm(Layer):
         return f"{self.gamma.size}, momentum={self.momentum}, eps={self.eps}"
 
 
-def _check_constants(momentum: float, eps: float) -> None:
-    """Raise ConfigError for a momentum outside [0, 1], or an eps that is negative or infinite."""
-    for name, value, most, rule, usual in (
-        ("momentum", momentum, 1.0, "a number from 0 to 1", 0.9),
-        ("eps", eps, sys.float_info.max, "a finite number ≥ 0", 2e-5),
+def _constants(momentum: Any, eps: Any) -> tuple[float, float]:
+    """Return both as Python's floats, which leave float32 arithmetic as it is.
+
+    Raises:
+        ConfigError: momentum is no number from 0 to 1, or eps none ≥ 0.
+    """
+    for name, value, most, rule in (
+        ("momentum", momentum, 1, "a number from 0 to 1, usually 0.9"),
+        ("eps", eps, sys.float_info.max, "a finite number ≥ 0, usually 2e-5"),
     ):
         is_real = isinstance(value, int | float | np.integer | np.floating)
-        if not is_real or not 0 <= value <= most:
-            raise ConfigError(
-                f"batch_norm: {name} must be {rule}, not {value!r}; usual is {usual}"
-            )
+        if not is_real or isinstance(value, bool) or not 0 <= float(value) <= most:
+            raise ConfigError(f"batch_norm: {name} must be {rule}, not {value!r}")
+    return float(momentum), float(eps)
 
 
 def synchronise(network: Layer, communicator: Communicator) -> None:
