@@ -202,7 +202,7 @@ def fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes=2
         launch_norm(x, x_norm, new(C, 2, 3), training=True)
     entering = x_norm if activate else None
     z, y, partial_sums = new(N, C, H, W), new(N, C, H, W), new(C, unit.blocks(N), 3)
-    launch_igc_forward(unit, x, entering, w1, w2, z_norm, z, partial_sums)
+    launch_igc_forward(unit, x, entering, w1, w2, z, partial_sums)
     launch_norm(z, z_norm, partial_sums, training=True, summed=True)
     launch_combine_forward([(z, z_norm)], y, mask != NO_RELU, new(1))
     launch_combine_sums(gy, y, z, z_norm, new(C, 2, 2), mask)

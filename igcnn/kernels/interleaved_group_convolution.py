@@ -254,7 +254,6 @@ def launch_igc_forward(
     x_norm: DeviceNorm | None,
     w1: Array,
     w2: Array,
-    z_norm: DeviceNorm,
     z: Array,
     partial: Array,
 ) -> None:
@@ -262,7 +261,7 @@ def launch_igc_forward(
 
     With x_norm the unit's input is max(scale·x + shift, 0).
     """
-    scale, shift = _activation(x_norm, z_norm)
+    scale, shift = _activation(x_norm, w1)
     arrays = x, scale, shift, w1, w2, z, partial
     sizes = unit.blocks(len(x)), unit.threads
     memory = unit.forward_bytes
@@ -293,7 +292,7 @@ def launch_igc_backward_weight(
     partials: tuple[Array, Array],
 ) -> None:
     """Write the gradients of both weights; partials as unit.partial_shapes says."""
-    activation = _activation(x_norm, incoming.norm)
+    activation = _activation(x_norm, incoming.norm.scale)
     arrays = *incoming.arguments(), x, *activation, *weights, *partials
     numbers = len(x), incoming.mask, x_norm is not None
     launch(
@@ -309,10 +308,9 @@ def launch_igc_backward_weight(
     launch_sum_partials(*zip(partials, gradients, strict=True))
 
 
-def _activation(x_norm: DeviceNorm | None, unread: DeviceNorm) -> tuple[Array, Array]:
+def _activation(x_norm: DeviceNorm | None, unread: Array) -> tuple[Array, Array]:
     """Return scale and shift of what is loaded; without a batch norm they are not read."""
-    norm = x_norm or unread
-    return norm.scale, norm.shift
+    return (x_norm.scale, x_norm.shift) if x_norm else (unread, unread)
 
 
 def check_mix(C: int, w2_shape: tuple[int, ...], L: int, secondary_groups: int) -> None:

@@ -189,7 +189,7 @@ class GpuForward(Program):
                 partial_sums = self.partial_sums(self._unit_shape(y))
                 loaded = self.loaded(operation.x)
                 unit = partial(igc.launch_igc_forward, self.fusion.units[y], *loaded)
-                calls.append(partial(unit, *weights, norm, values[y], partial_sums))
+                calls.append(partial(unit, *weights, values[y], partial_sums))
                 calls.append(
                     partial(
                         combine.launch_norm, values[y], norm, partial_sums, training, summed=True

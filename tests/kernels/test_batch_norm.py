@@ -162,7 +162,7 @@ def by_fused_unit(x):
     w2 = np.tile(np.eye(C // 2), (2, 1))[..., None, None]
     unit = fused_unit(x.shape[1:], w1.shape, ((1, 1), (1, 1), C // 2), 2, 227 << 10)
     z, moments = emu(np.empty_like(x)), emu(np.full((C, unit.blocks(N), 3), np.nan))
-    launch_igc_forward(unit, emu(x), None, emu(w1), emu(w2), norm_of(C), z, moments)
+    launch_igc_forward(unit, emu(x), None, emu(w1), emu(w2), z, moments)
     return z, moments, True
 
 
