@@ -118,7 +118,13 @@ def interleaved_group_conv2d_steps(
 ) -> Tensor:
     """Return the same as interleaved_group_conv2d, by the four steps of the paper.
 
-    Arguments, shapes, element types and errors are the same, too.
+    The arguments are the same: (N, C, H, W) and both weights, all float32 or all float64.
+
+    Raises:
+        ShapeError: the shapes, L and secondary_groups do not fit each other, or one of the
+            numbers is no such number.
+        DtypeError: the arrays are not all float32 or all float64.
+        DeviceError: they are not on one device.
     """
     sizes = _sizes(x, primary, secondary, L, secondary_groups, stride, padding)
     stride, padding, L, S = sizes

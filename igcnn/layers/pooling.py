@@ -107,10 +107,22 @@ def avg_pool2d(
     padding: Size | str = 0,
     count_include_pad: bool = True,
 ) -> Tensor:
-    """Return the mean of each window of x; arguments, shape and errors as in max_pool2d.
+    """Return the mean of each window of x.
 
-    Padding counts as zeros, and the divisor is always KH·KW; without count_include_pad it is how
-    many pixels of the image the window holds.
+    Args:
+        x: images, (N, C, H, W), float32 or float64.
+        kernel_size: sides of the window; see max_pool2d.
+        stride: step in pixels; see max_pool2d.
+        padding: zeros around the image; see max_pool2d.
+        count_include_pad: the divisor is KH·KW always; else it is how many pixels of the image
+            the window holds.
+
+    Returns:
+        (N, C, OH, OW), as in max_pool2d.
+
+    Raises:
+        ShapeError: the window does not fit, or one of the numbers is no such number.
+        DtypeError: x has another element type.
     """
     stride = kernel_size if stride is None else stride
     return AveragePoolFunction(kernel_size, stride, padding, count_include_pad)(x)
@@ -136,6 +148,9 @@ class MaxPool(Layer):
         kernel_size: sides of the window, one integer or two (vertical, horizontal).
         stride: step in pixels, likewise.
         padding: pixels around the image that never win, likewise.
+
+    Raises:
+        ShapeError: one of them is no such number.
     """
 
     def __init__(self, kernel_size: Size, stride: Size, padding: Size | str) -> None:

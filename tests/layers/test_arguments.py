@@ -257,3 +257,12 @@ def test_features_are_no_images():
     ):
         with pytest.raises(ShapeError, match=r"x must be \(N, C, H, W\).* not \(1, 6\)"):
             function(tensor((1, 6)))
+
+
+@pytest.mark.parametrize("name", F.__all__)
+def test_every_docstring_tells_shapes_element_types_and_errors(name):
+    text = " ".join(getattr(F, name).__doc__.split())
+    for words in ("float32 or", "float64", "Raises:", "DtypeError:", "N, ", "ShapeError:"):
+        assert words in text or (name in ("add", "relu") and words in ("N, ", "ShapeError:")), (
+            words
+        )
