@@ -118,7 +118,8 @@ def output_size(
     if Cg * groups != C:
         raise ShapeError(
             f"convolution: x has {C} channels but w takes {Cg}·{groups} = {Cg * groups} "
-            f"(channels a group · groups); give w the shape ({C_out}, {C // groups}, {KH}, {KW})"
+            f"(channels a group · groups); x must have {Cg * groups} channels, or w the shape "
+            f"({C_out}, {C // groups}, {KH}, {KW})"
         )
     OH = (H + 2 * padding[0] - KH) // stride[0] + 1
     OW = (W + 2 * padding[1] - KW) // stride[1] + 1
