@@ -32,7 +32,7 @@ from igcnn.kernels.convolution import (
     convolution_backward_weight,
     convolution_forward,
 )
-from igcnn.kernels.geometry import convolution_fields, pair
+from igcnn.kernels.geometry import convolution_fields
 from igcnn.kernels.lanes import stored, stored_gradient
 
 # name: channels in, channels out, image size, kernel, stride, padding, groups
@@ -49,7 +49,7 @@ LAYERS = {
 def compiled(x, w, gy, stride, padding, groups):
     """Return {direction: (recording, function that returns its result)}."""
     batch = Vectors(len(x))
-    geometry = pair(stride), pair(padding), groups
+    geometry = (stride, stride), (padding, padding), groups
     sizes = convolution_fields(x.shape[1:], gy.shape[1:], w.shape[2:], *geometry)
     vx, vgy = batch.put(x), batch.put(gy)
     y, gx, gw = batch.array(*vgy.shape), batch.array(*vx.shape), np.empty_like(w)

@@ -29,7 +29,7 @@ import igcnn.kernels.launch as launcher
 UPDATES = 20
 FLOPS_PER_SECOND = 0.55 * 67e12
 # arrays that a launch is given whole and reads little of
-LOOKED_UP = {"images", "all_labels", "order", "results", "state", "pivot"}
+LOOKED_UP = {"images", "all_labels", "order", "results", "state"}
 ONLY_FIRST = {"norm_coefficients": "x"}
 
 

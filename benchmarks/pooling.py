@@ -24,9 +24,10 @@ def compiled_max(batch, gy, x):
     """Return the functions of a Case for windows of 3×3."""
     x, gy, y = batch.put(x), batch.put(gy), batch.empty(gy.shape)
     gx = batch.array(*x.shape)
-    forward = partial(compiled_pool_forward, batch, "max_pool", stored(x), y, 3, 2, 1)
+    window = (3, 3), (2, 2), (1, 1)
+    forward = partial(compiled_pool_forward, batch, "max_pool", stored(x), y, *window)
     arrays = gy, stored(x), y, gx, {}
-    backward = partial(compiled_pool_backward, batch, "max_pool", *arrays, 3, 2, 1)
+    backward = partial(compiled_pool_backward, batch, "max_pool", *arrays, *window)
     return forward, backward, lambda: [batch.get(y), batch.get(gx)]
 
 

@@ -199,10 +199,10 @@ def fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes=2
 
     unit = fused_unit((C, H, W), w1.shape, ((1, 1), (1, 1), L), M, shared_bytes)
     if activate:
-        launch_norm(x, x_norm, new(C, 2, 2), training=True)
+        launch_norm(x, x_norm, new(C, 2, 3), training=True)
     entering = x_norm if activate else None
-    z, y, partial_sums = new(N, C, H, W), new(N, C, H, W), new(C, unit.blocks(N), 2)
-    launch_igc_forward(unit, x, entering, w1, w2, z_norm, z, partial_sums)
+    z, y, partial_sums = new(N, C, H, W), new(N, C, H, W), new(C, unit.blocks(N), 3)
+    launch_igc_forward(unit, x, entering, w1, w2, z, partial_sums)
     launch_norm(z, z_norm, partial_sums, training=True, summed=True)
     launch_combine_forward([(z, z_norm)], y, mask != NO_RELU, new(1))
     launch_combine_sums(gy, y, z, z_norm, new(C, 2, 2), mask)
@@ -282,18 +282,18 @@ def head(source, classes):
     return tuple(results)
 
 
-def pooling(source, size, stride, padding):
+def pooling(source, size, stride, padding, counted=True):
     x = source.normal(2, 3, 9, 8)
     window = size, stride, padding
     y, argmax = max_pool_forward(x, *window)
-    mean = average_pool_forward(x, *window)
+    mean = average_pool_forward(x, *window, counted)
     gy = source.normal(*y.shape)
     return (
         y,
         argmax,
         max_pool_backward(gy, argmax, x.shape, *window),
         mean,
-        average_pool_backward(gy, x.shape, *window),
+        average_pool_backward(gy, x.shape, *window, counted),
     )
 
 
@@ -357,7 +357,7 @@ def augment(source, pad, mirror):
 def stem(source, height, width, channels, pad, mirror):
     """The second batch, the convolution of it, and mean and variance of that."""
     loader = photographs(height, width, pad, mirror)
-    w, mean = source.normal(channels, 3, 3, 3), source.normal(channels)
+    w = source.normal(channels, 3, 3, 3)
     if device_of(w) == "cpu":
         x, labels = next(loader.epoch(5, 1))
         z = convolution_forward(x.astype(source.dtype), w, 1, 1)
@@ -368,11 +368,12 @@ def stem(source, height, width, channels, pad, mirror):
 
     x, z = new(4, 3, height, width), new(4, channels, height, width)
     labels = source.put(np.full(4, -1, np.int32))
-    sums = new(channels, stem_blocks(4, height), 2)
-    launch_stem(resident(source.put, loader, 5, 1), w, mean, x, labels, z, sums)
-    pixels = 4 * height * width
-    offset, squares = (to_host(sums).sum(axis=1) / pixels).T
-    return x, labels, z, to_host(mean) + offset, squares - offset**2
+    moments = new(channels, stem_blocks(4, height), 3)
+    launch_stem(resident(source.put, loader, 5, 1), w, x, labels, z, moments)
+    counts, means, squares = np.moveaxis(to_host(moments), 2, 0)  # (C, S) each
+    mean = (counts * means).sum(axis=1) / counts.sum(axis=1)
+    spread = squares + counts * (means - mean[:, None]) ** 2
+    return x, labels, z, mean, spread.sum(axis=1) / counts.sum(axis=1)
 
 
 def combine(source, normed, relu, accumulate, side=(4, 7)):
@@ -389,7 +390,7 @@ def combine(source, normed, relu, accumulate, side=(4, 7)):
     def new(*shape):
         return put(np.full(shape, np.nan, source.dtype))
 
-    partial_sums, norms, results = new(C, 4, 2), [], []  # 4 slices
+    moments, partial_sums, norms, results = new(C, 4, 3), new(C, 4, 2), [], []  # 4 slices
     for (gamma, beta), (mean, var), is_normed in zip(parameters, running, normed, strict=True):
         own = [new(C) for _ in range(6)]
         norms.append(
@@ -400,7 +401,7 @@ def combine(source, normed, relu, accumulate, side=(4, 7)):
     for training in (True, False):
         for x, norm in zip(xs, norms, strict=True):
             if norm:
-                launch_norm(x, norm, partial_sums, training)
+                launch_norm(x, norm, moments, training)
         y = new(N, C, H, W)
         launch_combine_forward(list(zip(xs, norms, strict=True)), y, relu, new(1))
         results.append(y)
@@ -563,6 +564,9 @@ CASES = {
     "head of 3 classes": partial(head, classes=3),
     "pooling 3×3": partial(pooling, size=3, stride=2, padding=1),
     "pooling 2×2": partial(pooling, size=2, stride=2, padding=0),
+    "pooling 3×2, pixels alone": partial(
+        pooling, size=(3, 2), stride=(1, 2), padding=(2, 1), counted=False
+    ),
     "global average pool": global_average_pool,
     "Nesterov": partial(update, nesterov=True),
     "momentum": partial(update, nesterov=False),

@@ -114,12 +114,12 @@ def batch_norm_gradients(gy, x, gamma, eps):
 def windows(x_shape, kernel_size, stride, padding):
     """Yield (n, c, i, j, rows and columns of the window that lie in the image, row by row)."""
     N, C, H, W = x_shape
-    OH = (H + 2 * padding - kernel_size) // stride + 1
-    OW = (W + 2 * padding - kernel_size) // stride + 1
+    (KH, KW), (sv, sh), (pv, ph) = pair(kernel_size), pair(stride), pair(padding)
+    OH, OW = (H + 2 * pv - KH) // sv + 1, (W + 2 * ph - KW) // sh + 1
     for n, c, i, j in np.ndindex(N, C, OH, OW):
         inside = []
-        for a, b in np.ndindex(kernel_size, kernel_size):
-            row, column = i * stride + a - padding, j * stride + b - padding
+        for a, b in np.ndindex(KH, KW):
+            row, column = i * sv + a - pv, j * sh + b - ph
             if 0 <= row < H and 0 <= column < W:
                 inside.append((row, column))
         yield n, c, i, j, inside
@@ -134,12 +134,13 @@ def max_pool(x, kernel_size, stride, padding):
     return result
 
 
-def average_pool(x, kernel_size, stride, padding):
-    """Return {(n, c, i, j): (mean, pixels of the window)}; padding counts as zeros."""
+def average_pool(x, kernel_size, stride, padding, count_include_pad=True):
+    """Return {(n, c, i, j): (mean, pixels of the window, what their sum is divided by)}."""
     result = {}
     for n, c, i, j, inside in windows(x.shape, kernel_size, stride, padding):
         total = math.fsum(float(x[n, c][place]) for place in inside)
-        result[n, c, i, j] = total / kernel_size**2, inside
+        terms = math.prod(pair(kernel_size)) if count_include_pad else len(inside)
+        result[n, c, i, j] = total / terms, inside, terms
     return result
 
 

@@ -109,7 +109,7 @@ def test_functions_take_the_arguments_that_users_rely_on():
         "interleaved_group_conv2d": "x primary secondary stride padding L secondary_groups",
         "batch_norm": "x gamma beta running_mean running_var training momentum eps communicator",
         "max_pool2d": "x kernel_size stride padding",
-        "avg_pool2d": "x kernel_size stride padding",
+        "avg_pool2d": "x kernel_size stride padding count_include_pad",
         "linear": "x weight bias",
         "cross_entropy": "logits labels",
     }

@@ -1,9 +1,9 @@
 """Which arrays the engine takes: as data, as a result, as a gradient.
 
 The rule for element types, which every operation keeps: it computes in float32 or in float64, and
-all its arguments have that one type. Numbers and lists of numbers have none and take that of the
-other operand, or float32; an array keeps the type that it has, and `astype` converts it. Integers
-and truth values can be held (labels, images, masks), but nothing is computed with them.
+all its arguments have that one type. Numbers, lists of numbers and masks of truth values have none
+and take that of the other operand, or float32; an array keeps the type that it has, and `astype`
+converts it. Integers can be held (labels, images), but nothing is computed with them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import EmulatedArray, device_of, empty, is_array, to_device, to_host
-from ..errors import AutogradError, DeviceError, DtypeError, ShapeError
+from ..errors import AutogradError, DtypeError, ShapeError
 from ..kernels.checks import FLOATS
 
 Array = np.ndarray
@@ -85,11 +85,14 @@ def fingerprint(array: Array) -> int:
 def as_operand(value: Any, like: Array | None) -> Array:
     """Return what a tensor is combined with: a number or list with the type and device of `like`.
 
+    Truth values take its type too: x · (x > 0) is what it looks like.
+
     Raises:
         DtypeError, ShapeError, AutogradError: as as_array.
     """
     if like is None or (hasattr(value, "__array__") and not isinstance(value, np.generic)):
-        return as_array(value)
+        array = as_array(value)
+        return array if like is None or array.dtype.kind != "b" else array.astype(like.dtype)
     if type(value) in (int, float) and abs(value) <= LARGEST:  # mostly, and sooner
         array = np.array(value, like.dtype)
     else:
@@ -103,13 +106,6 @@ def check_differentiable(array: Array) -> None:
         raise DtypeError(
             f"a gradient needs float32 or float64 data, not {array.dtype}; convert with astype"
         )
-
-
-def check_devices(name: str, arrays: Sequence[Array]) -> None:
-    """Raise DeviceError unless the inputs of a function are all on one device."""
-    devices = [device_of(array) for array in arrays]
-    if len(set(devices)) > 1:
-        raise DeviceError(f"{name}: inputs on {', '.join(devices)}; move all to one device")
 
 
 def as_output(name: str, value: Any, inputs: Sequence[Array]) -> Array:

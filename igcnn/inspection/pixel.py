@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import singledispatch
-from typing import Any
 
 import numpy as np
 
-from ..kernels.geometry import pair
+from ..kernels.geometry import Pair
 from ..kernels.permutation import permutation_index
 from ..layers import (
     BatchNorm,
@@ -136,11 +135,12 @@ def _(layer: ReLU, x: Array, index: tuple[int, ...]) -> list[Step]:
 @_steps.register
 def _(layer: MaxPool, x: Array, index: tuple[int, ...]) -> list[Step]:
     c, i, j = index
-    top, left = (k * layer.stride - layer.padding for k in (i, j))
+    (KH, KW), (sy, sx), (py, px) = layer.window
+    top, left = i * sy - py, j * sx - px
     inside = {
         f"x{[c, row, column]}": float(x[c, row, column])
-        for row in range(max(top, 0), min(top + layer.kernel_size, x.shape[1]))
-        for column in range(max(left, 0), min(left + layer.kernel_size, x.shape[2]))
+        for row in range(max(top, 0), min(top + KH, x.shape[1]))
+        for column in range(max(left, 0), min(left + KW, x.shape[2]))
     }
     rule = "max of the window"
     return [Step(f"y{list(index)}", rule, max(inside.values()), inputs=inside)]
@@ -171,8 +171,8 @@ def _window(
     w: Array,
     x: Array,
     index: tuple[int, ...],
-    stride: Any,
-    padding: Any,
+    stride: Pair,
+    padding: Pair,
     groups: int,
     letter: str = "w",
 ) -> list[Term]:
@@ -180,7 +180,7 @@ def _window(
     o, i, j = index
     C_out, Cg, KH, KW = w.shape
     first = o // (C_out // groups) * Cg
-    (sy, sx), (py, px) = pair(stride), pair(padding)
+    (sy, sx), (py, px) = stride, padding
     products: list[Term] = []
     for c, a, b in np.ndindex(Cg, KH, KW):
         row, column = i * sy + a - py, j * sx + b - px

@@ -252,7 +252,7 @@ def _unit(seen: Seen, layer: InterleavedGroupConvolution) -> dict[str, Any]:
         C_out,
         layer.L,
         layer.secondary_groups,
-        layer.primary.shape[2],
+        (layer.primary.shape[2], layer.primary.shape[3]),
         layer.stride,
         secondary=layer.secondary.data,
         rng=np.random.default_rng(0),
@@ -260,8 +260,8 @@ def _unit(seen: Seen, layer: InterleavedGroupConvolution) -> dict[str, Any]:
     )
     double.primary.data[...] = layer.primary.data
     x = seen.x[:1].astype(np.float64)
-    pixels = COMPOSED_MACS / (layer.primary.size + layer.secondary.size) * layer.stride**2
-    side = max(layer.primary.shape[2], int(math.sqrt(pixels)))
+    pixels = COMPOSED_MACS / (layer.primary.size + layer.secondary.size) * math.prod(layer.stride)
+    side = max(*layer.primary.shape[2:], int(math.sqrt(pixels)))
     x = x[:, :, :side, :side]
     outputs = _spread(C_out)
     found = compose(double, x, outputs)
@@ -276,7 +276,7 @@ def _unit(seen: Seen, layer: InterleavedGroupConvolution) -> dict[str, Any]:
         "C_out": C_out,
         "L": layer.L,
         "secondary_groups": layer.secondary_groups,
-        "stride": layer.stride,
+        "stride": list(layer.stride),
         "parameters": layer.primary.size + layer.secondary.size,
         "dense_parameters": found.dense_parameters,
         "rank": found.rank,

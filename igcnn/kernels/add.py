@@ -4,7 +4,7 @@ import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
-from .checks import check_dtypes
+from .checks import check_arrays
 from .launch import launch_each
 
 Array = np.ndarray
@@ -15,11 +15,11 @@ def add_forward(a: Array, b: Array) -> Array:
 
     Raises:
         ShapeError: the shapes differ; nothing is broadcast here.
-        DtypeError: the element types differ.
+        DtypeError: the arrays are not all float32 or all float64.
     """
     if a.shape != b.shape:
         raise ShapeError(f"add: shapes {a.shape} and {b.shape} differ; they must be equal")
-    check_dtypes("add", a, b)
+    check_arrays("add", a, b)
     if not is_on_cpu(a):
         y = empty(a.shape, a.dtype, a)
         launch_add_forward(contiguous(a), contiguous(b), y)

@@ -3,46 +3,36 @@
 // order by whoever needs the result, so there is no float atomic and the bits never change.
 #include "common.cuh"
 
-// partial[c, s] = Σ (x − pivot), Σ (x − pivot)² over the slice, with pivot[c] = x[0, c, 0, 0]:
-// near a value of the channel, the squares lose no digits to a large mean.
+// partial[c, s]: the moments of x in the slice.
 extern "C" __global__ void __launch_bounds__(256, 1)
 batch_norm_statistics(const stored *__restrict__ x, real *__restrict__ partial, int N, int C,
                       int pixels) {
-    __shared__ real scratch[256 / WARP];
+    __shared__ real scratch[3 * 256 / WARP];
     int c = blockIdx.x, s = blockIdx.y, S = gridDim.y, first, end;
     slice_of(s, S, N, first, end);
-    real pivot = get(x + c * pixels), sum = 0, squares = 0;
+    Moments<real> own = {0, 0, 0};
     for (int n = first; n < end; n++) {
         const stored *plane = x + (n * C + c) * pixels;
-        for (int i = threadIdx.x; i < pixels; i += blockDim.x) {
-            real d = get(plane + i) - pivot;
-            sum += d;
-            squares += d * d;
-        }
+        for (int i = threadIdx.x; i < pixels; i += blockDim.x) own.add(get(plane + i));
     }
-    sum = block_sum(sum, scratch);
-    squares = block_sum(squares, scratch);
-    if (threadIdx.x == 0) {
-        partial[(c * S + s) * 2] = sum;
-        partial[(c * S + s) * 2 + 1] = squares;
-    }
+    own.merge_warp();
+    if (threadIdx.x % WARP == 0) put_moments(scratch + 3 * (threadIdx.x / WARP), own);
+    __syncthreads();
+    if (threadIdx.x) return;
+    for (int w = 1; w < int(blockDim.x) / WARP; w++) own.merge(moments_at<real>(scratch + 3 * w));
+    put_moments(partial + (c * S + s) * 3, own);
 }
 
-// mean and biased variance of every channel from the partial sums.
+// mean and biased variance of every channel from the moments of the slices.
 extern "C" __global__ void __launch_bounds__(256, 1)
-batch_norm_moments(const stored *__restrict__ x, const real *__restrict__ partial,
-                   real *__restrict__ mean, real *__restrict__ variance, int N, int C, int pixels,
-                   int S) {
+batch_norm_moments(const real *__restrict__ partial, real *__restrict__ mean,
+                   real *__restrict__ variance, int C, int S) {
     int c = first_index();
     if (c >= C) return;
-    real sum = 0, squares = 0, m = real(N) * pixels;
-    for (int s = 0; s < S; s++) {
-        sum += partial[(c * S + s) * 2];
-        squares += partial[(c * S + s) * 2 + 1];
-    }
-    real offset = sum / m, spread = squares / m - offset * offset;
-    mean[c] = get(x + c * pixels) + offset;
-    variance[c] = spread < 0 ? real(0) : spread;
+    Moments<double> all = {0, 0, 0};
+    for (int s = 0; s < S; s++) all.merge(moments_at<double>(partial + (c * S + s) * 3));
+    mean[c] = real(all.mean);
+    variance[c] = real(all.squares / all.count);
 }
 
 // centred = x − mean and y = γ/√(variance + ε) · centred + β.

@@ -9,15 +9,21 @@ through them: with m = N·H·W and x̂ the normalised x,
 
 In evaluation they are constants and gx = γ/√(σ²+ε) · gy. For backward the centred x is kept
 (x̂ is a multiple of it), and the variance.
+
+The variance is never a difference of two large numbers, as E[x²] − E[x]² is. On the CPU it is the
+mean square of the centred x, and the mean of a channel that varies little about a large one is
+taken in float64, so that a constant channel gives β. On a GPU both come by Welford's algorithm,
+and what the blocks find is merged by Chan's formula in their order.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from ..backend import contiguous, empty, is_on_cpu
-from ..errors import ShapeError
-from .checks import check_dtypes
+from ..backend import contiguous, empty, is_array, is_on_cpu
+from ..errors import ConfigError, ShapeError
+from .checks import check_arrays
+from .geometry import check_layout
 from .lanes import RECTIFIED, SCALED, Fields, Lanes, image
 from .launch import THREADS, launch, launch_each
 
@@ -25,6 +31,7 @@ Array = np.ndarray
 
 SUMS_AT_ONCE = 1024  # blocks that fill the largest GPUs; fixed, for the bits' sake
 TERMS_OF_A_SUM = 1024  # at least, for one block
+FAR = 4  # standard deviations from 0: beyond, the mean of a channel is taken in float64
 
 
 def batch_norm_forward_training(
@@ -34,22 +41,34 @@ def batch_norm_forward_training(
 
     y and centred x have the shape of x, mean and variance (C,).
 
+    Mean and variance of an empty batch are 0.
+
     Raises:
         ShapeError: gamma or beta is not of shape (C,).
-        DtypeError: x, gamma and beta differ in element type.
+        DtypeError: x, gamma and beta are not all float32 or all float64.
     """
-    check_batch_norm(x, gamma, beta)
+    check_batch_norm(x, gamma=gamma, beta=beta)
+    x = x if is_on_cpu(x) else contiguous(x)
+    mean, variance = empty(gamma.shape, x.dtype, x), empty(gamma.shape, x.dtype, x)
+    if x.size == 0:
+        mean[...] = variance[...] = 0
+        return x, x, mean, variance
     if not is_on_cpu(x):
-        x = contiguous(x)
         y, centred = empty(x.shape, x.dtype, x), empty(x.shape, x.dtype, x)
-        mean, variance = empty(gamma.shape, x.dtype, x), empty(gamma.shape, x.dtype, x)
-        launch_moments(x, mean, variance, _partial(x))
+        launch_moments(x, mean, variance, _partial(x, 3))
         launch_apply(x, mean, variance, gamma, beta, eps, y, centred)
         return y, centred, mean, variance
     m = x.size // x.shape[1]
     mean = _sum(x) / m
     centred = x - _column(mean)
     variance = _sum(centred, centred) / m
+    for c in np.flatnonzero(np.abs(mean) > FAR * np.sqrt(variance + eps)):
+        # the rounding of the mean would be seen; twice, for that of float64
+        centre = x[:, c].mean(dtype=np.float64)
+        centre += (x[:, c] - centre).mean()
+        mean[c] = centre
+        centred[:, c] = x[:, c] - centre
+        variance[c] = np.square(centred[:, c]).mean(dtype=np.float64)
     y = centred * _column(gamma / np.sqrt(variance + eps))
     y += _column(beta)
     return y, centred, mean, variance
@@ -61,7 +80,7 @@ def batch_norm_backward_training(
     """Return (gx, ggamma, gbeta)."""
     if not is_on_cpu(gy):
         return _device_backward(gy, centred, variance, gamma, eps, training=True)
-    m = gy.size // gy.shape[1]
+    m = max(1, gy.size // gy.shape[1])
     inverse = 1 / np.sqrt(variance + eps)
     gbeta = _sum(gy)
     ggamma = _sum(gy, centred) * inverse
@@ -75,8 +94,14 @@ def batch_norm_backward_training(
 def batch_norm_forward_evaluation(
     x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array, eps: float
 ) -> Array:
-    """Return y, normalised by the running statistics, each of shape (C,)."""
-    check_batch_norm(x, gamma, beta)
+    """Return y, normalised by the running statistics, each of shape (C,).
+
+    Raises:
+        ShapeError: one of the four is not of shape (C,).
+        DtypeError: the arrays are not all float32 or all float64.
+    """
+    arrays = {"running_mean": running_mean, "running_var": running_var}
+    check_batch_norm(x, gamma=gamma, beta=beta, **arrays)
     if not is_on_cpu(x):
         x = contiguous(x)
         y = empty(x.shape, x.dtype, x)
@@ -104,13 +129,12 @@ def batch_norm_backward_evaluation(
 def launch_moments(x: Array, mean: Array, variance: Array, partial: Array) -> None:
     """Write mean and biased variance of each channel of x, (C,), on the device.
 
-    partial, (C, S, 2), receives the sums over S slices of the images.
+    partial, (C, S, 3), receives count, mean and Σ(x − mean)² of S slices of the images.
     """
     N, C, H, W = x.shape
     S = partial.shape[1]
     launch("batch_norm", "batch_norm_statistics", (C, S), THREADS, x, partial, N, C, H * W)
-    sizes = N, C, H * W, S
-    launch_each("batch_norm", "batch_norm_moments", C, x, partial, mean, variance, *sizes)
+    launch_each("batch_norm", "batch_norm_moments", C, partial, mean, variance, C, S)
 
 
 def launch_apply(
@@ -142,7 +166,10 @@ def launch_backward(
     partial: Array,
     training: bool = True,
 ) -> None:
-    """Write the three gradients, on the device; partial as in launch_moments."""
+    """Write the three gradients, on the device.
+
+    partial, (C, S, 2), receives the sums over S slices of the images.
+    """
     N, C, H, W = gy.shape
     S = partial.shape[1]
     sizes = N, C, H * W
@@ -159,9 +186,9 @@ def slices(N: int, C: int, pixels: int) -> int:
     return max(1, min(N, SUMS_AT_ONCE // C, N * pixels // TERMS_OF_A_SUM))
 
 
-def _partial(x: Array) -> Array:
+def _partial(x: Array, numbers: int) -> Array:
     N, C, H, W = x.shape
-    return empty((C, slices(N, C, H * W), 2), x.dtype, x)
+    return empty((C, slices(N, C, H * W), numbers), x.dtype, x)
 
 
 def _device_backward(
@@ -170,18 +197,41 @@ def _device_backward(
     gx = empty(gy.shape, gy.dtype, gy)
     ggamma, gbeta = empty(gamma.shape, gy.dtype, gy), empty(gamma.shape, gy.dtype, gy)
     kept = contiguous(centred), variance, gamma, eps
-    launch_backward(contiguous(gy), *kept, gx, ggamma, gbeta, _partial(gy), training)
+    launch_backward(contiguous(gy), *kept, gx, ggamma, gbeta, _partial(gy, 2), training)
     return gx, ggamma, gbeta
 
 
-def check_batch_norm(x: Array, gamma: Array, beta: Array) -> None:
-    """Raise unless x is (N, C, H, W), gamma and beta are (C,), all of one element type."""
-    if x.ndim != 4 or gamma.shape != (x.shape[1],) or beta.shape != (x.shape[1],):
-        raise ShapeError(
-            f"batch_norm: x must be (N, C, H, W), gamma and beta (C,), not {x.shape}, "
-            f"{gamma.shape} and {beta.shape}"
-        )
-    check_dtypes("batch_norm", x, gamma, beta)
+def check_batch_norm(x: Array, **arrays: Array) -> None:
+    """Raise unless x is (N, C, H, W) and the others are (C,), of its element type and device."""
+    if x.ndim != 4 or x.shape[1] == 0:
+        raise ShapeError(f"batch_norm: x must be (N, C, H, W) with channels, not {x.shape}")
+    for name, array in arrays.items():
+        if not is_array(array):
+            raise ShapeError(
+                f"batch_norm: {name} must be an array of shape ({x.shape[1]},), not "
+                f"{type(array).__name__}; give np.zeros or np.ones of x's element type"
+            )
+        if array.shape != (x.shape[1],):
+            if len({other.size for other in arrays.values() if is_array(other)}) == 1:
+                check_layout("batch_norm", x.shape, array.size)
+            raise ShapeError(
+                f"batch_norm: x of shape {x.shape} takes {name} of shape ({x.shape[1]},), not "
+                f"{array.shape}"
+            )
+    check_arrays("batch_norm", x, *arrays.values())
+
+
+def check_running(x: Array, running_mean: Array, running_var: Array) -> None:
+    """Raise unless the running statistics can be moved towards those of x; see check_batch_norm.
+
+    Raises:
+        ConfigError: one of them is read-only.
+    """
+    running = {"running_mean": running_mean, "running_var": running_var}
+    check_batch_norm(x, **running)
+    for name, array in running.items():
+        if not getattr(array.flags, "writeable", True):
+            raise ConfigError(f"batch_norm: {name} is read-only; give a copy to train with")
 
 
 def _column(values: Array) -> Array:
@@ -195,12 +245,11 @@ def _sum(x: Array, factor: Array | None = None) -> Array:
     As dot products, which are several times as fast as add.reduce; row by row, and then the
     rows in float64, so that rounding does not grow with the batch.
     """
-    planes = x.transpose(1, 2, 3, 0)  # (C, H, W, N)
-    C, H = planes.shape[:2]
-    rows = planes.reshape(C, H, -1)
-    other = np.ones(rows.shape[2], x.dtype)
+    N, C, H, W = x.shape
+    rows = x.transpose(1, 2, 3, 0).reshape(C, H, W * N)
+    other = np.ones(W * N, x.dtype)
     if factor is not None:
-        other = factor.transpose(1, 2, 3, 0).reshape(C, H, -1)
+        other = factor.transpose(1, 2, 3, 0).reshape(C, H, W * N)
     return np.vecdot(rows, other).sum(axis=1, dtype=np.float64).astype(x.dtype)
 
 

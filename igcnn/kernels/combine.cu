@@ -13,31 +13,25 @@
 // VEC: pixels side by side that a thread takes at once; it divides those of a channel.
 #include "common.cuh"
 
-// From S partial sums about a pivot: mean and variance of the batch (in evaluation the running
-// ones), the running statistics moved towards them, and x ↦ scale·x + shift. The pivot is the
-// running mean, or x[0, c, 0, 0] as in batch_norm_statistics. One warp a channel.
+// From the moments of S parts: mean and variance of the batch (in evaluation the running ones), the
+// running statistics moved towards them, and x ↦ scale·x + shift. One warp a channel.
 extern "C" __global__ void __launch_bounds__(256, 1)
-norm_coefficients(const stored *__restrict__ x, const real *__restrict__ partial,
-                  const real *__restrict__ gamma, const real *__restrict__ beta,
-                  real *__restrict__ running_mean, real *__restrict__ running_var,
-                  real *__restrict__ mean, real *__restrict__ variance, real *__restrict__ scale,
-                  real *__restrict__ shift, int N, int C, int pixels, int S, real eps,
-                  real momentum, int training, int about_running_mean) {
+norm_coefficients(const real *__restrict__ partial, const real *__restrict__ gamma,
+                  const real *__restrict__ beta, real *__restrict__ running_mean,
+                  real *__restrict__ running_var, real *__restrict__ mean,
+                  real *__restrict__ variance, real *__restrict__ scale,
+                  real *__restrict__ shift, int C, int S, real eps, real momentum,
+                  int training) {
     int c = first_index() / WARP, lane = threadIdx.x % WARP;
     if (c >= C) return;
-    real sum = 0, squares = 0, count = real(N) * pixels;
-    for (int s = lane; s < S && training; s += WARP) {
-        sum += partial[(c * S + s) * 2];
-        squares += partial[(c * S + s) * 2 + 1];
-    }
-    sum = warp_sum(sum);
-    squares = warp_sum(squares);
+    Moments<double> all = {0, 0, 0};
+    for (int s = lane; s < S && training; s += WARP)
+        all.merge(moments_at<double>(partial + (c * S + s) * 3));
+    all.merge_warp();
     if (lane) return;
     real m = running_mean[c], v = running_var[c];
     if (training) {
-        real offset = sum / count, spread = squares / count - offset * offset;
-        real batch_mean = (about_running_mean ? m : get(x + c * pixels)) + offset;
-        real batch_var = spread < 0 ? real(0) : spread;
+        const real batch_mean = real(all.mean), batch_var = real(all.squares / all.count);
         running_mean[c] = momentum * m + (1 - momentum) * batch_mean;
         running_var[c] = momentum * v + (1 - momentum) * batch_var;
         m = batch_mean;

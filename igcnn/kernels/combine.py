@@ -70,18 +70,17 @@ def launch_norm(
 ) -> None:
     """Write mean, variance, scale and shift for x, (N, C, H, W); moves the running statistics.
 
-    partial, (C, S, 2), receives the sums over S slices of the images, or holds sums about the
-    running mean if they are `summed`. In evaluation x is not looked at.
+    partial, (C, S, 3), receives count, mean and Σ(x − mean)² of S slices of the images, or holds
+    those of S parts if x is `summed`. In evaluation x is not looked at.
     """
     N, C, H, W = x.shape
     S = partial.shape[1]
-    sizes = N, C, H * W
     if training and not summed:
-        launch("batch_norm", "batch_norm_statistics", (C, S), THREADS, x, partial, *sizes)
+        launch("batch_norm", "batch_norm_statistics", (C, S), THREADS, x, partial, N, C, H * W)
     parameters = norm.gamma, norm.beta, norm.running_mean, norm.running_var
     written = norm.mean, norm.variance, norm.scale, norm.shift
-    numbers = *sizes, S, norm.eps, norm.momentum, training, summed
-    arrays = x, partial, *parameters, *written
+    numbers = C, S, norm.eps, norm.momentum, training
+    arrays = partial, *parameters, *written
     launch_warps("combine", "norm_coefficients", C, *arrays, *numbers, VEC=1)
 
 

@@ -98,3 +98,41 @@ __device__ __forceinline__ void slice_of(int s, int S, int N, int &first, int &e
     first = int((long long)N * s / S);
     end = int((long long)N * (s + 1) / S);
 }
+
+// How many numbers, their mean, and Σ (number − mean)². No digits are lost to a large mean or to a
+// number far from the others, as they are to Σ number² (Welford 1962; Chan, Golub, LeVeque 1979).
+template <typename T> struct Moments {
+    T count, mean, squares;
+    __device__ __forceinline__ void add(T value) {
+        count += 1;
+        const T d = value - mean;
+        mean += d / count;
+        squares += d * (value - mean);
+    }
+    __device__ __forceinline__ void merge(const Moments &other) {
+        if (other.count == 0) return;
+        const T d = other.mean - mean, total = count + other.count, share = other.count / total;
+        mean += d * share;
+        squares += other.squares + d * d * count * share;
+        count = total;
+    }
+    // Those of a warp, in its first lane: a fixed tree.
+    __device__ __forceinline__ void merge_warp() {
+        for (int distance = WARP / 2; distance > 0; distance /= 2) {
+            const Moments other = {__shfl_down_sync(ALL_LANES, count, distance),
+                                   __shfl_down_sync(ALL_LANES, mean, distance),
+                                   __shfl_down_sync(ALL_LANES, squares, distance)};
+            merge(other);
+        }
+    }
+};
+
+// What a block finds of a channel, for another kernel to merge.
+__device__ __forceinline__ void put_moments(real *p, const Moments<real> &of) {
+    p[0] = of.count;
+    p[1] = of.mean;
+    p[2] = of.squares;
+}
+template <typename T> __device__ __forceinline__ Moments<T> moments_at(const real *p) {
+    return Moments<T>{T(p[0]), T(p[1]), T(p[2])};
+}

@@ -30,8 +30,8 @@ from numpy.lib.stride_tricks import as_strided
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import DeviceError, KernelError
 from . import winograd
-from .checks import check_dtypes
-from .geometry import Pair, output_size, pair, phases
+from .checks import check_arrays
+from .geometry import Pair, convolution_geometry, output_size, phases
 from .lanes import Fields, Lanes, complete, launch_chunks
 from .launch import THREADS, WARP, launch, launch_each
 
@@ -48,7 +48,7 @@ BLOCK_BYTES = 1 << 21  # of one intermediate product; larger ones fall out of th
 
 
 def convolution_forward(
-    x: Array, w: Array, stride: int | Pair = 1, padding: int | Pair = 0, groups: int = 1
+    x: Array, w: Array, stride: int | Pair = 1, padding: int | Pair | str = 0, groups: int = 1
 ) -> Array:
     """Return y of shape (N, C_out, OH, OW).
 
@@ -57,16 +57,17 @@ def convolution_forward(
         w: weights, (C_out, C/groups, KH, KW). Group g maps the input channels
             [g·C/groups, (g+1)·C/groups) to the output channels [g·C_out/groups, …).
         stride: step in pixels, vertical and horizontal.
-        padding: rows and columns of zeros on each side.
+        padding: rows and columns of zeros on each side; see geometry.window.
         groups: number of groups G.
 
     Raises:
-        ShapeError: channels, groups and weights do not fit, or the image is too small.
-        DtypeError: x and w differ in element type.
+        ShapeError: channels, groups and weights do not fit, the image is too small, or stride,
+            padding or groups are no such numbers.
+        DtypeError: x and w are not both float32 or both float64.
     """
-    stride, padding = pair(stride), pair(padding)
+    stride, padding, groups = convolution_geometry(x.shape, w.shape, stride, padding, groups)
     OH, OW = output_size(x.shape, w.shape, stride, padding, groups)
-    check_dtypes("convolution", x, w)
+    check_arrays("convolution", x, w)
     if not is_on_cpu(x):
         y = empty((x.shape[0], w.shape[0], OH, OW), x.dtype, x)
         launch_convolution_forward(contiguous(x), w, y, stride, padding, groups)
@@ -95,7 +96,7 @@ def convolution_backward_input(
     With i = s·j + u, only taps a ≡ u + p (mod s) reach input row i; for them
     gx[i] = Σ_a w[a] · gy[(i + p − a) / s]: a unit-stride convolution with the flipped kernel.
     """
-    stride, padding = pair(stride), pair(padding)
+    stride, padding, groups = convolution_geometry(x_shape, w.shape, stride, padding, groups)
     N, C, H, W = x_shape
     C_out, _, KH, KW = w.shape
     if not is_on_cpu(gy):
@@ -126,7 +127,7 @@ def convolution_backward_weight(
     groups: int = 1,
 ) -> Array:
     """Return gw of shape `w_shape`, the gradient of the weight."""
-    stride, padding = pair(stride), pair(padding)
+    stride, padding, groups = convolution_geometry(x.shape, w_shape, stride, padding, groups)
     if not is_on_cpu(gy):
         gw = empty(w_shape, gy.dtype, gy)
         N, _, OH, OW = gy.shape

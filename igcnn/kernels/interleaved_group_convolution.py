@@ -22,13 +22,12 @@ import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
-from .checks import check_dtypes
+from .checks import check_arrays
 from .combine import DeviceNorm
 from .convolution import (
     BACKWARD_PIXELS,
     FORWARD_PIXELS,
     Packed,
-    Pair,
     bands,
     launch_convolution_backward_input,
     launch_convolution_backward_weight,
@@ -36,6 +35,7 @@ from .convolution import (
     launch_sum_partials,
     weight_slices,
 )
+from .geometry import Pair
 from .lanes import Fields, Lanes, complete
 from .launch import WARP, launch
 
@@ -57,10 +57,10 @@ def mix_forward(p: Array, w2: Array, L: int, secondary_groups: int) -> Array:
 
     Raises:
         ShapeError: L or secondary_groups do not divide C, or w2 does not fit.
-        DtypeError: p and w2 differ in element type.
+        DtypeError: p and w2 are not both float32 or both float64.
     """
     check_mix(p.shape[1], w2.shape, L, secondary_groups)
-    check_dtypes("interleaved_group_convolution", p, w2)
+    check_arrays("interleaved_group_convolution", p, w2)
     N, C, H, W = p.shape
     if not is_on_cpu(p):
         y = empty(p.shape, p.dtype, p)
@@ -254,16 +254,15 @@ def launch_igc_forward(
     x_norm: DeviceNorm | None,
     w1: Array,
     w2: Array,
-    z_norm: DeviceNorm,
     z: Array,
     partial: Array,
 ) -> None:
-    """Write z, and its sums about the running mean into partial, (C, unit.blocks(N), 2).
+    """Write z, and into partial, (C, unit.blocks(N), 3), count, mean and Σ(z − mean)² by block.
 
     With x_norm the unit's input is max(scale·x + shift, 0).
     """
-    scale, shift = _activation(x_norm, z_norm)
-    arrays = x, scale, shift, w1, w2, z_norm.running_mean, z, partial
+    scale, shift = _activation(x_norm, w1)
+    arrays = x, scale, shift, w1, w2, z, partial
     sizes = unit.blocks(len(x)), unit.threads
     memory = unit.forward_bytes
     activate = x_norm is not None
@@ -293,7 +292,7 @@ def launch_igc_backward_weight(
     partials: tuple[Array, Array],
 ) -> None:
     """Write the gradients of both weights; partials as unit.partial_shapes says."""
-    activation = _activation(x_norm, incoming.norm)
+    activation = _activation(x_norm, incoming.norm.scale)
     arrays = *incoming.arguments(), x, *activation, *weights, *partials
     numbers = len(x), incoming.mask, x_norm is not None
     launch(
@@ -309,10 +308,9 @@ def launch_igc_backward_weight(
     launch_sum_partials(*zip(partials, gradients, strict=True))
 
 
-def _activation(x_norm: DeviceNorm | None, unread: DeviceNorm) -> tuple[Array, Array]:
+def _activation(x_norm: DeviceNorm | None, unread: Array) -> tuple[Array, Array]:
     """Return scale and shift of what is loaded; without a batch norm they are not read."""
-    norm = x_norm or unread
-    return norm.scale, norm.shift
+    return (x_norm.scale, x_norm.shift) if x_norm else (unread, unread)
 
 
 def check_mix(C: int, w2_shape: tuple[int, ...], L: int, secondary_groups: int) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
-from .checks import check_dtypes
+from .checks import check_arrays
 from .lanes import Lanes
 from .launch import launch_each, launch_warps
 
@@ -16,13 +16,13 @@ def linear_forward(x: Array, w: Array, b: Array | None = None) -> Array:
 
     Raises:
         ShapeError: the sizes do not fit.
-        DtypeError: the element types differ.
+        DtypeError: the arrays are not all float32 or all float64.
     """
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
         raise ShapeError(f"linear: x must be (N, I) and w (O, I), not {x.shape} and {w.shape}")
     if b is not None and b.shape != (w.shape[0],):
         raise ShapeError(f"linear: bias must be ({w.shape[0]},) for w {w.shape}, not {b.shape}")
-    check_dtypes("linear", x, w, *([] if b is None else [b]))
+    check_arrays("linear", x, w, *([] if b is None else [b]))
     if not is_on_cpu(x):
         y = empty((x.shape[0], w.shape[0]), x.dtype, x)
         launch_linear_forward(contiguous(x), w, b, y)

@@ -11,6 +11,8 @@ import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
+from .checks import check_arrays
+from .geometry import count
 from .lanes import Fields, Lanes, complete, image
 from .launch import launch_each
 
@@ -21,9 +23,16 @@ def permutation_forward(x: Array, branches: int) -> Array:
     """Return the channels of x, (N, C, H, W), in the order of Reorder(branches).
 
     Raises:
-        ShapeError: C is no multiple of `branches`.
+        ShapeError: x has not four axes, or C is no multiple of `branches`.
+        DtypeError: x is neither float32 nor float64.
     """
-    check_branches(x.shape[1], branches)
+    if x.ndim != 4:
+        raise ShapeError(
+            f"permutation: x must be (N, C, H, W), not {x.shape}; give features (N, C) as "
+            "x.reshape(N, C, 1, 1)"
+        )
+    branches = check_branches(x.shape[1], branches)
+    check_arrays("permutation", x)
     N, C, H, W = x.shape
     if not is_on_cpu(x):
         y = empty(x.shape, x.dtype, x)
@@ -37,7 +46,7 @@ def permutation_forward(x: Array, branches: int) -> Array:
 
 def permutation_backward(gy: Array, branches: int) -> Array:
     """Return the gradient of x: Reorder(C/branches) of gy."""
-    check_branches(gy.shape[1], branches)
+    branches = check_branches(gy.shape[1], branches)
     return permutation_forward(gy, gy.shape[1] // branches)
 
 
@@ -49,18 +58,24 @@ def launch_permutation(x: Array, y: Array, branches: int) -> None:
 
 def permutation_index(channels: int, branches: int) -> Array:
     """Return the index with y[:, c] = x[:, index[c]] for Reorder(branches)."""
-    check_branches(channels, branches)
+    branches = check_branches(channels, branches)
     c = np.arange(channels)
     return c % branches * (channels // branches) + c // branches
 
 
-def check_branches(channels: int, branches: int) -> None:
-    """Raise ShapeError unless `branches` divides `channels`."""
-    if branches < 1 or channels % branches:
+def check_branches(channels: int, branches: int) -> int:
+    """Return `branches`, an integer that divides `channels`.
+
+    Raises:
+        ShapeError: it is none, or does not.
+    """
+    branches = count("permutation", "branches", branches)
+    if channels % branches:
         raise ShapeError(
             f"permutation: {channels} channels do not divide into {branches} branches; "
             f"choose a divisor of {channels}"
         )
+    return branches
 
 
 def compiled_permutation_forward(lanes: Lanes, x: Fields, y: Array, branches: int) -> None:

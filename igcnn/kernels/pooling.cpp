@@ -144,11 +144,18 @@ KERNEL(max_pool_backward, MaxPoolBackward) {
 
 // -- mean of a window --------------------------------------------------------------------------
 
+// What each term of a window counts: padding counts as zeros, or not at all.
+static inline real share_of(const Rows &rows, const Rows &taps, int KH, int KW, int counted) {
+    const int pixels = (rows.last - rows.first) * (taps.last - taps.first);
+    return (real)1 / (counted ? KH * KW : pixels);
+}
+
 struct AveragePoolForward {
     Input x;
     V *y;
     int C, H, W, OH, OW;
     int KH, KW, SH, SW, PH, PW;  // kernel, stride, padding
+    int count_include_pad;
     Batch batch;
 };
 
@@ -157,7 +164,6 @@ SCRATCH(average_pool_forward, AveragePoolForward) { return 2 * (Size)a.W; }
 KERNEL(average_pool_forward, AveragePoolForward) {
     const int block = block_of(a.batch, job);
     const Rows own = rows_of(a.batch, job, a.OH);
-    const V share = fill((real)1 / (a.KH * a.KW));  // padding counts as zeros
     V *x = scratch, *columns = x + a.W;
     for (int i = own.first; i < own.last; i++) {
         const Rows rows = window(i, a.KH, a.SH, a.PH, a.H);
@@ -172,7 +178,7 @@ KERNEL(average_pool_forward, AveragePoolForward) {
                 const Rows taps = window(j, a.KW, a.SW, a.PW, a.W);
                 V sum{};
                 for (int k = taps.first; k < taps.last; k++) sum += columns[k];
-                y[j] = sum * share;
+                y[j] = sum * share_of(rows, taps, a.KH, a.KW, a.count_include_pad);
             }
         }
     }
@@ -184,6 +190,7 @@ struct AveragePoolBackward {
     Ending end;
     int C, H, W, OH, OW;
     int KH, KW, SH, SW, PH, PW;  // kernel, stride, padding
+    int count_include_pad;
     Batch batch;
 };
 
@@ -193,7 +200,6 @@ SCRATCH(average_pool_backward, AveragePoolBackward) { return a.OW + a.W + 3 * (S
 KERNEL(average_pool_backward, AveragePoolBackward) {
     const int block = block_of(a.batch, job);
     const Rows own = rows_of(a.batch, job, a.H);
-    const V share = fill((real)1 / (a.KH * a.KW));
     V *columns = scratch, *gx = columns + a.OW, *sums = gx + a.W;
     begin_sums(sums, a.C);
     for (int r = own.first; r < own.last; r++) {
@@ -203,14 +209,18 @@ KERNEL(average_pool_backward, AveragePoolBackward) {
         for (int c = 0; c < a.C; c++) {
             clear(columns, a.OW);
             for (int i = first; i < last; i++) {
+                const Rows rows = window(i, a.KH, a.SH, a.PH, a.H);
                 const V *gy = a.gy + row_at(block, a.OH, i, a.C, c, a.OW);
-                for (int j = 0; j < a.OW; j++) columns[j] += gy[j];
+                for (int j = 0; j < a.OW; j++) {
+                    const Rows taps = window(j, a.KW, a.SW, a.PW, a.W);
+                    const real share = share_of(rows, taps, a.KH, a.KW, a.count_include_pad);
+                    columns[j] += gy[j] * share;
+                }
             }
             clear(gx, a.W);
             for (int j = 0; j < a.OW; j++) {
                 const Rows taps = window(j, a.KW, a.SW, a.PW, a.W);
-                const V g = columns[j] * share;
-                for (int k = taps.first; k < taps.last; k++) gx[k] += g;
+                for (int k = taps.first; k < taps.last; k++) gx[k] += columns[j];
             }
             finish(a.end, c, a.C, row_at(block, a.H, r, a.C, c, a.W), a.W, gx, a.gx, sums);
         }

@@ -4,19 +4,20 @@
 
 extern "C" __global__ void __launch_bounds__(256, 1)
 max_pool_forward(const stored *__restrict__ x, stored *__restrict__ y, int *__restrict__ argmax,
-                 int planes, int H, int W, int OH, int OW, int K, int stride, int padding) {
+                 int planes, int H, int W, int OH, int OW, int KH, int KW, int stride_y,
+                 int stride_x, int pad_y, int pad_x) {
     for (int k = first_index(); k < planes * OH * OW; k += index_step()) {
-        int plane = k / OW / OH, top = k / OW % OH * stride - padding;
-        int left = k % OW * stride - padding, winner = -1;
+        int plane = k / OW / OH, top = k / OW % OH * stride_y - pad_y;
+        int left = k % OW * stride_x - pad_x, winner = -1;
         real best = 0;
-        for (int a = 0; a < K; a++)
-            for (int b = 0; b < K; b++) {
+        for (int a = 0; a < KH; a++)
+            for (int b = 0; b < KW; b++) {
                 int i = top + a, j = left + b;
                 if (i < 0 || i >= H || j < 0 || j >= W) continue;
                 real value = get(x + (plane * H + i) * W + j);
                 // a NaN wins against any number, and stays
                 bool wins = value > best || (isnan(value) && !isnan(best));
-                if (winner < 0 || wins) best = value, winner = a * K + b;
+                if (winner < 0 || wins) best = value, winner = a * KW + b;
             }
         put(y + k, best);
         argmax[k] = winner;
@@ -25,48 +26,65 @@ max_pool_forward(const stored *__restrict__ x, stored *__restrict__ y, int *__re
 
 extern "C" __global__ void __launch_bounds__(256, 1)
 max_pool_backward(const stored *__restrict__ gy, const int *__restrict__ argmax,
-                  stored *__restrict__ gx, int planes, int H, int W, int OH, int OW, int K,
-                  int stride, int padding) {
+                  stored *__restrict__ gx, int planes, int H, int W, int OH, int OW, int KH,
+                  int KW, int stride_y, int stride_x, int pad_y, int pad_x) {
     for (int k = first_index(); k < planes * H * W; k += index_step()) {
-        int plane = k / W / H, i = k / W % H + padding, j = k % W + padding;
+        int plane = k / W / H, i = k / W % H + pad_y, j = k % W + pad_x;
         real sum = 0;
-        for (int a = i % stride; a < K && a <= i; a += stride)
-            for (int b = j % stride; b < K && b <= j; b += stride) {
-                int oi = (i - a) / stride, oj = (j - b) / stride;
+        for (int a = i % stride_y; a < KH && a <= i; a += stride_y)
+            for (int b = j % stride_x; b < KW && b <= j; b += stride_x) {
+                int oi = (i - a) / stride_y, oj = (j - b) / stride_x;
                 if (oi >= OH || oj >= OW) continue;
                 int window = (plane * OH + oi) * OW + oj;
-                if (argmax[window] == a * K + b) sum += get(gy + window);
+                if (argmax[window] == a * KW + b) sum += get(gy + window);
             }
         put(gx + k, sum);
     }
 }
 
+// The pixels of a window that lie in the image, and what their sum is divided by.
+struct Window {
+    int top, bottom, left, right, terms;
+    __device__ __forceinline__ Window(int i, int j, int H, int W, int KH, int KW, int stride_y,
+                                      int stride_x, int pad_y, int pad_x, int count_include_pad) {
+        const int row = i * stride_y - pad_y, column = j * stride_x - pad_x;
+        top = max(row, 0), bottom = min(row + KH, H);
+        left = max(column, 0), right = min(column + KW, W);
+        terms = count_include_pad ? KH * KW : (bottom - top) * (right - left);
+    }
+};
+
 extern "C" __global__ void __launch_bounds__(256, 1)
 average_pool_forward(const stored *__restrict__ x, stored *__restrict__ y, int planes, int H,
-                     int W, int OH, int OW, int K, int stride, int padding) {
+                     int W, int OH, int OW, int KH, int KW, int stride_y, int stride_x, int pad_y,
+                     int pad_x, int count_include_pad) {
     for (int k = first_index(); k < planes * OH * OW; k += index_step()) {
-        int plane = k / OW / OH, top = k / OW % OH * stride - padding;
-        int left = k % OW * stride - padding;
+        int plane = k / OW / OH;
+        const Window of(k / OW % OH, k % OW, H, W, KH, KW, stride_y, stride_x, pad_y, pad_x,
+                        count_include_pad);
         real sum = 0;
-        for (int i = max(top, 0); i < min(top + K, H); i++)
-            for (int j = max(left, 0); j < min(left + K, W); j++)
-                sum += get(x + (plane * H + i) * W + j);
-        put(y + k, sum / (K * K));
+        for (int i = of.top; i < of.bottom; i++)
+            for (int j = of.left; j < of.right; j++) sum += get(x + (plane * H + i) * W + j);
+        put(y + k, sum / of.terms);
     }
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
 average_pool_backward(const stored *__restrict__ gy, stored *__restrict__ gx, int planes, int H,
-                      int W, int OH, int OW, int K, int stride, int padding) {
+                      int W, int OH, int OW, int KH, int KW, int stride_y, int stride_x, int pad_y,
+                      int pad_x, int count_include_pad) {
     for (int k = first_index(); k < planes * H * W; k += index_step()) {
-        int plane = k / W / H, i = k / W % H + padding, j = k % W + padding;
+        int plane = k / W / H, i = k / W % H + pad_y, j = k % W + pad_x;
         real sum = 0;
-        for (int a = i % stride; a < K && a <= i; a += stride)
-            for (int b = j % stride; b < K && b <= j; b += stride) {
-                int oi = (i - a) / stride, oj = (j - b) / stride;
-                if (oi < OH && oj < OW) sum += get(gy + (plane * OH + oi) * OW + oj);
+        for (int a = i % stride_y; a < KH && a <= i; a += stride_y)
+            for (int b = j % stride_x; b < KW && b <= j; b += stride_x) {
+                int oi = (i - a) / stride_y, oj = (j - b) / stride_x;
+                if (oi >= OH || oj >= OW) continue;
+                const Window of(oi, oj, H, W, KH, KW, stride_y, stride_x, pad_y, pad_x,
+                                count_include_pad);
+                sum += get(gy + (plane * OH + oi) * OW + oj) / of.terms;
             }
-        put(gx + k, sum / (K * K));
+        put(gx + k, sum);
     }
 }
 

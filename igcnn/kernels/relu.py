@@ -3,13 +3,19 @@
 import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
+from .checks import check_arrays
 from .launch import launch_each
 
 Array = np.ndarray
 
 
 def relu_forward(x: Array) -> Array:
-    """Return max(x, 0), of the shape of x. NaN stays NaN."""
+    """Return max(x, 0), of the shape of x. NaN stays NaN.
+
+    Raises:
+        DtypeError: x is neither float32 nor float64.
+    """
+    check_arrays("relu", x)
     if not is_on_cpu(x):
         y = empty(x.shape, x.dtype, x)
         launch_relu_forward(contiguous(x), y)

@@ -11,6 +11,7 @@ import numpy as np
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import DtypeError, ShapeError
 from . import compiled
+from .checks import check_arrays
 from .lanes import LEAST_LANES, Fields, Lanes
 from .launch import THREADS, launch, launch_each, launch_warps
 
@@ -26,18 +27,24 @@ def softmax_cross_entropy_forward(logits: Array, labels: Array) -> tuple[Array, 
 
     Raises:
         ShapeError: the shapes do not fit, N is 0, or a label is out of range.
-        DtypeError: labels are no integers.
+        DtypeError: labels are no integers, or logits neither float32 nor float64.
     """
+    check_arrays("cross_entropy", logits)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
         raise ShapeError(
-            f"cross_entropy: logits must be (N, K) and labels (N,) with N ≥ 1, not {logits.shape} "
-            f"and {labels.shape}"
+            f"cross_entropy: logits must be (N, K) and labels, one class each, (N,) with N ≥ 1, "
+            f"not {logits.shape} and {labels.shape}"
         )
     if labels.dtype.kind not in "iu":
         raise DtypeError(f"cross_entropy: labels must be integers, not {labels.dtype}")
     N, K = logits.shape
     smallest, largest = int(labels.min()), int(labels.max())
-    if smallest < 0 or largest >= K:
+    if smallest < 0:
+        raise ShapeError(
+            f"cross_entropy: labels run from 0 to {K - 1}, but there is {smallest}; no label is "
+            "ignored here: leave those images out"
+        )
+    if largest >= K:
         raise ShapeError(
             f"cross_entropy: labels run from {smallest} to {largest}, but logits have "
             f"{K} classes; build the network with num_classes = {largest + 1}"

@@ -7,7 +7,7 @@
 //
 // | kernel                 | registers | shared KB |  MB  | GFLOP | µs memory | µs arithmetic |
 // |---|---|---|---|---|---|---|
-// | stem_v1                |        79 |       9.5 | 13.6 |  0.17 |       3.2 |           4.6 |
+// | stem_v1                |        72 |       9.8 | 13.6 |  0.17 |       3.2 |           4.6 |
 #include "common.cuh"
 #include "augmentation.cuh"
 
@@ -15,20 +15,20 @@ const int TH = 8;        // rows of a block
 const int CHANNELS = 8;  // of a thread at a time
 const int TAPS = 27;     // 3×3 pixels of 3 colours
 
-// The batch x and its labels, z = w ∗ x, and partial[c, block] = Σ (z − pivot), Σ (z − pivot)².
+// The batch x and its labels, z = w ∗ x, and partial[c, block], the moments of z there.
 // grid: images × ⌈H/TH⌉; w: (C, 3, 3, 3).
 extern "C" __global__ void __launch_bounds__(256, 2)
 stem_v1(const unsigned char *__restrict__ images, const int *__restrict__ all_labels,
         const int *__restrict__ order, const unsigned *__restrict__ state,
         const float *__restrict__ mean, const float *__restrict__ std,
-        const real *__restrict__ w, const real *__restrict__ pivot, stored *__restrict__ x,
-        int *__restrict__ labels, stored *__restrict__ z, real *__restrict__ partial, int count,
-        int H, int W, int C, int pad, int mirror, int stream) {
+        const real *__restrict__ w, stored *__restrict__ x, int *__restrict__ labels,
+        stored *__restrict__ z, real *__restrict__ partial, int count, int H, int W, int C,
+        int pad, int mirror, int stream) {
     DYNAMIC_SHARED(real, memory);
     const int width = W + 2, rounded = (C + CHANNELS - 1) / CHANNELS * CHANNELS;
     real *tile = memory;                            // (3, TH + 2, W + 2)
     real *weights = tile + 3 * (TH + 2) * width;    // (TAPS, C rounded up)
-    real *scratch = weights + TAPS * rounded;       // (warps, CHANNELS, 2)
+    real *scratch = weights + TAPS * rounded;       // (warps, CHANNELS, 3)
     const int tiles = (H + TH - 1) / TH, n = blockIdx.x / tiles, top = blockIdx.x % tiles * TH;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const Crop crop(order, state, n, count, pad, mirror, stream);
@@ -47,7 +47,7 @@ stem_v1(const unsigned char *__restrict__ images, const int *__restrict__ all_la
     __syncthreads();
     const int pixels = min(TH, H - top) * W;
     for (int first = 0; first < C; first += CHANNELS) {
-        real sums[CHANNELS] = {}, squares[CHANNELS] = {};
+        real seen = 0, means[CHANNELS] = {}, squares[CHANNELS] = {};  // Moments of one count
         for (int p = threadIdx.x; p < pixels; p += blockDim.x) {
             const int row = p / W, column = p % W;
             real totals[CHANNELS] = {};
@@ -61,31 +61,30 @@ stem_v1(const unsigned char *__restrict__ images, const int *__restrict__ all_la
                     for (int o = 0; o < CHANNELS; o++)
                         totals[o] += values[b] * factors[b * rounded + o];
             }
+            seen += 1;
+            const real share = 1 / seen;
 #pragma unroll
             for (int o = 0; o < CHANNELS; o++) {
                 if (first + o >= C) continue;
                 put(z + ((n * C + first + o) * H + top + row) * W + column, totals[o]);
-                const real d = as_stored(totals[o]) - pivot[first + o];
-                sums[o] += d;
-                squares[o] += d * d;
+                const real value = as_stored(totals[o]), d = value - means[o];
+                means[o] += d * share;
+                squares[o] += d * (value - means[o]);
             }
         }
 #pragma unroll
         for (int o = 0; o < CHANNELS; o++) {
-            sums[o] = warp_sum(sums[o]);
-            squares[o] = warp_sum(squares[o]);
-            if (lane == 0) {
-                scratch[(warp * CHANNELS + o) * 2] = sums[o];
-                scratch[(warp * CHANNELS + o) * 2 + 1] = squares[o];
-            }
+            Moments<real> own = {seen, means[o], squares[o]};
+            own.merge_warp();
+            if (lane == 0) put_moments(scratch + (warp * CHANNELS + o) * 3, own);
         }
         __syncthreads();
-        const int c = first + threadIdx.x / 2, which = threadIdx.x % 2;
-        if (threadIdx.x < 2 * CHANNELS && c < C) {
-            real sum = 0;
+        const int o = threadIdx.x, c = first + o;
+        if (o < CHANNELS && c < C) {
+            Moments<real> all = {0, 0, 0};
             for (int i = 0; i < int(blockDim.x) / WARP; i++)
-                sum += scratch[i * CHANNELS * 2 + threadIdx.x];
-            partial[(c * gridDim.x + blockIdx.x) * 2 + which] = sum;
+                all.merge(moments_at<real>(scratch + (i * CHANNELS + o) * 3));
+            put_moments(partial + (c * gridDim.x + blockIdx.x) * 3, all);
         }
         __syncthreads();
     }

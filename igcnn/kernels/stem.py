@@ -1,6 +1,6 @@
 """The beginning of a network in training as one kernel: from stored bytes to the first sums.
 
-    x = augmented, normalised images      z = w ∗ x      Σ (z − pivot), Σ (z − pivot)²
+    x = augmented, normalised images      z = w ∗ x      count, mean and Σ (z − mean)² of z
 
 The operations are those of augment.py and convolution.py (3×3, stride 1, from 3 colours), and the
 first half of batch_norm.py's. x is kept for the gradient of w. Only devices have this kernel.
@@ -23,26 +23,25 @@ TAPS = 27
 def launch_stem(
     source: Resident,
     w: Array,
-    pivot: Array,
     x: Array,
     labels: Array,
     z: Array,
     partial: Array,
 ) -> None:
-    """Write a batch, its labels, what the first convolution gives, and the sums of that.
+    """Write a batch, its labels, what the first convolution gives, and the moments of that.
 
     Args:
         source: what the batch is taken from.
         w: (C, 3, 3, 3).
-        pivot: about which z is summed, (C,): the running mean.
         x: receives the batch, (N, 3, H, W).
         labels: receives its labels, int32, (N,).
         z: receives w ∗ x, (N, C, H, W).
-        partial: receives the sums of each channel by block, (C, stem_blocks(N, H), 2).
+        partial: receives count, mean and Σ(z − mean)² by channel and block, (C, S, 3), with
+            S = stem_blocks(N, H).
     """
     *images, pad, mirror, stream = source
     N, C, H, W = z.shape
-    arrays = *images, w, pivot, x, labels, z, partial
+    arrays = *images, w, x, labels, z, partial
     numbers = source.images.shape[0], H, W, C, pad, mirror, stream
     shared_bytes = stem_bytes(C, W, w.dtype)
     blocks = stem_blocks(N, H)
@@ -57,5 +56,5 @@ def stem_blocks(N: int, H: int) -> int:
 def stem_bytes(C: int, W: int, dtype: np.dtype | str) -> int:
     """Return what a block shares: rows with their halo, the weights, sums of each warp."""
     channels = -(-C // CHANNELS) * CHANNELS
-    numbers = 3 * (ROWS + 2) * (W + 2) + TAPS * channels + THREADS // 32 * CHANNELS * 2
+    numbers = 3 * (ROWS + 2) * (W + 2) + TAPS * channels + THREADS // 32 * CHANNELS * 3
     return numbers * np.dtype(dtype).itemsize

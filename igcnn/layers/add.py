@@ -25,8 +25,13 @@ class AddFunction(Function):
 def add(a: Tensor, b: Tensor) -> Tensor:
     """Return a + b, of their common shape.
 
+    Args:
+        a: of any shape, float32 or float64.
+        b: of the same shape and element type.
+
     Raises:
         ShapeError: the shapes differ; the operator a + b broadcasts, this does not.
-        DtypeError: the element types differ.
+        DtypeError: the arrays are not both float32 or both float64.
+        DeviceError: they are not on one device.
     """
     return AddFunction()(a, b)

@@ -10,13 +10,20 @@ import numpy as np
 
 from ..autograd import Function, Tensor
 from ..errors import ShapeError
+from ..kernels.checks import check_arrays
 from ..kernels.convolution import (
-    Pair,
     convolution_backward_input,
     convolution_backward_weight,
     convolution_forward,
+)
+from ..kernels.geometry import (
+    Pair,
+    as_text,
+    check_layout,
+    convolution_geometry,
+    count,
     output_size,
-    pair,
+    window,
 )
 from ..kernels.interleaved_group_convolution import (
     check_mix,
@@ -37,14 +44,13 @@ class InterleavedGroupConvolutionFunction(Function):
 
     name = "interleaved_group_convolution"
 
-    def __init__(
-        self, stride: int | Pair, padding: int | Pair, L: int, secondary_groups: int
-    ) -> None:
+    def __init__(self, stride: Pair, padding: Pair, L: int, secondary_groups: int) -> None:
         self.geometry = stride, padding, L
         self.mix = L, secondary_groups
 
     def forward(self, x: Array, w1: Array, w2: Array) -> Array:
         """Return (N, C_out, OH, OW)."""
+        check_arrays(self.name, x, w1, w2)
         p = convolution_forward(x, w1, *self.geometry)
         self.save(x, w1, w2, p)
         return mix_forward(p, w2, *self.mix)
@@ -69,7 +75,7 @@ def interleaved_group_conv2d(
     primary: Tensor,
     secondary: Tensor,
     stride: int | Pair = 1,
-    padding: int | Pair = 1,
+    padding: int | Pair | str = 1,
     L: int | None = None,
     secondary_groups: int | None = None,
 ) -> Tensor:
@@ -79,11 +85,11 @@ def interleaved_group_conv2d(
     images between them.
 
     Args:
-        x: images, (N, C, H, W).
+        x: images, (N, C, H, W), float32 or float64; both weights likewise.
         primary: spatial weights W^p, (C_out, C/L, KH, KW): L partitions.
         secondary: 1×1 weights W^d, (C_out, C_out/secondary_groups, 1, 1).
-        stride: step of the primary convolution.
-        padding: zeros around the image for the primary convolution.
+        stride: step of the primary convolution; see conv2d.
+        padding: zeros around the image for the primary convolution; see conv2d.
         L: number of primary partitions; by default C / primary.shape[1].
         secondary_groups: number of secondary partitions, by default C_out/L, so that each has
             one channel of every primary partition.
@@ -92,12 +98,13 @@ def interleaved_group_conv2d(
         (N, C_out, OH, OW).
 
     Raises:
-        ShapeError: the shapes, L and secondary_groups do not fit each other.
-        DtypeError: the element types differ.
+        ShapeError: the shapes, L and secondary_groups do not fit each other, or one of the
+            numbers is no such number.
+        DtypeError: the arrays are not all float32 or all float64.
+        DeviceError: they are not on one device.
     """
-    L, secondary_groups = _partitions(x, primary, secondary, L, secondary_groups, stride, padding)
-    function = InterleavedGroupConvolutionFunction(stride, padding, L, secondary_groups)
-    return function(x, primary, secondary)
+    sizes = _sizes(x, primary, secondary, L, secondary_groups, stride, padding)
+    return InterleavedGroupConvolutionFunction(*sizes)(x, primary, secondary)
 
 
 def interleaved_group_conv2d_steps(
@@ -105,16 +112,26 @@ def interleaved_group_conv2d_steps(
     primary: Tensor,
     secondary: Tensor,
     stride: int | Pair = 1,
-    padding: int | Pair = 1,
+    padding: int | Pair | str = 1,
     L: int | None = None,
     secondary_groups: int | None = None,
 ) -> Tensor:
-    """Return the same as interleaved_group_conv2d, by the four steps of the paper."""
-    L, secondary_groups = _partitions(x, primary, secondary, L, secondary_groups, stride, padding)
+    """Return the same as interleaved_group_conv2d, by the four steps of the paper.
+
+    The arguments are the same: (N, C, H, W) and both weights, all float32 or all float64.
+
+    Raises:
+        ShapeError: the shapes, L and secondary_groups do not fit each other, or one of the
+            numbers is no such number.
+        DtypeError: the arrays are not all float32 or all float64.
+        DeviceError: they are not on one device.
+    """
+    sizes = _sizes(x, primary, secondary, L, secondary_groups, stride, padding)
+    stride, padding, L, S = sizes
     p = conv2d(x, primary, stride=stride, padding=padding, groups=L)
     interleaved = permute_channels(p, L)
-    mixed = conv2d(interleaved, secondary, groups=secondary_groups)
-    return permute_channels(mixed, secondary_groups)
+    mixed = conv2d(interleaved, secondary, groups=S)
+    return permute_channels(mixed, S)
 
 
 class InterleavedGroupConvolution(Layer):
@@ -125,14 +142,17 @@ class InterleavedGroupConvolution(Layer):
         out_channels: C_out, a multiple of L.
         L: number of primary partitions.
         secondary_groups: number of secondary partitions; None stands for C_out/L.
-        kernel_size: K of the primary convolution, padded by K div 2.
-        stride: step of the primary convolution.
+        kernel_size: K of the primary convolution, or (KH, KW); padded by K div 2.
+        stride: step of the primary convolution, one integer or two.
         secondary: fixed secondary weights, which are then not trained; None to learn them.
         rng: source of the initial weights.
         dtype: float32 or float64.
 
     Raises:
-        ShapeError: channels, L and secondary_groups do not fit each other.
+        ShapeError: channels, L and secondary_groups do not fit each other, or one of the
+            numbers is no such number.
+        ConfigError: rng is no generator.
+        DtypeError: dtype is another.
     """
 
     kind = "conv"
@@ -143,32 +163,36 @@ class InterleavedGroupConvolution(Layer):
         out_channels: int,
         L: int,
         secondary_groups: int | None = None,
-        kernel_size: int = 3,
-        stride: int = 1,
+        kernel_size: int | Pair = 3,
+        stride: int | Pair = 1,
         *,
         secondary: Array | None = None,
         rng: np.random.Generator,
         dtype: str = "float32",
     ) -> None:
         super().__init__()
-        if L < 1 or in_channels % L or out_channels % L:
+        name = InterleavedGroupConvolutionFunction.name
+        C = count(name, "in_channels", in_channels)
+        C_out = count(name, "out_channels", out_channels)
+        self.L = count(name, "L", L)
+        if C % self.L or C_out % self.L:
             raise ShapeError(
-                f"interleaved_group_convolution: {in_channels} input and {out_channels} output "
-                f"channels do not divide into L = {L} partitions; choose an L that divides both"
+                f"{name}: {C} input and {C_out} output channels do not divide into L = {L} "
+                "partitions; choose an L that divides both"
             )
-        self.L = L
-        self.stride = stride
-        self.padding = kernel_size // 2
-        self.secondary_groups = secondary_groups or out_channels // L
-        shape1 = (out_channels, in_channels // L, kernel_size, kernel_size)
-        shape2 = (out_channels, out_channels // self.secondary_groups, 1, 1)
-        check_mix(out_channels, shape2, L, self.secondary_groups)
+        (KH, KW), self.stride, _ = window(name, kernel_size, stride, 0)
+        self.padding = KH // 2, KW // 2
+        S = C_out // self.L if secondary_groups is None else secondary_groups
+        self.secondary_groups = count(name, "secondary_groups", S)
+        shape1 = (C_out, C // self.L, KH, KW)
+        shape2 = (C_out, C_out // self.secondary_groups, 1, 1)
+        check_mix(C_out, shape2, self.L, self.secondary_groups)
         self.conv1_weight = Tensor(he_normal(shape1, rng, dtype), requires_grad=True)
         self.conv2_weight: Tensor | Array
         if secondary is None:
             self.conv2_weight = Tensor(he_normal(shape2, rng, dtype), requires_grad=True)
         else:
-            check_mix(out_channels, secondary.shape, L, self.secondary_groups)
+            check_mix(C_out, secondary.shape, self.L, self.secondary_groups)
             self.conv2_weight = self.add_buffer("conv2_weight", secondary.astype(dtype))
 
     @property
@@ -183,7 +207,7 @@ class InterleavedGroupConvolution(Layer):
         return weight if isinstance(weight, Tensor) else Tensor(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (N, C_out, OH, OW) for x, (N, C, H, W)."""
+        """Return (N, C_out, OH, OW) for x, (N, C, H, W); errors as in the operation."""
         return interleaved_group_conv2d(
             x,
             self.primary,
@@ -203,31 +227,37 @@ class InterleavedGroupConvolution(Layer):
         """Shape and geometry."""
         C_out, Cg, KH, KW = self.primary.shape
         return (
-            f"{Cg * self.L} -> {C_out}, {KH}×{KW}, stride={self.stride}, L={self.L}, "
+            f"{Cg * self.L} -> {C_out}, {KH}×{KW}, stride={as_text(self.stride)}, L={self.L}, "
             f"secondary_groups={self.secondary_groups}"
         )
 
 
-def _partitions(
+def _sizes(
     x: Tensor,
     primary: Tensor,
     secondary: Tensor,
     L: int | None,
     secondary_groups: int | None,
     stride: int | Pair,
-    padding: int | Pair,
-) -> tuple[int, int]:
-    """Return L and the number of secondary groups, after checking that everything fits."""
+    padding: int | Pair | str,
+) -> tuple[Pair, Pair, int, int]:
+    """Return stride, padding, L and the number of secondary groups; checks that all fits."""
+    name = InterleavedGroupConvolutionFunction.name
+    fits = len(x.shape) == len(primary.shape) == 4
     if L is None:
-        L = max(1, x.shape[1] // primary.shape[1]) if x.ndim == primary.ndim == 4 else 1
-    elif x.ndim == 4 and (L < 1 or x.shape[1] % L):
-        raise ShapeError(
-            f"interleaved_group_convolution: x has {x.shape[1]} channels, which do not divide "
-            f"into L = {L} partitions; choose an L that divides {x.shape[1]}"
-        )
-    output_size(x.shape, primary.shape, pair(stride), pair(padding), L)
+        L = max(1, x.shape[1] // max(1, primary.shape[1])) if fits else 1
+    elif fits:
+        L = count(name, "L", L)
+        check_layout(name, x.shape, primary.shape[1] * L)
+        if x.shape[1] % L:
+            raise ShapeError(
+                f"{name}: x has {x.shape[1]} channels, which do not divide into L = {L} "
+                f"partitions; choose an L that divides {x.shape[1]}"
+            )
+    geometry = convolution_geometry(x.shape, primary.shape, stride, padding, L)
+    output_size(x.shape, primary.shape, *geometry)
     C_out = primary.shape[0]
-    if secondary_groups is None:
-        secondary_groups = C_out // L
-    check_mix(C_out, secondary.shape, L, secondary_groups)
-    return L, secondary_groups
+    S = C_out // L if secondary_groups is None else secondary_groups
+    S = count(name, "secondary_groups", S)
+    check_mix(C_out, secondary.shape, L, S)
+    return *geometry, S

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..autograd import Function, Tensor
+from ..kernels.geometry import count
 from ..kernels.linear import (
     linear_backward_bias,
     linear_backward_input,
@@ -39,11 +40,17 @@ class LinearFunction(Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x·weightᵀ + bias, (N, O), for x, (N, I), weight, (O, I), and bias, (O,).
+    """Return x·weightᵀ + bias, (N, O).
+
+    Args:
+        x: features, (N, I), float32 or float64; weight and bias likewise.
+        weight: (O, I).
+        bias: (O,) or None.
 
     Raises:
         ShapeError: the sizes do not fit.
-        DtypeError: the element types differ.
+        DtypeError: the arrays are not all float32 or all float64.
+        DeviceError: they are not on one device.
     """
     return LinearFunction()(*((x, weight) if bias is None else (x, weight, bias)))
 
@@ -56,6 +63,11 @@ class Linear(Layer):
         out_features: O.
         rng: source of the initial weights, U(−a, a) with a = √(1/I); the bias begins at 0.
         dtype: float32 or float64.
+
+    Raises:
+        ShapeError: a size is no integer ≥ 1.
+        ConfigError: rng is no generator.
+        DtypeError: dtype is another.
     """
 
     kind = "fc"
@@ -69,12 +81,16 @@ class Linear(Layer):
         dtype: str = "float32",
     ) -> None:
         super().__init__()
-        weight = uniform_fan_in((out_features, in_features), rng, dtype)
+        shape = (
+            count("linear", "out_features", out_features),
+            count("linear", "in_features", in_features),
+        )
+        weight = uniform_fan_in(shape, rng, dtype)
         self.weight = Tensor(weight, requires_grad=True)
-        self.bias = Tensor(np.zeros(out_features, dtype), requires_grad=True)
+        self.bias = Tensor(np.zeros(shape[0], dtype), requires_grad=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (N, O) for x, (N, I)."""
+        """Return (N, O) for x, (N, I); errors as in linear."""
         return linear(x, self.weight, self.bias)
 
     def macs(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:

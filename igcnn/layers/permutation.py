@@ -29,11 +29,12 @@ def permute_channels(x: Tensor, branches: int) -> Tensor:
     """Return Reorder(branches) of x: y[n, c] = x[n, (c mod b)·(C/b) + c div b].
 
     Args:
-        x: (N, C, H, W).
+        x: (N, C, H, W), float32 or float64.
         branches: b, a divisor of C. Reorder(1) and Reorder(C) change nothing, and Reorder(C/b)
             is the inverse.
 
     Raises:
-        ShapeError: b does not divide C.
+        ShapeError: x has not four axes, or b is no integer that divides C.
+        DtypeError: x has another element type.
     """
     return PermutationFunction(branches)(x)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..autograd import Function, Tensor
+from ..kernels.geometry import as_text, window
 from ..kernels.pooling import (
+    Size,
     average_pool_backward,
     average_pool_forward,
     global_average_pool_backward,
@@ -23,20 +25,20 @@ class MaxPoolFunction(Function):
 
     name = "max_pool"
 
-    def __init__(self, kernel_size: int, stride: int, padding: int) -> None:
-        self.geometry = kernel_size, stride, padding
+    def __init__(self, kernel_size: Size, stride: Size, padding: Size | str) -> None:
+        self.window = window("pooling", kernel_size, stride, padding)
 
     def forward(self, x: Array) -> Array:
         """Return (N, C, OH, OW)."""
         self.x_shape = x.shape
-        y, argmax = max_pool_forward(x, *self.geometry)
+        y, argmax = max_pool_forward(x, *self.window)
         self.save(argmax)
         return y
 
     def backward(self, gy: Array) -> tuple[Array]:
         """Return gx."""
         (argmax,) = self.saved()
-        return (max_pool_backward(gy, argmax, self.x_shape, *self.geometry),)
+        return (max_pool_backward(gy, argmax, self.x_shape, *self.window),)
 
 
 class AveragePoolFunction(Function):
@@ -44,17 +46,19 @@ class AveragePoolFunction(Function):
 
     name = "average_pool"
 
-    def __init__(self, kernel_size: int, stride: int, padding: int) -> None:
-        self.geometry = kernel_size, stride, padding
+    def __init__(
+        self, kernel_size: Size, stride: Size, padding: Size | str, count_include_pad: bool
+    ) -> None:
+        self.window = *window("pooling", kernel_size, stride, padding), bool(count_include_pad)
 
     def forward(self, x: Array) -> Array:
         """Return (N, C, OH, OW)."""
         self.x_shape = x.shape
-        return average_pool_forward(x, *self.geometry)
+        return average_pool_forward(x, *self.window)
 
     def backward(self, gy: Array) -> tuple[Array]:
         """Return gx."""
-        return (average_pool_backward(gy, self.x_shape, *self.geometry),)
+        return (average_pool_backward(gy, self.x_shape, *self.window),)
 
 
 class GlobalAveragePoolFunction(Function):
@@ -72,64 +76,95 @@ class GlobalAveragePoolFunction(Function):
         return (global_average_pool_backward(gy, self.x_shape),)
 
 
-def max_pool2d(x: Tensor, kernel_size: int, stride: int | None = None, padding: int = 0) -> Tensor:
-    """Return the largest value of each window of x, (N, C, H, W).
+def max_pool2d(
+    x: Tensor, kernel_size: Size, stride: Size | None = None, padding: Size | str = 0
+) -> Tensor:
+    """Return the largest value of each window of x.
 
     Args:
-        x: images.
-        kernel_size: side of the window.
-        stride: step in pixels, kernel_size by default.
-        padding: pixels around the image that never win, at most kernel_size/2.
+        x: images, (N, C, H, W), float32 or float64.
+        kernel_size: sides of the window, one integer or two (vertical, horizontal).
+        stride: step in pixels, likewise; kernel_size by default.
+        padding: pixels around the image that never win, likewise, fewer than kernel_size; or
+            "same", with stride 1 and an odd kernel_size.
 
     Returns:
         (N, C, OH, OW) with OH = ⌊(H + 2·padding − kernel_size)/stride⌋ + 1. Where several pixels
-        are equal, the first in row order receives the gradient.
+        are equal, the first in row order receives the gradient; of NaNs the first.
 
     Raises:
-        ShapeError: the window does not fit.
+        ShapeError: the window does not fit, or one of the numbers is no such number.
+        DtypeError: x has another element type.
     """
-    return MaxPoolFunction(kernel_size, stride or kernel_size, padding)(x)
+    stride = kernel_size if stride is None else stride
+    return MaxPoolFunction(kernel_size, stride, padding)(x)
 
 
-def avg_pool2d(x: Tensor, kernel_size: int, stride: int | None = None, padding: int = 0) -> Tensor:
-    """Return the mean of each window of x; arguments, shape and errors as in max_pool2d.
+def avg_pool2d(
+    x: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size | str = 0,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """Return the mean of each window of x.
 
-    Padding counts as zeros: the divisor is always kernel_size².
+    Args:
+        x: images, (N, C, H, W), float32 or float64.
+        kernel_size: sides of the window; see max_pool2d.
+        stride: step in pixels; see max_pool2d.
+        padding: zeros around the image; see max_pool2d.
+        count_include_pad: the divisor is KH·KW always; else it is how many pixels of the image
+            the window holds.
+
+    Returns:
+        (N, C, OH, OW), as in max_pool2d.
+
+    Raises:
+        ShapeError: the window does not fit, or one of the numbers is no such number.
+        DtypeError: x has another element type.
     """
-    return AveragePoolFunction(kernel_size, stride or kernel_size, padding)(x)
+    stride = kernel_size if stride is None else stride
+    return AveragePoolFunction(kernel_size, stride, padding, count_include_pad)(x)
 
 
 def global_avg_pool2d(x: Tensor) -> Tensor:
-    """Return the mean over the pixels of x, (N, C, H, W), as (N, C).
+    """Return the mean over the pixels of x, (N, C).
+
+    Args:
+        x: images, (N, C, H, W), float32 or float64.
 
     Raises:
-        ShapeError: x is not (N, C, H, W).
+        ShapeError: x is not (N, C, H, W) with pixels.
+        DtypeError: x has another element type.
     """
     return GlobalAveragePoolFunction()(x)
 
 
 class MaxPool(Layer):
-    """The largest value of each window.
+    """The largest value of each window; arguments and errors as in max_pool2d.
 
     Args:
-        kernel_size: side of the window.
-        stride: step in pixels.
-        padding: pixels around the image that never win.
+        kernel_size: sides of the window, one integer or two (vertical, horizontal).
+        stride: step in pixels, likewise.
+        padding: pixels around the image that never win, likewise.
+
+    Raises:
+        ShapeError: one of them is no such number.
     """
 
-    def __init__(self, kernel_size: int, stride: int, padding: int) -> None:
+    def __init__(self, kernel_size: Size, stride: Size, padding: Size | str) -> None:
         super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.padding = padding
+        self.window = window("pooling", kernel_size, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C, OH, OW)."""
-        return max_pool2d(x, self.kernel_size, self.stride, self.padding)
+        return max_pool2d(x, *self.window)
 
     def extra_repr(self) -> str:
         """Geometry."""
-        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
+        kernel, stride, padding = map(as_text, self.window)
+        return f"{kernel}, stride={stride}, padding={padding}"
 
 
 class GlobalAveragePool(Layer):

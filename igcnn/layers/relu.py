@@ -27,7 +27,14 @@ class ReLUFunction(Function):
 
 
 def relu(x: Tensor) -> Tensor:
-    """Return max(x, 0), of the shape of x; at 0 the gradient is 0."""
+    """Return max(x, 0), of the shape of x; at 0 the gradient is 0.
+
+    Args:
+        x: of any shape, float32 or float64.
+
+    Raises:
+        DtypeError: x has another element type.
+    """
     return ReLUFunction()(x)
 
 

@@ -13,7 +13,7 @@ Array = np.ndarray
 
 
 class SoftmaxCrossEntropyFunction(Function):
-    """The mean cross-entropy of a batch: keeps the probabilities and labels."""
+    """The mean cross-entropy of a batch: keeps the probabilities and a copy of the labels."""
 
     name = "softmax_cross_entropy"
 
@@ -23,25 +23,24 @@ class SoftmaxCrossEntropyFunction(Function):
     def forward(self, logits: Array) -> Array:
         """Return the mean loss, a 0-d array."""
         loss, probabilities = softmax_cross_entropy_forward(logits, self.labels)
-        self.save(probabilities, self.labels)
+        self.save(probabilities, self.labels.copy())
         return loss
 
     def backward(self, gy: Array) -> tuple[Array]:
         """Return the gradient of the logits."""
-        probabilities, labels = self.saved()
-        return (softmax_cross_entropy_backward(gy, probabilities, labels),)
+        return (softmax_cross_entropy_backward(gy, *self.saved()),)
 
 
 def cross_entropy(logits: Tensor, labels: Array | Tensor) -> Tensor:
     """Return the mean over the batch of −log softmax(logits)[label], a 0-d tensor.
 
     Args:
-        logits: (N, K).
-        labels: integers from 0 to K − 1, (N,).
+        logits: (N, K), float32 or float64.
+        labels: integers of any width from 0 to K − 1, (N,); no label is ignored.
 
     Raises:
-        ShapeError: the shapes do not fit or a label is out of range.
-        DtypeError: the labels are no integers.
+        ShapeError: the shapes do not fit, N is 0, or a label is out of range.
+        DtypeError: the labels are no integers, or the logits have another element type.
     """
     array = labels.data if isinstance(labels, Tensor) else labels
     if not is_array(array) or device_of(array) != logits.device:

@@ -150,9 +150,9 @@ class CpuForward(Program):
     def transform(self, operation: op.Operation, x: Fields, y: Array) -> Call:
         """Return the call that writes y, of a pooling or a permutation."""
         match operation:
-            case op.Pool(kernel=kernel, stride=stride, padding=padding):
+            case op.Pool():
                 arrays = self.lanes, operation.name, x, y
-                return partial(pooling.compiled_pool_forward, *arrays, kernel, stride, padding)
+                return partial(pooling.compiled_pool_forward, *arrays, *operation.window)
             case op.Permutation(branches=branches):
                 return partial(
                     permutation.compiled_permutation_forward, self.lanes, x, y, branches

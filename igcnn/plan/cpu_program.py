@@ -91,10 +91,10 @@ class CpuProgram(CpuForward):
     ) -> Call:
         (value,) = operation.inputs
         match operation:
-            case op.Pool(kernel=kernel, stride=stride, padding=padding):
+            case op.Pool():
                 pool = partial(pooling.compiled_pool_backward, self.lanes, operation.name)
                 arrays = gy, self.input(value), self.values[operation.y], gx, ending
-                return partial(pool, *arrays, kernel, stride, padding)
+                return partial(pool, *arrays, *operation.window)
             case op.Permutation(branches=branches):
                 permute = permutation.compiled_permutation_backward
                 return partial(permute, self.lanes, gy, gx, ending, branches)

@@ -68,9 +68,7 @@ class GpuForward(Program):
         stem = self.fusion.stem
         if stem is None:
             return [partial(augment.launch_augment, source, self.x, self.labels), *self.forward]
-        number = self.graph.norm_of(stem.y)
-        assert number is not None
-        arrays = self.weights[stem.w], self.running[number][0], self.x, self.labels
+        arrays = self.weights[stem.w], self.x, self.labels
         results = self.values[stem.y], self.partial_sums(self._stem_shape(stem))
         return [partial(launch_stem, source, *arrays, *results), *self.after_stem]
 
@@ -141,14 +139,14 @@ class GpuForward(Program):
     def norm_shape(self, value: int) -> op.Shape:
         """Return the shape of the sums of a tensor for its batch norm."""
         C, H, W = self.graph.shapes[value]
-        return C, slices(self.batch_size, C, H * W), 2
+        return C, slices(self.batch_size, C, H * W), 3
 
     def _unit_shape(self, z: int) -> op.Shape:
-        return self.graph.shapes[z][0], self.fusion.units[z].blocks(self.batch_size), 2
+        return self.graph.shapes[z][0], self.fusion.units[z].blocks(self.batch_size), 3
 
     def _stem_shape(self, stem: op.Convolution) -> op.Shape:
         C, H, _ = self.graph.shapes[stem.y]
-        return C, stem_blocks(self.batch_size, H), 2
+        return C, stem_blocks(self.batch_size, H), 3
 
     def weight_shape(self, operation: op.Convolution | op.SecondaryConvolution) -> op.Shape:
         """Return the shape of the sums of a weight's gradient."""
@@ -191,7 +189,7 @@ class GpuForward(Program):
                 partial_sums = self.partial_sums(self._unit_shape(y))
                 loaded = self.loaded(operation.x)
                 unit = partial(igc.launch_igc_forward, self.fusion.units[y], *loaded)
-                calls.append(partial(unit, *weights, norm, values[y], partial_sums))
+                calls.append(partial(unit, *weights, values[y], partial_sums))
                 calls.append(
                     partial(
                         combine.launch_norm, values[y], norm, partial_sums, training, summed=True
@@ -201,13 +199,12 @@ class GpuForward(Program):
                 geometry = self.geometry(operation)
                 launch = partial(convolution.launch_convolution_forward, x, self.weights[w])
                 calls.append(partial(launch, values[y], *geometry))
-            case op.MaxPool(kernel=kernel, stride=stride, padding=padding):
+            case op.MaxPool(window=window):
                 if y not in self.argmax:
                     self.argmax[y] = self.arena.take(values[y].shape, "int32")
                 pool = partial(pooling.launch_max_pool_forward, x, values[y], self.argmax[y])
-                calls.append(partial(pool, kernel, stride, padding))
-            case op.AveragePool(kernel=kernel, stride=stride, padding=padding):
-                window = kernel, stride, padding
+                calls.append(partial(pool, *window))
+            case op.AveragePool(window=window):
                 calls.append(partial(pooling.launch_average_pool_forward, x, values[y], *window))
             case op.Permutation(branches=branches):
                 calls.append(partial(permutation.launch_permutation, x, values[y], branches))

@@ -67,13 +67,12 @@ class GpuProgram(GpuForward):
                         convolution.launch_convolution_backward_input, gy, self.weights[w]
                     )
                     call = partial(kernel_input, gx, *geometry, other is not None)
-                case op.MaxPool(kernel=kernel, stride=stride, padding=padding):
+                case op.MaxPool(window=window):
                     pool = partial(
                         pooling.launch_max_pool_backward, gy, self.argmax[operation.y], gx
                     )
-                    call = partial(pool, kernel, stride, padding)
-                case op.AveragePool(kernel=kernel, stride=stride, padding=padding):
-                    window = kernel, stride, padding
+                    call = partial(pool, *window)
+                case op.AveragePool(window=window):
                     call = partial(pooling.launch_average_pool_backward, gy, gx, *window)
                 case op.Permutation(branches=branches):
                     call = partial(permutation.launch_permutation, gy, gx, x.shape[1] // branches)

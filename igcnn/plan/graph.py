@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..kernels.geometry import Pair
 
@@ -122,9 +122,7 @@ class NormAddReLU(Operation):
 class Pool(UnaryOperation):
     """The largest pixel of each window, or the mean."""
 
-    kernel: int
-    stride: int
-    padding: int
+    window: tuple[Any, ...]  # kernel, stride and padding, each a Pair
 
 
 class MaxPool(Pool):
@@ -132,7 +130,7 @@ class MaxPool(Pool):
 
 
 class AveragePool(Pool):
-    """The mean of each window."""
+    """The mean of each window; whether padding counts is the last of `window`."""
 
 
 @dataclass(frozen=True)

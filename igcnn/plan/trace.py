@@ -8,7 +8,6 @@ import numpy as np
 
 from ..autograd import Function, Tape, Tensor
 from ..errors import PlanError
-from ..kernels.geometry import pair
 from ..layers import Layer, undisturbed
 from ..layers.add import AddFunction
 from ..layers.batch_norm import BatchNormTrainingFunction
@@ -158,18 +157,17 @@ class _Builder:
             case GlobalAveragePoolFunction():
                 self.pooled[y] = x
                 return
-            case ConvolutionFunction(stride=stride, padding=padding, groups=groups):
+            case ConvolutionFunction(geometry=geometry):
                 if len(weights) > 1:
                     raise PlanError("a convolution with bias has no planned form")
-                operation = op.Convolution(y, x, weights[0], pair(stride), pair(padding), groups)
-            case InterleavedGroupConvolutionFunction(geometry=(stride, padding, L)):
+                operation = op.Convolution(y, x, weights[0], *geometry)
+            case InterleavedGroupConvolutionFunction(geometry=geometry, mix=(_, S)):
                 w1, w2 = weights
-                geometry = pair(stride), pair(padding), L, function.mix[1]
-                operation = op.InterleavedGroupConvolution(y, x, w1, w2, *geometry)
-            case MaxPoolFunction():
-                operation = op.MaxPool(y, x, *function.geometry)
-            case AveragePoolFunction():
-                operation = op.AveragePool(y, x, *function.geometry)
+                operation = op.InterleavedGroupConvolution(y, x, w1, w2, *geometry, S)
+            case MaxPoolFunction(window=window):
+                operation = op.MaxPool(y, x, window)
+            case AveragePoolFunction(window=window):
+                operation = op.AveragePool(y, x, window)
             case PermutationFunction():
                 operation = op.Permutation(y, x, function.branches)
             case _:

@@ -111,8 +111,8 @@ def test_labels_that_change_before_backward():
     logits, labels = Tensor(np.zeros((2, 3)), requires_grad=True), np.array([0, 1])
     loss = F.cross_entropy(logits, labels)
     labels[:] = 2
-    with pytest.raises(AutogradError, match="changed in place after forward"):
-        loss.backward()
+    loss.backward()
+    np.testing.assert_allclose(logits.grad, [[-1 / 3, 1 / 6, 1 / 6], [1 / 6, -1 / 3, 1 / 6]])
 
 
 def test_an_intermediate_tensor_can_be_cut_off():

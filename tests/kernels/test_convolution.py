@@ -118,10 +118,15 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
         ((2, 3, 4), (2, 3, 3, 3), {}, r"\(2, 3, 4\)"),
         ((2, 3, 4, 4), (2, 2, 3, 3), {}, r"3 channels but w takes 2·1 = 2"),
         ((2, 4, 4, 4), (3, 2, 3, 3), {"groups": 2}, r"4 input and 3 output .* 2 groups"),
-        ((2, 4, 4, 4), (4, 4, 3, 3), {"groups": 0}, r"0 groups"),
+        ((2, 4, 4, 4), (4, 4, 3, 3), {"groups": 0}, "groups must be an integer ≥ 1 .* not 0"),
         ((2, 4, 2, 4), (4, 4, 3, 3), {}, r"2×4 .* 3×3"),
-        ((2, 4, 4, 4), (4, 4, 3, 3), {"stride": 0}, r"stride must be ≥ 1"),
-        ((2, 4, 4, 4), (4, 4, 3, 3), {"padding": -1}, r"padding ≥ 0"),
+        ((2, 4, 4, 4), (4, 4, 3, 3), {"stride": 0}, r"stride must be an integer ≥ 1 .*, not 0"),
+        (
+            (2, 4, 4, 4),
+            (4, 4, 3, 3),
+            {"padding": -1},
+            r"padding must be an integer ≥ 0 .*, not -1",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(x, w, settings, message):

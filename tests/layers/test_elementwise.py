@@ -46,3 +46,18 @@ def test_cross_entropy_errors():
         cross_entropy(leaf((2, 4)), np.array([0, 4]))
     with pytest.raises(DtypeError, match="labels must be integers, not float64"):
         cross_entropy(leaf((2, 4)), np.zeros(2))
+    for label in (-1, -100):
+        with pytest.raises(
+            ShapeError, match=f"from 0 to 3, but there is {label}; no label is ign"
+        ):
+            cross_entropy(leaf((2, 4)), [0, label])
+
+
+def test_labels_that_change_after_forward_change_no_gradient():
+    labels, z = np.array([0, 1]), leaf((2, 3))
+    loss = cross_entropy(z, labels)
+    expected = cross_entropy(other := leaf((2, 3)), labels.copy())
+    labels[:] = 2
+    loss.backward()
+    expected.backward()
+    np.testing.assert_array_equal(z.grad, other.grad)

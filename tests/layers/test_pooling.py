@@ -18,11 +18,22 @@ def leaf(shape):
 @pytest.mark.parametrize("pool", [max_pool2d, avg_pool2d])
 @pytest.mark.parametrize(
     ("shape", "kernel_size", "stride", "padding"),
-    [((1, 2, 7, 5), 3, 2, 1), ((2, 1, 4, 6), 2, None, 0), ((1, 1, 5, 5), 3, 1, 0)],
+    [
+        ((1, 2, 7, 5), 3, 2, 1),
+        ((2, 1, 4, 6), 2, None, 0),
+        ((1, 1, 5, 5), 3, 1, 0),
+        ((1, 2, 4, 3), (3, 2), (1, 2), (2, 1)),
+    ],
 )
 def test_gradients(pool, shape, kernel_size, stride, padding):
     x = leaf(shape)
     report = gradcheck(lambda x: pool(x, kernel_size, stride, padding), x)
+    assert report.worst_error < 1e-9
+
+
+def test_gradients_of_the_mean_of_pixels_alone():
+    x = leaf((1, 2, 4, 3))
+    report = gradcheck(lambda x: avg_pool2d(x, 3, 2, (1, 2), count_include_pad=False), x)
     assert report.worst_error < 1e-9
 
 

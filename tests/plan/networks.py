@@ -3,7 +3,15 @@
 import numpy as np
 
 from igcnn import build_network
-from igcnn.functional import add, conv2d, global_avg_pool2d, linear, relu
+from igcnn.functional import (
+    add,
+    avg_pool2d,
+    conv2d,
+    global_avg_pool2d,
+    linear,
+    max_pool2d,
+    relu,
+)
 from igcnn.layers import BatchNorm, Layer
 
 # network, settings, side of the image, batch
@@ -64,6 +72,26 @@ class Blocks(Layer):
             y = relu(add(layer("b", y), y))
             y = relu(layer("c", y))
             y = relu(layer("d", y))
+        return linear(global_avg_pool2d(y), self.v)
+
+
+class Pooled(Layer):
+    """Pooling by windows that are not square, padded as far as may be."""
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(3)
+        self.w = self.add_parameter("w", rng.standard_normal((4, 3, 3, 3)))
+        self.u = self.add_parameter("u", rng.standard_normal((4, 4, 1, 1)))
+        self.v = self.add_parameter("v", rng.standard_normal((10, 4)))
+        self.a = self.add_child("a", BatchNorm(4, dtype="float64"))
+        self.b = self.add_child("b", BatchNorm(4, dtype="float64"))
+
+    def forward(self, x):
+        y = relu(self.a(conv2d(x, self.w, stride=(1, 2), padding=(1, 2))))
+        y = max_pool2d(y, (3, 2), (1, 2), (2, 1))
+        y = avg_pool2d(y, (2, 3), 1, (1, 2), count_include_pad=False)
+        y = relu(self.b(conv2d(avg_pool2d(y, 3, 2, 2), self.u)))
         return linear(global_avg_pool2d(y), self.v)
 
 

@@ -16,7 +16,7 @@ from igcnn.plan import Plan
 from igcnn.plan.trace import trace
 from igcnn.training import TapeEngine, make_engine
 
-from .networks import CASES, Biased, Blocks, Squared, Summed, batch, small_network
+from .networks import CASES, Biased, Blocks, Pooled, Squared, Summed, batch, small_network
 from .test_updates import NoImages, assert_equal, updated
 
 
@@ -57,6 +57,18 @@ def test_a_gradient_ends_when_all_that_read_a_tensor_have_added_theirs(projected
     actual, _ = updated(Plan(networks[1], x.shape[1:], 5), networks[1], [(x, labels)])
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
     assert_equal(networks[1].state_dict(), networks[0].state_dict(), 1e-12)
+
+
+@pytest.mark.parametrize("device", ["cpu", "emu"])
+def test_windows_of_any_form(device):
+    networks = [Pooled() for _ in range(2)]
+    x, labels = batch(5, dtype="float64")
+    expected, _ = updated(TapeEngine(networks[0]), networks[0], [(x, labels)])
+    engine, words = make_engine(networks[1], x.shape[1:], 5, device=device)
+    assert not isinstance(engine, TapeEngine), words
+    actual, _ = updated(engine, networks[1], [(x, labels)])
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+    assert_equal(networks[1].state_dict(), networks[0].state_dict(), 1e-11)
 
 
 def trained(threads, images=37, updates=3):
