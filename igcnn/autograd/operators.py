@@ -314,12 +314,26 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 
 def exp(x: Any) -> Tensor:
-    """Return eˣ, element by element."""
+    """Return eˣ, element by element.
+
+    Args:
+        x: float32 or float64, of any shape; arrays and numbers become tensors.
+
+    Raises:
+        DtypeError: x has another element type.
+    """
     return Exp()(*_operands("exp", x))
 
 
 def log(x: Any) -> Tensor:
-    """Return the logarithm of x to the base e, element by element."""
+    """Return the logarithm of x to the base e, element by element; −∞ at 0, NaN below.
+
+    Args:
+        x: float32 or float64, of any shape; arrays and numbers become tensors.
+
+    Raises:
+        DtypeError: x has another element type.
+    """
     return Log()(*_operands("log", x))
 
 

