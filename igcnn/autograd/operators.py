@@ -449,7 +449,10 @@ def _index_copy(item: Any) -> Any:
     """Return a part of an index that nobody else can change before backward."""
     if isinstance(item, Tensor):
         return item.data.copy()
-    return np.array(item) if isinstance(item, list | np.ndarray) else item
+    if not isinstance(item, list | np.ndarray):
+        return item
+    copy = np.array(item)
+    return copy if copy.size else copy.astype(getattr(item, "dtype", np.intp))
 
 
 OPERATORS.update(
