@@ -449,10 +449,10 @@ def _index_copy(item: Any) -> Any:
     """Return a part of an index that nobody else can change before backward."""
     if isinstance(item, Tensor):
         return item.data.copy()
-    if not isinstance(item, list | np.ndarray):
-        return item
-    copy = np.array(item)
-    return copy if copy.size else copy.astype(getattr(item, "dtype", np.intp))
+    if isinstance(item, list):
+        array = np.array(item)
+        return array if array.size else array.astype(int)  # an empty list is read as floats
+    return np.array(item) if isinstance(item, np.ndarray) else item
 
 
 OPERATORS.update(

@@ -161,6 +161,15 @@ def test_an_index_that_changes_before_backward():
     assert x.grad.tolist() == [2, 0, 0]
 
 
+def test_an_empty_index_chooses_nothing():
+    for index in ([], ([], slice(1)), [[]]):
+        x = leaf((2, 3))
+        y = x[index]
+        y.sum().backward()
+        assert y.shape == x.data[index].shape
+        assert not x.grad.any()
+
+
 def test_an_index_that_is_not_there():
     for index in (3, (0, 9), 1.5, "a"):
         with pytest.raises(IndexError):

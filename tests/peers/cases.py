@@ -15,7 +15,7 @@ import numpy as np
 from igcnn import Tensor
 from igcnn import functional as F
 from igcnn.backend import to_device
-from igcnn.errors import AutogradError, DtypeError, ShapeError
+from igcnn.errors import AutogradError, ConfigError, DtypeError, ShapeError
 
 from . import references
 
@@ -30,7 +30,8 @@ RULES = {
     "element type": (DtypeError, r"float32 or (all )?float64|not numbers|gradient needs"),
     "(N, C, H, W)": (ShapeError, r"must be \(N, C, H, W\)"),
     "γ and β (C,)": (ShapeError, "gamma"),
-    "channels and groups": (ShapeError, "do not divide|x has . channels"),
+    "momentum 0 to 1, ε ≥ 0": (ConfigError, "momentum|eps"),
+    "channels and groups": (ShapeError, "do not divide|x has . channels|groups must"),
     "two whole numbers": (ShapeError, "stride|padding|kernel"),
     "padding < kernel": (ShapeError, "padding"),
     "same: stride 1, odd kernel": (ShapeError, "same"),

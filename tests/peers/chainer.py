@@ -22,9 +22,7 @@ def convolution():
         shapes = (2, 3 * groups, 4, 3), (2 * groups, 3, 3, 3), (2 * groups,)
         options = {"stride": 2, "padding": (1, 1), "groups": groups}
         dtypes = (*dtypes, dtypes[0])[: 2 + bias] if len(set(dtypes)) > 1 else dtypes[:1]
-        return Case(
-            PEER, "conv2d", shapes[: 2 + bias], options, dtypes, layout, missing=missing
-        )
+        return Case(PEER, "conv2d", shapes[: 2 + bias], options, dtypes, layout, missing=missing)
 
     for layout, cover, groups, bias in product("CF", (True, False), (1, 2), (0, 1)):
         yield case(("float32",), groups, bias, layout, "cover_all" * cover)
@@ -52,7 +50,7 @@ def pooling():
     for dtypes in FLOATS:
         wide = {"kernel_size": 6, "stride": 6, "padding": 0}
         yield Case(PEER, "max_pool2d", ((2, 3, 15, 15),), wide, dtypes)
-    yield Case(PEER, "max_pool2d", ((2, 3, 4, 4),), {"kernel_size": 2}, missing="indices")
+    yield Case(PEER, "max_pool2d", ((2, 3, 4, 4),), {"kernel_size": 2}, missing="return_indices")
     for dtypes, layout in product(FLOATS, "FC"):
         yield Case(PEER, "avg_pool2d", shapes, options, dtypes, layout)
 
@@ -62,11 +60,10 @@ def batch_norm():
 
     def case(x, parameters, dtypes, layout, missing="", **options):
         refused = "(N, C, H, W)" if len(x) != 4 else "γ and β (C,)" * (parameters != x[1:2])
+        refused += "|momentum 0 to 1, ε ≥ 0" * (options["eps"] < 0)
         shapes = x, parameters, parameters
         dtypes = dtypes[:1] if len(set(dtypes)) == 1 else (*dtypes, dtypes[1])
-        return Case(
-            PEER, "batch_norm", shapes, options, dtypes, layout, "", refused, missing
-        )
+        return Case(PEER, "batch_norm", shapes, options, dtypes, layout, "", refused, missing)
 
     plain = [
         ((5, *parameters, *(2,) * ndim), parameters, "")
@@ -83,19 +80,21 @@ def batch_norm():
         for ((x, parameters, missing), dtypes), eps, layout, running in product(
             list(grid), (2e-5, 0.5), "CF", (True, False)
         ):
-            missing = missing or "no statistics" * (not running)
+            missing = missing or "no running statistics" * (not running)
             yield case(x, parameters, dtypes, layout, missing, eps=eps)
     fixed = [(x, parameters, ("float32",)) for x, parameters, _ in plain]
     fixed += [((5, 3, 2), (3,), dtypes) for dtypes in FLOATS]
     for (x, parameters, dtypes), eps, layout in product(fixed, (2e-5, 0.5), "CF"):
         yield case(x, parameters, dtypes, layout, eps=eps, training=False)
+    for training, eps in product((True, False), (1e-5, -0.1)):
+        yield case((7, 3), (3,), ("float32",), "C", eps=eps, training=training)
     for x, parameters, missing in [
         ((1, 3), (3,), ""),
         ((1, 3, 1), (1, 3), "axis"),
         ((1, 3, 2, 2), (3,), ""),
         ((1, 3, 2), (1, 3), "axis"),
     ]:
-        yield case(x, parameters, ("float32",), "C", missing)
+        yield case(x, parameters, ("float32",), "C", missing, eps=2e-5)
 
 
 def cross_entropy():
@@ -106,7 +105,9 @@ def cross_entropy():
 
     def case(what, reduce, weight, dtypes=("float32",), label="int32", missing=""):
         shape, ignored = what
-        labels = np.arange(np.prod((shape[0], *shape[2:]))).reshape(shape[0], *shape[2:]) % shape[1]
+        labels = (
+            np.arange(np.prod((shape[0], *shape[2:]))).reshape(shape[0], *shape[2:]) % shape[1]
+        )
         refused = "logits (N, K)" * (len(shape) > 2)
         if ignored is not None:
             labels[ignored] = -1

@@ -51,7 +51,9 @@ def convolution():
     rng = np.random.default_rng(0)
     for most in (10, 6):
         for _ in range(DRAWS):
-            filters, batch, channels, H, W = rng.integers(1, (4, 4, 4, most + 1, most + 1)).tolist()
+            filters, batch, channels, H, W = rng.integers(
+                1, (4, 4, 4, most + 1, most + 1)
+            ).tolist()
             padding = rng.integers(0, 3, 2).tolist()
             padded = np.array([H, W]) + 2 * np.array(padding)
             kernel = rng.integers(1, padded + 1).tolist()
@@ -212,7 +214,9 @@ def _basic_index(rng, shape):
     for n in shape[: rng.integers(0, len(shape) + 1)]:
         begin, end = sorted(rng.integers(-n - 1, n + 2, 2).tolist())
         step = int(rng.choice([-2, -1, 1, 2]))
-        index.append(int(rng.integers(-n, n)) if n and rng.random() < 0.3 else slice(begin, end, step))
+        index.append(
+            int(rng.integers(-n, n)) if n and rng.random() < 0.3 else slice(begin, end, step)
+        )
     for extra in (None, ...):
         if rng.random() < 0.4:
             index.insert(rng.integers(0, len(index) + 1) if extra is None else len(index), extra)
@@ -245,7 +249,9 @@ def shapes():
     rng = np.random.default_rng(7)
     for _ in range(DRAWS // 2):
         shape = _shape(rng, (1, 5), 4)
-        axes = tuple(int(a) - len(shape) * int(rng.integers(2)) for a in rng.permutation(len(shape)))
+        axes = tuple(
+            int(a) - len(shape) * int(rng.integers(2)) for a in rng.permutation(len(shape))
+        )
         yield Case(PEER, "transpose", (shape,), {"arguments": (axes,)})
 
 

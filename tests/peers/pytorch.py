@@ -105,24 +105,22 @@ def pooling():
         (True, False),
     ):
         options = {"kernel_size": kernel, "stride": stride, "padding": padding}
-        missing = "ceil_mode" * ceil or "dilation" * (dilation != 1) or "indices" * indices
+        missing = "ceil_mode" * ceil or "dilation" * (dilation != 1) or "return_indices" * indices
         refused = IMAGES * (len(shape) < 4)
-        yield Case(
-            PEER, "max_pool2d", (shape,), options, SINGLE, layout, "", refused, missing
-        )
+        yield Case(PEER, "max_pool2d", (shape,), options, SINGLE, layout, "", refused, missing)
     for _ in range(4):
         yield Case(PEER, "avg_pool2d", missing="ceil_mode")
     yield Case(PEER, "avg_pool2d", missing="divisor_override")
     yield Case(PEER, "avg_pool2d", missing="ceil_mode")
+    options = {"kernel_size": 3, "stride": 3}
+    yield Case(PEER, "avg_pool2d", ((1, 3, 9, 9),), options, SINGLE)
     empty = ((0, 1, 49),)
-    for name, kernel, padding in product(
-        ("max_pool2d", "avg_pool2d"), (2, (3, 2)), (-1, 4)
-    ):
+    for name, kernel, padding in product(("max_pool2d", "avg_pool2d"), (2, (3, 2)), (-1, 4)):
         options = {"kernel_size": kernel, "stride": 50, "padding": padding}
         refused = IMAGES + "|two whole numbers|padding < kernel"
         yield Case(PEER, name, empty, options, SINGLE, refused=refused)
     yield Case(PEER, "avg_pool2d", missing="divisor_override")
-    for shape, refused in (((1, 0, 10), IMAGES), ((2, 1, 10, 0), "window in image")):
+    for shape, refused in (((1, 0, 10), IMAGES), ((2, 1, 10, 0), IMAGES + "|window in image")):
         yield Case(PEER, "max_pool2d", (shape,), {"kernel_size": 1}, SINGLE, refused=refused)
     for _ in range(10):
         yield Case(PEER, "adaptive_avg_pool2d", missing="adaptive_avg_pool2d")
@@ -141,13 +139,19 @@ def batch_norm():
         ((2, 1), {"training": False}),
     ):
         channels = shape[1:2] or (0,)
-        refused = IMAGES * (len(shape) != 4)
+        refused = [IMAGES] * (len(shape) != 4)
+        refused += ["momentum 0 to 1, ε ≥ 0"] * (not 0 <= options.get("momentum", 0) <= 1)
         yield Case(
-            PEER, "batch_norm", (shape, channels, channels), options, SINGLE, refused=refused
+            PEER,
+            "batch_norm",
+            (shape, channels, channels),
+            options,
+            SINGLE,
+            refused="|".join(refused),
         )
     for _ in range(6):
         yield Case(PEER, "batch_norm", missing="weight=None, bias=None")
-    yield Case(PEER, "batch_norm", missing="no statistics")
+    yield Case(PEER, "batch_norm", missing="no running statistics")
 
 
 def cross_entropy():
@@ -164,9 +168,7 @@ def cross_entropy():
         options = {"labels": np.ones((2, 3)) if probabilities else label}
         missing = "reduction" * (reduction != "mean")
         refused = "labels (N,)" * probabilities
-        yield Case(
-            PEER, "cross_entropy", ((2, 3),), options, SINGLE, "C", "", refused, missing
-        )
+        yield Case(PEER, "cross_entropy", ((2, 3),), options, SINGLE, "C", "", refused, missing)
         yield Case(PEER, "cross_entropy", missing="weight")
     yield Case(PEER, "cross_entropy", missing="ignore_index")
 
@@ -291,7 +293,7 @@ def reductions():
     for shape in ((S, S, S), ()):
         yield Case(PEER, "max", (shape,), {}, SINGLE)
     for _ in range(4):
-        yield Case(PEER, "max", missing="indices")
+        yield Case(PEER, "max", missing="return_indices")
 
 
 def indices():

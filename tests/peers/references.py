@@ -35,13 +35,10 @@ def max_pool(x, kernel_size, stride=None, padding=0):
     return windows(x, kernel, strides, pair(padding), -np.inf).max(axis=(4, 5))
 
 
-def average_pool(x, kernel_size, stride=None, padding=0, count_include_pad=True):
+def average_pool(x, kernel_size, stride=None, padding=0):
     kernel = pair(kernel_size)
-    geometry = kernel, kernel if stride is None else pair(stride), pair(padding)
-    total = windows(x, *geometry).sum(axis=(4, 5))
-    counted = np.ones_like(x)
-    number = kernel[0] * kernel[1]
-    return total / (number if count_include_pad else windows(counted, *geometry).sum(axis=(4, 5)))
+    strides = kernel if stride is None else pair(stride)
+    return windows(x, kernel, strides, pair(padding)).mean(axis=(4, 5))
 
 
 def batch_norm(x, gamma, beta, mean=None, variance=None, eps=2e-5):

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from . import chainer, hips, mygrad, pytorch
+from .cases import OPERATIONS
 
 PEERS = chainer, mygrad, hips, pytorch
 CASES = [case for peer in PEERS for grid in peer.GRIDS for case in grid()]
@@ -17,16 +18,19 @@ def groups():
 
 
 def lines():
-    """Return the table, and how many cases each rule refuses and each missing argument has."""
-    offered = [case for case in CASES if not case.missing]
+    """Return the table, then how many cases each rule refuses and each argument would take."""
+    rules = Counter(case.rules[0] for case in CASES if case.rules and not case.missing)
+    missing = Counter(
+        case.missing if case.op in OPERATIONS else "the function itself"
+        for case in CASES
+        if case.missing
+    )
     table = [
         _row("peer", "operation", "cases", "agree", "refused", "not offered"),
         "|---|---|--:|--:|--:|--:|",
         *(_row(*name, *_counts(cases)) for name, cases in groups().items()),
         _row("all", "", *_counts(CASES)),
     ]
-    rules = Counter(case.rules[0] for case in offered if case.rules)
-    missing = Counter(case.missing for case in CASES if case.missing)
     for title, counter in (("refused by the rule", rules), ("not offered", missing)):
         table += ["", _row(title, "cases"), "|---|--:|"]
         table += [_row(*pair) for pair in counter.most_common()]
