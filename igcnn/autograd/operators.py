@@ -428,8 +428,11 @@ def _axes(name: str, axis: Axes, ndim: int) -> tuple[int, ...] | None:
     """Return axes counted from 0, or None for all."""
     if axis is None:
         return None
+    axes = axis if isinstance(axis, tuple | list) else (axis,)
     try:
-        return normalize_axis_tuple(axis, ndim)
+        if bool in map(type, axes):  # Python would count True as 1
+            raise TypeError
+        return normalize_axis_tuple(axes, ndim)
     except (ValueError, TypeError):
         raise ShapeError(f"{name}: axis {axis!r} of {ndim} axes: give one or several") from None
 
