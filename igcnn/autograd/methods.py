@@ -136,7 +136,9 @@ class Methods:
 
     def transpose(self, *axes: Any) -> Self:
         """Return the axes in another order: numbers, or one tuple; reversed if none are given."""
-        return OPERATORS["transpose"](self, _unpacked(axes) or tuple(range(self.ndim))[::-1])
+        reverse = not axes or (len(axes) == 1 and axes[0] is None)
+        order = tuple(range(self.ndim))[::-1] if reverse else _unpacked(axes)
+        return OPERATORS["transpose"](self, order)
 
     @property
     def T(self) -> Self:

@@ -444,8 +444,11 @@ def _axes(name: str, axis: Axes, ndim: int) -> tuple[int, ...] | None:
     """Return axes counted from 0, or None for all."""
     if axis is None:
         return None
+    axes = axis if isinstance(axis, tuple | list) else (axis,)
     try:
-        return normalize_axis_tuple(axis, ndim)
+        if bool in map(type, axes):  # Python would count True as 1
+            raise TypeError
+        return normalize_axis_tuple(axes, ndim)
     except (ValueError, TypeError):
         raise ShapeError(f"{name}: axis {axis!r} of {ndim} axes: give one or several") from None
 
@@ -465,7 +468,10 @@ def _index_copy(item: Any) -> Any:
     """Return a part of an index that nobody else can change before backward."""
     if isinstance(item, Tensor):
         return item.data.copy()
-    return np.array(item) if isinstance(item, list | np.ndarray) else item
+    if isinstance(item, list):
+        array = np.array(item)
+        return array if array.size else array.astype(int)  # an empty list is read as floats
+    return np.array(item) if isinstance(item, np.ndarray) else item
 
 
 OPERATORS.update(

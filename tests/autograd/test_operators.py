@@ -68,7 +68,7 @@ def test_equal_maxima_share_the_gradient():
     assert x.grad.tolist() == [[0, 3, 3], [2, 2, 2]]
 
 
-@pytest.mark.parametrize("axis", [3, -4, (0, 0), 1.5, "a", (0, 3)])
+@pytest.mark.parametrize("axis", [3, -4, (0, 0), 1.5, "a", (0, 3), True, (False, 1)])
 @pytest.mark.parametrize("name", ["sum", "mean", "max"])
 def test_axes_that_are_not_there(name, axis):
     with pytest.raises(ShapeError, match=f"{name}: axis .* of 3 axes"):
@@ -162,6 +162,15 @@ def test_an_index_that_changes_before_backward():
     assert x.grad.tolist() == [2, 0, 0]
 
 
+def test_an_empty_index_chooses_nothing():
+    for index in ([], ([], slice(1)), [[]]):
+        x = leaf((2, 3))
+        y = x[index]
+        y.sum().backward()
+        assert y.shape == x.data[index].shape
+        assert not x.grad.any()
+
+
 def test_an_index_that_is_not_there():
     for index in (3, (0, 9), 1.5, "a"):
         with pytest.raises(IndexError):
@@ -179,7 +188,7 @@ def test_iteration_and_membership():
         list(x.sum())
 
 
-@pytest.mark.parametrize("axes", [(), (1, 0, 2), ((2, 0, 1),), (-1, 0, 1), ([2, 1, 0],)])
+@pytest.mark.parametrize("axes", [(), (None,), (1, 0, 2), ((2, 0, 1),), (-1, 0, 1), ([2, 1, 0],)])
 def test_transpose(axes):
     x = leaf((2, 3, 4))
     np.testing.assert_array_equal(x.transpose(*axes).data, x.data.transpose(*axes))
@@ -187,7 +196,7 @@ def test_transpose(axes):
     np.testing.assert_array_equal(x.T.data, x.data.T)
 
 
-@pytest.mark.parametrize("axes", [(0, 1), (0, 0, 1), (0, 1, 3), ("a", 0, 1), (0.5, 1, 2)])
+@pytest.mark.parametrize("axes", [((),), (0, 1), (0, 0, 1), (0, 1, 3), ("a", 0, 1), (0.5, 1, 2)])
 def test_transpose_with_other_axes(axes):
     with pytest.raises(ShapeError, match="transpose: "):
         leaf((2, 3, 4)).transpose(*axes)
