@@ -189,8 +189,7 @@ class Function:
             return function(*inputs)
         tensors = tuple([x if isinstance(x, Tensor) else Tensor(x) for x in inputs])
         arrays = [x.data for x in tensors]
-        if any([type(array) is not np.ndarray for array in arrays]):
-            check_devices(self.name, *arrays)
+        check_devices(self.name, *arrays)
         enabled, hooks = is_grad_enabled(), active_hooks()
         self.needs_gradient = tuple([enabled and x._requires_grad for x in tensors])
         for hook in hooks:

@@ -15,7 +15,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..backend import add_at, empty
 from ..errors import DtypeError, ShapeError
-from ..kernels.checks import check_arrays
+from ..kernels.checks import check_dtypes
 from .function import Function, Tensor
 from .methods import OPERATORS, Axes
 from .values import as_operand
@@ -422,7 +422,7 @@ def _operands(name: str, *values: Any) -> tuple[Tensor, ...]:
     if not all([isinstance(value, Tensor) for value in values]):
         like = next((value.data for value in values if isinstance(value, Tensor)), None)
         values = tuple(v if isinstance(v, Tensor) else Tensor(as_operand(v, like)) for v in values)
-    check_arrays(name, *[x.data for x in values])
+    check_dtypes(name, *[x.data for x in values])
     if name != "matmul" and len({x.data.shape for x in values} - {()}) > 1:
         try:
             np.broadcast_shapes(*[x.shape for x in values])

@@ -172,18 +172,18 @@ def check_gradients(
             "return one for each, None where none is needed"
         )
     checked: list[Array | None] = []
-    for position, (x, gx) in enumerate(zip(inputs, gradients, strict=True)):
+    for x, gx, need in zip(inputs, gradients, needed, strict=True):
         if isinstance(gx, np.generic):
             gx = np.asarray(gx)
         if gx is None:
-            fits = not needed[position]
+            fits = not need
         else:
             fits = is_array(gx) and gx.shape == x.shape and gx.dtype == x.dtype
         if not fits:
             what = f"a gradient of shape {gx.shape} and type {gx.dtype}" if is_array(gx) else gx
             raise AutogradError(
                 f"backward of {name} returned {'no gradient' if gx is None else what} for input "
-                f"{position} of shape {x.shape} and type {x.dtype}; they must be equal"
+                f"{len(checked)} of shape {x.shape} and type {x.dtype}; they must be equal"
             )
         checked.append(gx)
     return checked
@@ -199,4 +199,4 @@ def read_only(array: Array) -> Array:
 
 def plus(a: Array, b: Array) -> Array:
     """Return a + b of one shape, an array where there are no axes too."""
-    return np.add(a, b, out=empty(a.shape, a.dtype, like=a))
+    return a + b if a.ndim else np.add(a, b, out=empty((), a.dtype, like=a))
