@@ -90,12 +90,14 @@ def to_device(array: Array, device: str) -> Array:
     """Return a C-contiguous array with the content of a host array, on a device.
 
     Raises:
-        DeviceError: the device has no room for it.
+        DeviceError: the device is not there or has no room for it.
+        ConfigError: no device has this name.
     """
     if device == "cpu":
         return array
     if device == "emu":
         return np.array(array, order="C").view(EmulatedArray)
+    device = resolve_device(device)
     import cupy
 
     with _room_on(device, array.nbytes):

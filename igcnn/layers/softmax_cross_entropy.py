@@ -4,6 +4,7 @@ import numpy as np
 
 from ..autograd import Function, Tensor
 from ..backend import device_of, is_array, to_device
+from ..errors import ShapeError
 from ..kernels.softmax_cross_entropy import (
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
@@ -44,5 +45,10 @@ def cross_entropy(logits: Tensor, labels: Array | Tensor) -> Tensor:
     """
     array = labels.data if isinstance(labels, Tensor) else labels
     if not is_array(array) or device_of(array) != logits.device:
-        array = to_device(np.asarray(array), logits.device)
+        try:
+            array = to_device(np.asarray(array), logits.device)
+        except ValueError:
+            raise ShapeError(
+                "cross_entropy: labels must be (N,), not rows of several lengths"
+            ) from None
     return SoftmaxCrossEntropyFunction(array)(logits)
