@@ -54,8 +54,10 @@ def as_array(value: Any, dtype: np.dtype | None = None) -> Array:
     except ValueError:
         raise ShapeError("a list whose rows have different lengths is no array") from None
     if array.dtype.kind not in NUMBERS:
-        shown = repr(value) if array.ndim == 0 else f"an array of {array.dtype}"
-        raise DtypeError(f"{shown:.60}: not numbers; a tensor holds real numbers, truth values")
+        shown = type(value).__name__ if array.ndim == 0 else f"an array of {array.dtype}"
+        raise DtypeError(
+            f"{shown}: not numbers, or too large; a tensor holds real numbers and truth values"
+        )
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if isinstance(value, np.generic):

@@ -103,7 +103,7 @@ def test_integers_are_held_but_not_computed_with():
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        (None, DtypeError, "None: not numbers"),
+        (None, DtypeError, "NoneType: not numbers"),
         ([1.0, None], DtypeError, "an array of object: not numbers"),
         ("text", DtypeError, "not numbers"),
         (["a", "b"], DtypeError, "not numbers"),
