@@ -11,7 +11,7 @@ from .dataset import Progress, amount, folder_of, known_source, open_dataset
 
 @click.group("data")
 def data_group() -> None:
-    """Data sets: list, fetch, verify, where they are, pack ImageNet.
+    """Data sets: list, fetch, verify, where they are, pack.
 
     \b
     igcnn data list
@@ -84,20 +84,32 @@ def where_command(name: str, data_dir: str | None) -> None:
 
 
 @data_group.command("pack")
-@click.argument("name", type=click.Choice(["imagenet"]))
-@click.option("--data-dir", metavar="DIR", help="Folder with ImageNet as it is.")
-@click.option("-o", "--output", metavar="FILE", help="[default: imagenet.h5 in that folder]")
+@click.argument("name", type=click.Choice(["imagenet", "cifar10"]))
+@click.option("--data-dir", metavar="DIR", help="Folder with the data set as it is.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="[default: in that folder, imagenet.h5 or cifar-10-packed]",
+)
 @click.option("--workers", type=click.IntRange(0), help="Processes.  [default: all cores]")
 @click.option("--on-bad-image", type=click.Choice(["fail", "skip"]), default="fail")
 def pack_command(
     name: str, data_dir: str | None, output: str | None, workers: int | None, on_bad_image: str
 ) -> None:
-    """Write all images, short side 480, into one HDF5 file that is read in sequence."""
+    """Write a data set in fewer bytes.
+
+    imagenet: all images, short side 480, into one HDF5 file that is read in sequence. cifar10: a
+    folder of six files, 99 MiB in place of 176, without loss.
+    """
     from igcnn.datasets.pack import pack
     from igcnn.errors import ConfigError
     from igcnn.training.engine import available_cores
 
     folder = Path(data_dir) if data_dir else folder_of(name, None)
+    if name == "cifar10":
+        _pack_cifar10(Path(output) if output else folder / "cifar-10-packed", data_dir)
+        return
     path = Path(output) if output else folder / "imagenet.h5"
     if path.exists():
         raise ConfigError(f"{path} exists; move it away or choose another -o")
@@ -108,3 +120,14 @@ def pack_command(
         if count:
             click.echo(f"{split}: {count} broken images left out", err=True)
     click.echo(f"{path}  {amount(path.stat().st_size)}")
+
+
+def _pack_cifar10(folder: Path, data_dir: str | None) -> None:
+    from igcnn.datasets.cifar import pack_cifar10
+    from igcnn.errors import ConfigError
+
+    if folder.exists():
+        raise ConfigError(f"{folder} exists; move it away or choose another -o")
+    dataset = open_dataset("cifar10", data_dir)
+    for path in pack_cifar10(dataset, folder, Progress("images")):
+        click.echo(f"{path}  {amount(path.stat().st_size)}")

@@ -2,7 +2,8 @@
 
 Binary version: per image one label byte (CIFAR-100: coarse, fine) and 3,072 bytes, the red,
 green and blue plane of 32 × 32 pixels. Python version: one pickled dictionary a file, with the
-images as rows of one array. Both are read unpacked or from their .tar.gz, member by member.
+images as rows of one array. Both are read unpacked or from their .tar.gz, member by member; the
+binary files of CIFAR-10 also packed (cifar_pack.py).
 
 A pickle is a program. Those here run on stand-ins that only note what was asked for, so that
 nothing in a file is executed, whoever wrote it.
@@ -21,6 +22,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MissingDataError
+from ..files import write_atomically
+from .cifar_pack import EXTENSION, packed, unpacked
 from .dataset import Augmentation, Dataset, Split
 
 Array = np.ndarray
@@ -71,8 +74,8 @@ def load_cifar10(data_dir: Path | None) -> Dataset:
     """Return CIFAR-10: 50,000 training and 10,000 test images, uint8, (N, 3, 32, 32).
 
     Args:
-        data_dir: a folder that holds an official archive, its unpacked folder or its files, or
-            the path of the archive.
+        data_dir: a folder that holds an official archive, its unpacked folder or its files, those
+            of pack_cifar10, or the path of the archive.
 
     Raises:
         DataError: files are missing or damaged.
@@ -104,6 +107,40 @@ def load_cifar10(data_dir: Path | None) -> Dataset:
         train=train,
         test=test,
     )
+
+
+def pack_cifar10(
+    dataset: Dataset, folder: Path, report: Callable[[str, int, int], None]
+) -> list[Path]:
+    """Write CIFAR-10 as six packed files, which load_cifar10 reads; return their paths.
+
+    Args:
+        dataset: as load_cifar10 returns it.
+        folder: of the files; made if it is not there.
+        report: called with the split, images so far and images in all.
+
+    Raises:
+        DataError: a file cannot be written.
+    """
+    paths = []
+    for name, split, files in (
+        ("train", dataset.train, [f"data_batch_{i}.bin" for i in range(1, 6)]),
+        ("test", dataset.test, ["test_batch.bin"]),
+    ):
+        assert isinstance(split, Split)  # in memory, as load_cifar10 makes it
+        count = len(split.labels)
+        pixels = split.images.reshape(count, PIXELS)
+        records = np.concatenate([split.labels[:, None].astype(np.uint8), pixels], axis=1)
+        for i, part in enumerate(np.split(records, len(files))):
+            path = folder / (files[i] + EXTENSION)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, packed(part.tobytes()))
+            except OSError as error:
+                raise DataError(f"cannot write {path}: {error.strerror}; make room") from error
+            paths.append(path)
+            report(name, (i + 1) * len(part), count)
+    return paths
 
 
 def load_cifar100(data_dir: Path | None) -> Dataset:
@@ -170,12 +207,24 @@ def _read_place(place: Path, form: Form) -> dict[str, bytes]:
     wanted = {*form.train, form.test}
     try:
         if place.is_dir():
-            return {name: _read_file(place / name) for name in wanted if (place / name).is_file()}
+            found = {name: _read_file(place / name) for name in wanted if (place / name).is_file()}
+            return found or _read_packed(place, wanted)
         if place.is_file():
             return dict(_read_archive(place, form.folder, wanted))
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise DataError(f"{place}: cannot be read ({error}); fetch it again") from error
     return {}
+
+
+def _read_packed(place: Path, wanted: set[str]) -> dict[str, bytes]:
+    contents = {}
+    for path in (place / (name + EXTENSION) for name in wanted):
+        if path.is_file():
+            try:
+                contents[path.name.removesuffix(EXTENSION)] = unpacked(_read_file(path))
+            except DataError as error:
+                raise DataError(f"{path} {error}; pack or copy it again") from error
+    return contents
 
 
 def _read_file(path: Path) -> bytes:

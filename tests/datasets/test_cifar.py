@@ -4,12 +4,14 @@ import io
 import os
 import pickle
 import tarfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from igcnn import load_dataset
 from igcnn.datasets import cifar
+from igcnn.datasets.cifar_pack import packed, unpacked
 from igcnn.errors import DataError
 
 TRAIN, TEST = 20, 6
@@ -350,3 +352,45 @@ def test_a_member_of_absurd_size_is_not_read(tmp_path):
         archive.addfile(info, io.BytesIO(bytes(info.size)))
     with pytest.raises(DataError, match="16,777,216 bytes, more than"):
         load_dataset("cifar10", tmp_path)
+
+
+def test_packed_files_give_the_official_bytes_back(tmp_path):
+    files, expected = make_files("cifar10", "binary")
+    write_folder(tmp_path / "official", files)
+    seen = []
+    dataset = load_dataset("cifar10", tmp_path / "official")
+    paths = cifar.pack_cifar10(dataset, tmp_path / "packed", lambda *row: seen.append(row))
+    assert seen[-1] == ("test", TEST, TEST)
+    assert {path.name.removesuffix(".packed") for path in paths} == set(files)
+    for path in paths:
+        assert unpacked(path.read_bytes()) == files[path.name.removesuffix(".packed")]
+    check(load_dataset("cifar10", tmp_path / "packed"), expected)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9, 10, 37])
+def test_packed_files_of_any_number_of_images(count):
+    data = np.random.default_rng(count).integers(0, 256, count * 3073, np.uint8).tobytes()
+    assert unpacked(packed(data)) == data
+
+
+def test_damage_to_a_packed_file_is_found_wherever_it_is():
+    rng = np.random.default_rng(0)
+    content = packed(rng.integers(0, 256, 4 * 3073, np.uint8).tobytes())
+    for place in [*range(120), *rng.integers(120, len(content), 200)]:
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(rng.integers(8))
+        with suppress(DataError):  # else it is a bit that WebP does not read
+            assert unpacked(bytes(changed)) == unpacked(content)
+    for end in (0, 5, 30, 90, 120, len(content) // 2, len(content) - 1):
+        with pytest.raises(DataError):
+            unpacked(content[:end])
+
+
+def test_a_packed_file_that_is_damaged_is_named(tmp_path):
+    files, _ = make_files("cifar10", "binary")
+    write_folder(tmp_path / "official", files)
+    dataset = load_dataset("cifar10", tmp_path / "official")
+    path = cifar.pack_cifar10(dataset, tmp_path / "packed", lambda *_: None)[2]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"data_batch_3\.bin\.packed is damaged.*copy it again"):
+        load_dataset("cifar10", tmp_path / "packed")
