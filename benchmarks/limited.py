@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 KEPT_BYTES = 64 << 10
-MARK = "IGCNN_LIMITED"
+MARK = "GPU_REPORT_MARK"
 
 
 def run_limited(command, seconds, cwd, environment):

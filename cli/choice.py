@@ -43,6 +43,8 @@ def _decide(
     overwrite: bool,
 ) -> tuple[dict[str, Any], RunDirectory, Path | None]:
     """Return the settings, the run directory, and the checkpoint to go on from, if any."""
+    for line in layers.unused():
+        click.echo(line, err=True)
     settings = layers.collect(flags, assignments, config)
     run, source = _choose_run(settings, out, resume, overwrite)
     if source is not None:

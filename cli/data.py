@@ -67,7 +67,9 @@ def verify_command(name: str, data_dir: str | None) -> None:
     for file, state in states.items():
         click.echo(f"{folder / file}: {state}")
     wrong = [file for file, state in states.items() if state != "ok"]
-    if wrong:
+    if wrong == list(states) and set(states.values()) == {"missing"}:
+        _verify_unpacked(name, data_dir, wrong)
+    elif wrong:
         raise DataError(
             f"{name}: {', '.join(wrong)} not as published; delete what is damaged and run "
             f"igcnn data fetch {name}"
@@ -131,3 +133,26 @@ def _pack_cifar10(folder: Path, data_dir: str | None) -> None:
     dataset = open_dataset("cifar10", data_dir)
     for path in pack_cifar10(dataset, folder, Progress("images")):
         click.echo(f"{path}  {amount(path.stat().st_size)}")
+
+
+def _verify_unpacked(name: str, data_dir: str | None, missing: list[str]) -> None:
+    """Say what is read where none of the published files is there.
+
+    Raises:
+        MissingDataError: nothing is.
+    """
+    from igcnn.datasets import load_dataset
+    from igcnn.errors import MissingDataError
+
+    place = data_dir or str(folder_of(name, None).parent)
+    try:
+        dataset = load_dataset(name, place)
+    except MissingDataError:
+        raise MissingDataError(
+            f"{name}: {', '.join(missing)} missing in {folder_of(name, data_dir)}; run igcnn data "
+            f"fetch {name}"
+        ) from None
+    click.echo(
+        f"{place}: {len(dataset.train):,} training and {len(dataset.test):,} test images are read "
+        "from unpacked files; a checksum is published for the archive alone"
+    )

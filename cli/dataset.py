@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,11 @@ def open_dataset(
     from igcnn.errors import ConfigError, MissingDataError
     from igcnn.training.engine import available_cores
 
+    if name == "digits" and data_dir is not None:
+        raise ConfigError(
+            f"digits come with the package and are not read from {data_dir}; name what is there: "
+            "--dataset folder (or cifar10, cifar100, svhn, imagenet)"
+        )
     if on_bad_image not in (None, "fail", "skip"):
         raise ConfigError(f"on_bad_image must be fail or skip, not {on_bad_image!r}")
 
@@ -70,6 +76,16 @@ def open_dataset(
         click.echo(f"igcnn: {name} is not there; fetching {amount(size)} into {folder}", err=True)
         fetch(source, folder, Progress())
         return load()
+
+
+def data_dir_of_run(checkpoint: str) -> str | None:
+    """Return the --data-dir of the run that a checkpoint lies in, None if there is none."""
+    path = Path(checkpoint)
+    config = (path if path.is_dir() else path.parent.parent) / "config.toml"
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8")).get("data_dir")
+    except (OSError, ValueError):
+        return None
 
 
 def folder_of(name: str, data_dir: str | None) -> Path:

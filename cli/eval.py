@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .dataset import open_dataset
+from .dataset import data_dir_of_run, open_dataset
 
 if TYPE_CHECKING:
     from igcnn.training.metrics import Evaluation
@@ -61,6 +61,8 @@ def evaluate_command(
     name = dataset or (trained_on.dataset if trained_on else None)
     if name is None:
         raise ConfigError("the checkpoint names no data set; give one by --dataset")
+    if data_dir is None and trained_on and name == trained_on.dataset:
+        data_dir = data_dir_of_run(checkpoint)
     network = saved.build()
     side = trained_on.side if trained_on else None
     data = open_dataset(
@@ -70,6 +72,11 @@ def evaluate_command(
         raise CheckpointError(
             f"{checkpoint} is of a network with {network.settings['num_classes']} classes, but "
             f"{name} has {len(data.classes)}; evaluate it on {_trained_on(trained_on)}"
+        )
+    if trained_on and name != trained_on.dataset and data.classes != trained_on.classes:
+        raise ConfigError(
+            f"{checkpoint} knows the classes of {trained_on.dataset}, and {name} has others; "
+            f"evaluate it on {trained_on.dataset}"
         )
     # the network knows images as they were in its training
     prepared = trained_on or data

@@ -20,6 +20,9 @@ def report(error: BaseException) -> int:
     match error:
         case click.exceptions.Exit():
             return error.exit_code
+        case click.exceptions.NoArgsIsHelpError():  # a group of commands by itself
+            click.echo(error.format_message())
+            return 0
         case click.ClickException():
             return _fail(error, error.format_message(), error.exit_code)
         case IgcnnError():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import shell_complete
 
 from igcnn.version import __version__
 
@@ -23,6 +26,8 @@ from .runs import plot_command, runs_command
 from .summary import summary_command
 from .trace import trace_command
 from .train import train_command
+
+COMPLETION = "_IGCNN_COMPLETE"  # how shells ask what may come next
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99})
@@ -59,6 +64,11 @@ cli.add_command(convert_group)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a sign shows a ?
+            stream.reconfigure(errors="replace")
+    if instruction := os.environ.get(COMPLETION):
+        return shell_complete(cli, {}, "igcnn", COMPLETION, instruction)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with cli.make_context("igcnn", arguments or ["--help"], obj=arguments) as context:

@@ -128,6 +128,11 @@ SETTINGS: dict[str, tuple[Callable[[object], Any], Any]] = {
     "progress": (text, "auto"),
 }
 
+# read elsewhere, or by the programs in benchmarks/
+OTHER_VARIABLES = {
+    f"IGCNN_{name}"
+    for name in ("COMPILED", "CUBINS", "DATA_SOURCES", "DEBUG", "OFFLINE", "SANITIZE")
+}
 NETWORK = ("net", "depth", "L", "M", "fusion", "growth", "seed")
 RECIPE = ("epochs", "batch_size", "lr", "lr_steps", "lr_factor", "momentum", "weight_decay")
 
@@ -208,6 +213,18 @@ def _read(path: str) -> dict[str, Any]:
 def _of_environment(environment: Mapping[str, str]) -> dict[str, str]:
     variables = {f"IGCNN_{name.upper()}": name for name in SETTINGS}
     return {name: environment[v] for v, name in variables.items() if environment.get(v)}
+
+
+def unused(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return a line for each variable IGCNN_… that nothing reads."""
+    known = {f"IGCNN_{name.upper()}" for name in SETTINGS} | OTHER_VARIABLES
+    lines = []
+    for name in sorted(set(environment) - known):
+        if name.startswith("IGCNN_"):
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            lines.append(f"igcnn: {name} is no setting and changes nothing{hint}")
+    return lines
 
 
 def _split(assignment: str) -> tuple[str, str]:

@@ -181,13 +181,18 @@ def _train(
     from igcnn.communicator import for_device
     from igcnn.layers.batch_norm import synchronise
     from igcnn.training import Recipe, Trainer
+    from igcnn.training.engine import check_precision
     from igcnn.training.progress import make_progress
+    from igcnn.training.tensorboard import check_tensorboard
 
     choices = flags, assignments, config, out, resume, overwrite
     settings, run, source = decide_together(communicator, *choices)
     device = resolve_device(settings["device"], communicator.local_rank)
     communicator = for_device(communicator, device, settings["reduce"])
     communicator.timeout = settings["rank_timeout"]
+    check_precision(settings["precision"], device, settings["eager"])
+    if settings["tensorboard"]:
+        check_tensorboard()
     progress = make_progress(_display(settings["progress"], communicator))
     recipe = Recipe(**{k: settings[k] for k in layers.RECIPE if settings[k] is not None})
     checkpoint = load(run, source) if source else None

@@ -176,6 +176,9 @@ def save_checkpoint(
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint and verify its checksum.
 
+    Args:
+        path: of the file, or of a run directory: its best.h5, else its last.h5.
+
     Raises:
         CheckpointError: there is no such file, or it is damaged, truncated, no checkpoint, or
             of a newer format.
@@ -183,8 +186,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     import h5py
 
     path = Path(path)
+    if path.is_dir():
+        saved = [path / "checkpoints" / name for name in ("best.h5", "last.h5")]
+        path = next((file for file in saved if file.is_file()), path)
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}; give the path of an .h5 file")
+        raise CheckpointError(
+            f"there is no checkpoint {path}; give the path of an .h5 file or of a run directory"
+        )
     try:
         data = path.read_bytes()
         if not data.startswith(MAGIC):

@@ -158,6 +158,14 @@ class TapeEngine:
         return to_device(x.astype(like.dtype, copy=False), like.device)
 
 
+def check_precision(precision: str, device: str, eager: bool) -> None:
+    """Raise ConfigError unless an engine computes in a precision."""
+    if precision not in ("fp32", "fp64", "bf16"):
+        raise ConfigError(f"precision must be fp32, fp64 or bf16, not {precision}")
+    if precision == "bf16" and (device == "cpu" or eager):
+        raise ConfigError("precision bf16 needs a plan on a GPU; use --device cuda, not --eager")
+
+
 def make_engine(
     network: Layer,
     image_shape: tuple[int, int, int],
@@ -189,10 +197,7 @@ def make_engine(
     """
     if cores is not None and cores < 1:
         raise ConfigError(f"cores must be at least 1, not {cores}")
-    if precision not in ("fp32", "fp64", "bf16"):
-        raise ConfigError(f"precision must be fp32, fp64 or bf16, not {precision}")
-    if precision == "bf16" and (device == "cpu" or eager):
-        raise ConfigError("precision bf16 needs a plan on a GPU; use --device cuda, not --eager")
+    check_precision(precision, device, eager)
     communicator = communicator or Communicator()
     network.to(device)
     if eager:

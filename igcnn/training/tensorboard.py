@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import ConfigError
+
+
+def check_tensorboard() -> None:
+    """Raise ConfigError unless tensorboardX is there."""
+    if find_spec("tensorboardX") is None:
+        raise ConfigError('--tensorboard needs tensorboardX: pip install "igcnn[tensorboard]"')
 
 
 class TensorBoard:
@@ -20,12 +27,9 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise ConfigError(
-                '--tensorboard needs tensorboardX: pip install "igcnn[tensorboard]"'
-            ) from error
+        check_tensorboard()
+        from tensorboardX import SummaryWriter
+
         self._writer = SummaryWriter(str(folder), purge_step=step)
 
     def __call__(self, row: Mapping[str, float]) -> None:

@@ -93,6 +93,38 @@ def test_fetch_verify_and_damage(igcnn, refused, cifar_source):
     assert "igcnn data fetch cifar10" in err
 
 
+def test_unpacked_files_are_found_by_verify_pack_and_eval(igcnn, refused, cifar_source, tmp_path):
+    import tarfile
+
+    with tarfile.open(cifar_source) as archive:
+        archive.extractall(tmp_path / "mine", filter="data")
+    code, out, err = igcnn("data", "verify", "cifar10", "--data-dir", tmp_path / "mine")
+    assert code == 0, err
+    assert "100 training and 20 test images are read from unpacked files" in out
+    assert "missing" in refused(3, "data", "verify", "cifar10", "--data-dir", tmp_path / "empty")
+    packed = tmp_path / "packed"
+    code, out, err = igcnn(
+        "data", "pack", "cifar10", "--data-dir", tmp_path / "mine", "-o", packed
+    )
+    assert code == 0, err
+    assert len(out.splitlines()) == len(list(packed.iterdir())) == 6
+    assert "exists" in refused(2, "data", "pack", "cifar10", "--data-dir", packed, "-o", packed)
+    line = "train --dataset cifar10 --net plain --depth 5 --epochs 1 --out run --progress none"
+    code, _, err = igcnn(*line.split(), "--data-dir", packed)
+    assert code == 0, err
+    # eval knows the run, its checkpoints and its --data-dir
+    results = [igcnn("eval", path, "--json") for path in ("run", "run/checkpoints/best.h5")]
+    assert results[0] == results[1]
+    code, out, err = results[0]
+    assert code == 0
+    assert json.loads(out)["images"] == 20
+    assert "fetching" not in err
+    assert "knows the classes of cifar10" in refused(2, "eval", "run", "--dataset", "digits")
+    assert "digits come with" in refused(
+        2, "eval", "run", "--dataset", "digits", "--data-dir", "x"
+    )
+
+
 def test_offline_says_which_files_go_where(refused, igcnn):
     folder = Path(igcnn("data", "where", "svhn")[1].strip())
     line = refused(3, "data", "fetch", "svhn")
