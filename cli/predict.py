@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+
+from .dataset import Progress
+
+BATCH = 32
 
 
 @click.command("predict")
@@ -20,12 +25,15 @@ def predict_command(checkpoint: str, images: tuple[str, ...], top: int, as_json:
     The images are prepared as those of the training were; the checkpoint knows how.
 
     \b
-    igcnn predict runs/cifar10/…/checkpoints/best.h5 cat.jpg dog.png
-    igcnn predict best.h5 photos/*.jpg --json
+    igcnn predict runs/cifar10/… cat.jpg dog.png
+    igcnn predict best.h5 photos/ --json
+
+    IMAGES are files, folders (all images below them) and patterns. One that cannot be read is
+    left out and named; the exit code is 3 then.
     """
-    from igcnn.errors import CheckpointError
+    from igcnn.errors import CheckpointError, DataError
     from igcnn.training import load_checkpoint
-    from igcnn.training.predict import read_image, top_classes
+    from igcnn.training.predict import expanded, read_image, top_classes
 
     saved = load_checkpoint(checkpoint)
     prepared = saved.preprocessing
@@ -33,17 +41,36 @@ def predict_command(checkpoint: str, images: tuple[str, ...], top: int, as_json:
         raise CheckpointError(
             f"{checkpoint} does not say how images were prepared; use one that igcnn train wrote"
         )
-    # every image is read before the first is computed: a wrong path costs no waiting
-    pixels = [read_image(Path(path), prepared) for path in images]
-    ranked = top_classes(saved.build(), pixels, prepared, top)
+    paths = expanded(images)
+    progress = Progress("images", at_once=False)
+    read: list[Path] = []
+    unreadable: list[str] = []
+
+    def pixels() -> Iterator[Any]:
+        for i, path in enumerate(paths):
+            try:
+                image = read_image(path, prepared)
+            except DataError as error:
+                unreadable.append(str(error))
+                continue
+            read.append(path)
+            progress("predict", i + 1, len(paths))
+            yield image
+
+    width = max(len(str(path)) for path in paths)
+    rows: list[dict[str, Any]] = []
+    batch = min(BATCH, len(paths))
+    for k, row in enumerate(top_classes(saved.build(), pixels(), prepared, top, batch)):
+        if as_json:
+            classes = [{"class": c, "probability": p} for c, p in row]
+            rows.append({"image": str(read[k]), "classes": classes})
+        else:
+            shown = "   ".join(f"{name} {100 * p:.1f} %" for name, p in row)
+            click.echo(f"{read[k]!s:{width}}  {shown}")
     if as_json:
-        rows: list[dict[str, Any]] = [
-            {"image": path, "classes": [{"class": c, "probability": p} for c, p in row]}
-            for path, row in zip(images, ranked, strict=True)
-        ]
         click.echo(json.dumps(rows))
-        return
-    width = max(map(len, images))
-    for path, row in zip(images, ranked, strict=True):
-        shown = "   ".join(f"{name} {100 * p:.1f} %" for name, p in row)
-        click.echo(f"{path:{width}}  {shown}")
+    if unreadable:
+        for line in unreadable[:-1]:
+            click.echo(f"igcnn: {line}", err=True)
+        left = f" ({len(unreadable)} of {len(paths)} left out)" if len(paths) > 1 else ""
+        raise DataError(unreadable[-1] + left)

@@ -13,7 +13,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ..errors import DataError
 from .dataset import AUGMENT_STREAM, Draw
@@ -52,23 +52,30 @@ def training_view(data: bytes, index: int, draw: Draw, side: int = SIDE) -> Arra
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def evaluation_view(data: bytes, side: int = SIDE) -> Array:
+def evaluation_view(data: bytes, side: int = SIDE, upright: bool = False) -> Array:
     """Return the middle of one image, uint8, (3, side, side); its short side 256/224·side first.
+
+    Args:
+        data: the encoded image.
+        side: in pixels.
+        upright: turn it as its EXIF data say; ImageNet's recipe does not.
 
     Raises:
         DataError: the bytes are no image that can be read.
     """
-    image = _open(data, draft=False)
+    image = _open(data, draft=False, upright=upright)
     return _middle(image, min(image.size) * side / round(side * CANVAS_SIDE / SIDE), side)
 
 
 def square_view(data: bytes, side: int) -> Array:
     """Return the largest square in the middle of one image, resized, uint8, (3, side, side).
 
+    The image is turned as its EXIF data say.
+
     Raises:
         DataError: the bytes are no image that can be read.
     """
-    image = _open(data, draft=False)
+    image = _open(data, draft=False, upright=True)
     return _middle(image, min(image.size), side)
 
 
@@ -96,7 +103,7 @@ def shrunk(data: bytes, short_side: int = STORED_SIDE, quality: int = 95) -> byt
     return result.getvalue()
 
 
-def _open(data: bytes, draft: bool) -> Image.Image:
+def _open(data: bytes, draft: bool, upright: bool = False) -> Image.Image:
     """Decode to RGB; as a draft, a JPEG comes at ½, ¼ or ⅛ of its size if that is enough."""
     try:
         with warnings.catch_warnings():
@@ -109,7 +116,7 @@ def _open(data: bytes, draft: bool) -> Image.Image:
                     factor = STORED_SIDE / min(image.size)
                     size = round(image.width * factor), round(image.height * factor)
                     image.draft("RGB", size)
-                return image.convert("RGB")
+                return _as_rgb(ImageOps.exif_transpose(image) if upright else image)
     except DataError:
         raise
     except UnidentifiedImageError:
@@ -120,6 +127,32 @@ def _open(data: bytes, draft: bool) -> Image.Image:
         raise DataError(
             f"is no image that can be read ({error or type(error).__name__})"
         ) from None
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Return an image as red, green and blue of 8 bits.
+
+    Grey of 16 bits is scaled by its range. What is transparent shows the mean colour of what is
+    not, instead of colours that nobody has seen.
+
+    Raises:
+        DataError: the range of its numbers is not known.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        grey = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        kind = "integers of 32 bits" if image.mode == "I" else "floating-point numbers"
+        raise DataError(
+            f"has pixels that are {kind}, of no known range; save it with 8 or 16 bits"
+        )
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    pixels = np.asarray(image.convert("RGBA"), np.float64)
+    colours, alpha = pixels[..., :3], pixels[..., 3:] / 255
+    visible = alpha.sum()
+    mean = (colours * alpha).sum(axis=(0, 1)) / visible if visible else np.full(3, 127.5)
+    return Image.fromarray(np.rint(colours * alpha + mean * (1 - alpha)).astype(np.uint8))
 
 
 def _cut(

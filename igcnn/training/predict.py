@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ..datasets.photographs import evaluation_view, square_view
+from ..datasets.stores import ENDINGS
 from ..errors import DataError
 from ..kernels.augment import normalise
 from ..kernels.softmax_cross_entropy import softmax_cross_entropy_forward
@@ -16,8 +20,6 @@ from .engine import make_engine
 
 Array = np.ndarray
 
-BATCH = 32
-
 
 def read_image(path: Path, prepared: Preprocessing) -> Array:
     """Return the pixels that the network sees, uint8, (3, side, side).
@@ -25,9 +27,11 @@ def read_image(path: Path, prepared: Preprocessing) -> Array:
     Raises:
         DataError: the file cannot be read or is no image.
     """
-    view = evaluation_view if prepared.view == "center" else square_view
     try:
-        return view(path.read_bytes(), prepared.side)
+        data = path.read_bytes()
+        if prepared.view == "center":
+            return evaluation_view(data, prepared.side, upright=True)
+        return square_view(data, prepared.side)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except DataError as error:
@@ -35,21 +39,43 @@ def read_image(path: Path, prepared: Preprocessing) -> Array:
 
 
 def top_classes(
-    network: Network, images: list[Array], prepared: Preprocessing, top: int
-) -> list[list[tuple[str, float]]]:
-    """Return for each image its most probable classes, best first, with their probabilities."""
+    network: Network, images: Iterable[Array], prepared: Preprocessing, top: int, batch: int
+) -> Iterator[list[tuple[str, float]]]:
+    """Yield for each image its most probable classes, best first, with their probabilities.
+
+    Images are taken as they are computed, `batch` at a time.
+    """
     shape = 3, prepared.side, prepared.side
-    batch = max(1, min(BATCH, len(images)))
     engine, _ = make_engine(network, shape, batch, training=False)
-    engine.refresh()
-    mean, std = (np.array(values, np.float32) for values in (prepared.mean, prepared.std))
-    result = []
-    for first in range(0, len(images), batch):
-        x = normalise(np.stack(images[first : first + batch]), mean, std)
-        logits = engine.logits(x)
-        _, probabilities = softmax_cross_entropy_forward(logits, np.zeros(len(x), np.int64))
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-        for row, chosen in zip(probabilities, order, strict=True):
-            result.append([(prepared.classes[k], float(row[k])) for k in chosen])
-    engine.close()
-    return result
+    try:
+        engine.refresh()
+        mean, std = (np.array(values, np.float32) for values in (prepared.mean, prepared.std))
+        source = iter(images)
+        while pixels := list(itertools.islice(source, batch)):
+            logits = engine.logits(normalise(np.stack(pixels), mean, std))
+            labels = np.zeros(len(pixels), np.int64)
+            _, probabilities = softmax_cross_entropy_forward(logits, labels)
+            order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+            for row, chosen in zip(probabilities, order, strict=True):
+                yield [(prepared.classes[k], float(row[k])) for k in chosen]
+    finally:
+        engine.close()
+
+
+def expanded(paths: Iterable[str]) -> list[Path]:
+    """Return the images that paths mean: files, all images below folders, patterns like *.jpg.
+
+    Raises:
+        DataError: a path means nothing.
+    """
+    found: list[Path] = []
+    for text in paths:
+        path = Path(text)
+        if path.is_dir():
+            files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in ENDINGS]
+        else:
+            files = [path] if path.exists() else [Path(p) for p in sorted(glob.glob(text))]
+        if not files:
+            raise DataError(f"{text}: no image is there; give files, folders or patterns")
+        found += files
+    return found

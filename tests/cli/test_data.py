@@ -177,7 +177,15 @@ def test_own_images_from_training_to_prediction(igcnn, refused, tree):
     assert code == 0, err
     assert out.count("n00") >= 3
     Path("no.jpg").write_text("no image")
-    assert "no.jpg is no image" in refused(3, "predict", best, images[0], "no.jpg")
+    code, out, err = igcnn("predict", best, images[0], "no.jpg", images[1])
+    assert code == 3
+    assert "no.jpg is no image that can be read (1 of 3 left out)" in err
+    assert [line.split()[0] for line in out.splitlines()] == [str(images[0]), str(images[1])]
+    folder = Path(images[0]).parent
+    code, out, err = igcnn("predict", best, folder)
+    assert code == 0, err
+    assert len(out.splitlines()) == len(list(folder.iterdir()))
+    assert igcnn("predict", best, f"{folder}/*")[1] == out
     assert "absent.jpg" in refused(3, "predict", best, "absent.jpg")
 
 

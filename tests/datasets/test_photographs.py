@@ -144,3 +144,93 @@ def test_a_bomb_is_refused():
     header = b"P5 60000 60000 255\n"
     with pytest.raises(DataError):
         square_view(header + b"x" * 100, 8)
+
+
+def file_of(image, form="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def pixels_of(data, side=4):
+    return square_view(data, side).transpose(1, 2, 0)
+
+
+RAMP = np.array([[0, 85, 170, 255]] * 4, np.uint8)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_grey_of_16_bits_is_scaled_by_its_range(form):
+    image = Image.fromarray(RAMP.astype(np.uint16) * 257)
+    assert image.mode == "I;16"
+    np.testing.assert_array_equal(pixels_of(file_of(image, form))[..., 0], RAMP)
+
+
+@pytest.mark.parametrize(
+    ("array", "kind"),
+    [
+        (RAMP.astype(np.float32) / 255, "floating-point"),
+        (RAMP.astype(np.int32) << 16, "32 bits"),
+    ],
+)
+def test_pixels_of_no_known_range_are_refused(array, kind):
+    with pytest.raises(DataError, match=f"{kind}.*save it with 8 or 16 bits"):
+        square_view(file_of(Image.fromarray(array), "TIFF"), 4)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr"])
+def test_every_mode_shows_its_colours(mode):
+    form = "PNG" if mode in ("1", "L", "P", "RGB") else "TIFF"
+    grey = np.where(RAMP > 127, 255, 0).astype(np.uint8) if mode == "1" else RAMP
+    how = {"palette": Image.Palette.ADAPTIVE} if mode == "P" else {}
+    image = Image.fromarray(grey).convert("RGB").convert(mode, **how)
+    shown = pixels_of(file_of(image, form)).astype(int)
+    assert np.abs(shown - grey[..., None]).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_shows_the_mean_of_what_is_not(mode):
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    pixels[:2] = 200, 200, 200, 255
+    pixels[2:] = 10, 10, 10, 0  # a colour that nobody has seen
+    image = Image.fromarray(pixels)
+    options = {}
+    if mode == "P":
+        image = image.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE)
+        options["transparency"] = image.getpixel((0, 3))
+    else:
+        image = image.convert(mode)
+    shown = pixels_of(file_of(image, "PNG", **options)).astype(int)
+    assert np.abs(shown - 200).max() <= 1
+
+
+def test_an_image_of_which_nothing_is_visible_is_grey():
+    image = Image.fromarray(np.zeros((4, 4, 4), np.uint8))
+    assert set(pixels_of(file_of(image)).ravel().tolist()) <= {127, 128}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_their_exif_says_but_not_imagenets(orientation):
+    upright = Image.fromarray(np.arange(0, 160, 10, np.uint8).reshape(4, 4)).convert("RGB")
+    stored = (
+        upright
+        if orientation == 1
+        else upright.transpose(
+            {
+                2: Image.Transpose.FLIP_LEFT_RIGHT,
+                3: Image.Transpose.ROTATE_180,
+                4: Image.Transpose.FLIP_TOP_BOTTOM,
+                5: Image.Transpose.TRANSPOSE,
+                6: Image.Transpose.ROTATE_90,
+                7: Image.Transpose.TRANSVERSE,
+                8: Image.Transpose.ROTATE_270,
+            }[orientation]
+        )
+    )
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = file_of(stored, "PNG", exif=exif)
+    np.testing.assert_array_equal(pixels_of(data), np.asarray(upright))
+    plain = evaluation_view(data, 4), evaluation_view(data, 4, upright=True)
+    same = np.array_equal(*plain)
+    assert same == (orientation == 1)
