@@ -106,7 +106,7 @@ def pack_command(
     """
     from igcnn.datasets.pack import pack
     from igcnn.errors import ConfigError
-    from igcnn.training.engine import available_cores
+    from igcnn.training.cores import available_cores
 
     folder = Path(data_dir) if data_dir else folder_of(name, None)
     if name == "cifar10":

@@ -41,7 +41,7 @@ def open_dataset(
     from igcnn.datasets.fetch import fetch
     from igcnn.datasets.sources import load_sources
     from igcnn.errors import ConfigError, MissingDataError
-    from igcnn.training.engine import available_cores
+    from igcnn.training.cores import available_cores
 
     if name == "digits" and data_dir is not None:
         raise ConfigError(

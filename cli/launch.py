@@ -39,7 +39,7 @@ def launch_command(max_restarts: int, arguments: tuple[str, ...]) -> None:
     starter = STARTERS.get(arguments[0])
     if arguments[0] != "train" and not (starter and "train" in arguments):
         raise ConfigError(f"igcnn launch starts train, not {arguments[0]}; write -- train …")
-    translation = {"SIGTERM": starter, "SIGINT": starter} if starter else {}
+    translation = dict.fromkeys(("SIGTERM", "SIGINT", "SIGHUP"), starter) if starter else {}
     first = list(arguments) if starter else [sys.executable, "-m", "igcnn", *arguments]
     line = first
     for restart in range(max_restarts + 1):

@@ -106,7 +106,8 @@ def start_ranks(count: int, arguments: Sequence[str], gpus: Sequence[int] = ()) 
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
     line = [program, "-n", str(count), sys.executable, "-m", "igcnn", *arguments]
-    return run_signalled(line, environment, {"SIGTERM": "SIGUSR1", "SIGINT": "SIGUSR1"})
+    translation = dict.fromkeys(("SIGTERM", "SIGINT", "SIGHUP"), "SIGUSR1")
+    return run_signalled(line, environment, translation)
 
 
 def _end_with_parent() -> None:
@@ -144,10 +145,12 @@ def run_signalled(
             signal.SIGTERM if again else signal.Signals[translation.get(name, name)]
         )
 
-    names = ["SIGTERM", "SIGUSR1", *(["SIGINT"] if apart else [])]
+    from igcnn.training.interrupt import is_ignored
+
+    names = ["SIGTERM", "SIGUSR1", "SIGHUP", *(["SIGINT"] if apart else [])]
     for name in names:
-        if hasattr(signal, name):
-            number = signal.Signals[name]
+        number = getattr(signal, name, None)
+        if number is not None and not (name == "SIGHUP" and is_ignored(number)):
             before[number] = signal.signal(number, forward)
     try:
         while True:

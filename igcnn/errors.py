@@ -55,7 +55,7 @@ class DivergedError(IgcnnError):
 
 
 class PreemptedError(IgcnnError):
-    """The machine is wanted back (SIGTERM, SIGUSR1): saved, may be queued again."""
+    """The machine is wanted back (SIGTERM, SIGUSR1, SIGHUP): saved, may be queued again."""
 
     exit_code = 75
 

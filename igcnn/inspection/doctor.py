@@ -16,7 +16,7 @@ from ..communicator import load_nccl
 from ..compiler import find_compiler, missing_compiler
 from ..errors import IgcnnError
 from ..kernels.compiled import unavailable
-from ..training.engine import available_cores
+from ..training.cores import available_cores
 
 CUDA = "pip install 'igcnn[cuda12]'"
 

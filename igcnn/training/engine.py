@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from ..functional import cross_entropy
 from ..layers import Layer, in_mode
 from ..optim import SGD
 from ..plan import Plan
+from .cores import available_cores
 from .metrics import count_hits
 from .reducer import CompletionHook, Reducer
 
@@ -220,16 +220,3 @@ def make_engine(
 
 def _on(device: str) -> str:
     return "" if device == "cpu" else f" on {device}"
-
-
-def available_cores(sharing: int = 1) -> int:
-    """Return how many cores this process may use.
-
-    Args:
-        sharing: so many processes train on this computer; each has its share, unless what
-            started them has bound this one to cores already.
-    """
-    cores = everything = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    return max(1, cores // sharing) if cores == everything else cores

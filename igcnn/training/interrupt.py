@@ -1,6 +1,7 @@
 """Signals during training: the first asks to stop after the step, a second Ctrl-C stops at once.
 
-Ctrl-C comes from a person; SIGTERM and SIGUSR1 from a batch system that wants its machine back.
+Ctrl-C comes from a person; SIGTERM and SIGUSR1 from a batch system that wants its machine back;
+SIGHUP from a terminal that is gone, unless nohup had it ignored.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -15,6 +17,7 @@ NOTICES = {
     "SIGINT": b"\nstopping after this step and saving; Ctrl-C again stops at once\n",
     "SIGTERM": b"\nSIGTERM: stopping after this step and saving\n",
     "SIGUSR1": b"\nSIGUSR1: stopping after this step and saving\n",
+    "SIGHUP": b"\nSIGHUP: stopping after this step and saving\n",
 }
 
 
@@ -39,9 +42,10 @@ class Interrupt:
         self.requested = None
         if threading.current_thread() is threading.main_thread():
             for name in NOTICES:
-                number = getattr(signal, name, None)  # SIGUSR1 is not everywhere
-                if number is not None:
-                    self._before[number] = signal.signal(number, self._handle)
+                number = getattr(signal, name, None)  # not all are everywhere
+                if number is None or (name == "SIGHUP" and is_ignored(number)):
+                    continue
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -60,4 +64,10 @@ class Interrupt:
         # a batch system may repeat itself; a person after it may still want to stop at once
         self.requested = "SIGINT" if name == "SIGINT" else self.requested or name
         if not self.silent:
-            os.write(2, NOTICES[name])  # print may be what the signal interrupted
+            with suppress(OSError):  # of a terminal that is gone
+                os.write(2, NOTICES[name])  # print may be what the signal interrupted
+
+
+def is_ignored(number: int) -> bool:
+    """Return whether a signal is ignored, as SIGHUP by what nohup has started."""
+    return signal.getsignal(number) is signal.SIG_IGN

@@ -191,7 +191,7 @@ class Trainer:
             DivergedError: the loss became NaN or infinite; last.h5 is from before.
             KeyboardInterrupt: Ctrl-C; last.h5 is of the step that was under way.
             CheckpointError: a checkpoint cannot be written.
-            PreemptedError: SIGTERM or SIGUSR1; likewise.
+            PreemptedError: SIGTERM, SIGUSR1 or SIGHUP; likewise.
             RankError: a rank was lost; last.h5 is of the last whole step.
             DataError: an image cannot be read; likewise.
             RankMismatchError: ranks have different weights; last.h5 is from before.

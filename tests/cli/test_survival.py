@@ -111,7 +111,7 @@ def test_killed_while_saving(tmp_path, count):
 
 
 @counts(2, 20)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_preempted(start, igcnn, whole, count, number):
     """Saved within a step and five seconds, exit code 75, resumed as if nothing had been."""
     for i in range(count):

@@ -30,3 +30,15 @@ def test_other_threads_leave_signals_alone():
     thread.start()
     thread.join()
     assert seen == [(None, before)]
+
+
+def test_a_hang_up_asks_to_stop_unless_it_is_ignored():
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        for handler, requested in ((signal.SIG_DFL, "SIGHUP"), (signal.SIG_IGN, None)):
+            signal.signal(signal.SIGHUP, handler)
+            with Interrupt(silent=True) as interrupt:
+                signal.raise_signal(signal.SIGHUP)
+                assert interrupt.requested == requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
