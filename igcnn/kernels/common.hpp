@@ -6,7 +6,8 @@
 // finite garbage, which must not enter a sum.
 //
 // Compiled with -DREAL=float or double and -DLANES=4, 8 or 16. Sums are added in an order that
-// depends on neither the number of threads nor the registers of the CPU.
+// does not depend on the number of threads; nor on the registers of the CPU, unless a register
+// holds several pixels.
 #pragma once
 #include <stddef.h>
 #include <string.h>
@@ -40,6 +41,11 @@ typedef real Part __attribute__((vector_size(PART_BYTES)));
 struct V {
     Part part[PARTS];
 };
+
+// What computes most takes whole registers from a row of pixels: parts of one, or JOINT of them.
+typedef real Register __attribute__((vector_size(REGISTER_BYTES)));
+static const int WIDTH = REGISTER_BYTES / (int)sizeof(real);  // numbers of a Register
+static const int JOINT = REGISTER_BYTES / PART_BYTES;         // Parts of a Register
 
 // Keeps a Part in a register; compilers like to load an operand again for each of its uses.
 #if defined(__x86_64__)
@@ -158,6 +164,13 @@ static inline void totals(const V *v, Size n, real *to) {
     for (; k + PART_LANES <= n; k += PART_LANES) {
         Part sums = Segments<1>::of(v + k);
         memcpy(to + k, &sums, sizeof sums);
+    }
+    if (k < n) {
+        V rest[PART_LANES] = {};
+        memcpy((void *)rest, (const void *)(v + k), (n - k) * sizeof(V));
+        Part sums = Segments<1>::of(rest);
+        memcpy(to + k, &sums, (n - k) * sizeof(real));
+        k = n;
     }
 #endif
     for (; k < n; k++) to[k] = total(v[k]);

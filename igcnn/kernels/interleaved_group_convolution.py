@@ -366,7 +366,7 @@ def compiled_igc_pack(
     fields = {"w1": weights[0], "w2": weights[1], "scale": scale, "wait": wait}
     for k, own in enumerate(packed, start=1):
         fields |= {f"forward{k}": own.forward, f"backward{k}": own.backward}
-    lanes.launch(STEM, "igc_pack", 1, **fields, **sizes)
+    lanes.launch(STEM, "igc_pack", sizes["S"], **fields, **sizes)
 
 
 def compiled_igc_forward(
