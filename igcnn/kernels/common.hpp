@@ -75,8 +75,9 @@ static inline void add(V &a, const V &b, const V &c) {
 }
 
 // ReLU; written this way round a NaN stays one, and reaches the loss.
+template <class T> static inline T relu(T a) { return a < 0 ? T{} : a; }
 static inline V relu(V a) {
-    EACH_PART a.part[i_] = a.part[i_] < 0 ? Part{} : a.part[i_];
+    EACH_PART a.part[i_] = relu(a.part[i_]);
     return a;
 }
 
@@ -206,6 +207,21 @@ template <> struct Store<true> {
 #endif
 static inline void store(V *p, const V &v) { Store<sizeof(V) % 64 == 0>::to(p, v); }
 
+// Call f(i, T{}) for the numbers of n pixels, of which those from i on fill a T: a Register as long
+// as there are so many, then a Part.
+template <class F> static inline void each_register(int n, F f) {
+    int i = 0;
+    for (; i + WIDTH <= n * LANES; i += WIDTH) f(i, Register{});
+    for (; JOINT > 1 && i < n * LANES; i += LANES) f(i, Part{});
+}
+template <class T> static inline T load(const V *x, int i, T v) {
+    memcpy(&v, (const real *)x + i, sizeof v);
+    return v;
+}
+template <class T> static inline void store(V *x, int i, T v) {
+    memcpy((real *)x + i, &v, sizeof v);
+}
+
 static inline int smaller(int a, int b) { return a < b ? a : b; }
 static inline int larger(int a, int b) { return a > b ? a : b; }
 static inline void clear(V *to, Size n) { memset((void *)to, 0, n * sizeof(V)); }
@@ -298,15 +314,14 @@ static inline int images_of(const Batch &batch, int block) {
 
 static inline void load(const Input &in, int c, Size at, int n, V *to) {
     const V *x = in.x + at;
-    if (in.kind == 0) {
-        for (int j = 0; j < n; j++) to[j] = x[j];
-        return;
-    }
+    if (in.kind == 0) return copy(to, x, n);
     real scale = in.scale[c], shift = in.shift[c];
     if (in.kind == 1)
-        for (int j = 0; j < n; j++) to[j] = relu(x[j] * scale + shift);
+        each_register(n, [&](int i, auto v) {
+            store(to, i, relu(load(x, i, v) * scale + shift));
+        });
     else
-        for (int j = 0; j < n; j++) to[j] = x[j] * scale + shift;
+        each_register(n, [&](int i, auto v) { store(to, i, load(x, i, v) * scale + shift); });
 }
 
 // The same for a gradient, in a block of so many images.

@@ -153,10 +153,8 @@ KERNEL(convolution_forward, ConvolutionForward) {
             const real *w = a.w + (Size)g * s.Dg * s.Cg * s.taps;
             for (int o = 0, k; o < s.Dg; o += k, w += (Size)k * s.Cg * s.taps) {
                 k = tile_channels(s.Dg - o);
-                for (int r = 0; r < n; r++)
-                    row_product(k, m.in.group(s, g), m.in.channel, s.Cg,
-                                m.in.offset + (Size)r * s.taps, s.taps, w, m.y + r * s.OW, m.yc,
-                                s.OW, ahead);
+                row_product(k, m.in.group(s, g), m.in.channel, s.Cg, m.in.offset, s.taps, w, m.y,
+                            m.yc, s.OW, n, ahead);
                 for (int l = 0; l < k; l++)
                     end_pixels(s, out, block, g * s.Dg + o + l, i, 0, n * s.OW, done,
                                m.y + l * m.yc);

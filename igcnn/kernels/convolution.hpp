@@ -73,17 +73,21 @@ static inline void store(real *y, Register v, int parts) {
 
 // y[o, j] = Σ_{c, t} w[c, t, o] · x[c, j + offset[t]] for O channels and the numbers of P
 // registers; added to y if `more`. Channels of x are `xc` numbers apart, those of y `yc`. Of the
-// last register so many parts are stored.
-template <int O, int P>
+// last register so many parts are stored. With ROWS each register is a row, of so many parts.
+template <int O, int P, bool ROWS>
 static void product(const real *x, Size xc, int C, const Size *offset, int taps, const real *w,
                     real *y, Size yc, int parts, bool more) {
+    const int row = ROWS ? taps : 0;
+    const Size yp = ROWS ? parts * LANES : WIDTH;
     Register sum[O][P];
     UNROLL for (int o = 0; o < O; o++)
         UNROLL for (int p = 0; p < P; p++)
-            sum[o][p] = more ? load(y + o * yc + p * WIDTH) : Register{};
+            sum[o][p] = more ? load(y + o * yc + p * yp) : Register{};
     for (int c = 0; c < C; c++, x += xc)
         for (int t = 0; t < taps; t++, w += O) {
-            const real *from = x + offset[t] * LANES;
+            const real *from[P];
+            UNROLL for (int p = 0; p < P; p++)
+                from[p] = x + offset[p * row + t] * LANES + (ROWS ? 0 : p * WIDTH);
             if (O * P + P + 1 > REGISTERS) {  // hold the weights, and one pixel at a time
                 Register f[O];
                 UNROLL for (int o = 0; o < O; o++) {
@@ -91,20 +95,20 @@ static void product(const real *x, Size xc, int C, const Size *offset, int taps,
                     KEEP(f[o]);
                 }
                 UNROLL for (int p = 0; p < P; p++) {
-                    Register v = load(from + p * WIDTH);
+                    Register v = load(from[p]);
                     KEEP(v);
                     UNROLL for (int o = 0; o < O; o++) sum[o][p] += v * f[o];
                 }
             } else {  // hold the pixels, and one weight at a time
                 Register v[P];
-                UNROLL for (int p = 0; p < P; p++) v[p] = load(from + p * WIDTH);
+                UNROLL for (int p = 0; p < P; p++) v[p] = load(from[p]);
                 UNROLL for (int o = 0; o < O; o++)
                     UNROLL for (int p = 0; p < P; p++) sum[o][p] += v[p] * w[o];
             }
         }
     UNROLL for (int o = 0; o < O; o++)
         UNROLL for (int p = 0; p < P; p++)
-            store(y + o * yc + p * WIDTH, sum[o][p], p < P - 1 ? JOINT : parts);
+            store(y + o * yc + p * yp, sum[o][p], ROWS || p == P - 1 ? parts : JOINT);
 }
 
 static inline int registers_of(int pixels) { return (pixels * PARTS + JOINT - 1) / JOINT; }
@@ -112,20 +116,21 @@ static inline int registers_of(int pixels) { return (pixels * PARTS + JOINT - 1)
 // Registers of a tile of O channels, at most.
 static constexpr int most_registers(int O) { return TILE_SUMS / O < 12 ? TILE_SUMS / O : 12; }
 
-template <int O>
+template <int O, bool ROWS>
 static void row_of(const real *x, Size xc, int C, const Size *offset, int taps, const real *w,
-                   real *y, Size yc, int pixels, bool more, Ahead &ahead) {
+                   real *y, Size yc, int pixels, int rows, bool more, Ahead &ahead) {
     const int most = most_registers(O);
-    int registers = registers_of(pixels), tiles = (registers + most - 1) / most;
+    int registers = ROWS ? rows : registers_of(pixels), tiles = (registers + most - 1) / most;
     for (int k = 0; k < tiles; k++) {
         ahead.step();
-        int first = registers * k / tiles, end = registers * (k + 1) / tiles;
-        int parts = end < registers ? JOINT : pixels * PARTS - (registers - 1) * JOINT;
-        const real *from = x + first * WIDTH;
-        real *to = y + first * WIDTH;
-#define CASE(P)                                                                             \
-    case P:                                                                                 \
-        product<O, P <= most ? P : 1>(from, xc, C, offset, taps, w, to, yc, parts, more);   \
+        int first = registers * k / tiles, end = registers * (k + 1) / tiles, parts = pixels;
+        if (!ROWS) parts = end < registers ? JOINT : pixels * PARTS - (registers - 1) * JOINT;
+        const real *from = ROWS ? x : x + first * WIDTH;
+        const Size *at = ROWS ? offset + first * taps : offset;
+        real *to = y + first * (ROWS ? pixels * LANES : WIDTH);
+#define CASE(P)                                                                                \
+    case P:                                                                                    \
+        product<O, P <= most ? P : 1, ROWS>(from, xc, C, at, taps, w, to, yc, parts, more);    \
         break;
         switch (end - first) {
             CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
@@ -135,17 +140,25 @@ static void row_of(const real *x, Size xc, int C, const Size *offset, int taps, 
     }
 }
 
-// A row of so many pixels, for n channels: a tile of packed weights. `xc` and `yc` are in vectors.
+// Rows of so many pixels, for n channels: a tile of packed weights. Row r of x lies where
+// offset[r][taps] tells, the rows of y follow each other. `xc` and `yc` are in vectors.
 static void row_product(int n, const V *x, Size xc, int C, const Size *offset, int taps,
-                        const real *w, V *y, Size yc, int pixels, Ahead &ahead,
+                        const real *w, V *y, Size yc, int pixels, int rows, Ahead &ahead,
                         bool more = false) {
-#define CASE(O)                                                                        \
-    case O:                                                                            \
-        row_of<O>((const real *)x, xc * LANES, C, offset, taps, w, (real *)y, yc * LANES, \
-                  pixels, more, ahead);                                                \
+    const bool SHORT = LANES < 4 && JOINT > 1;  // rows may be shorter than a register
+#define ROW(O, ROWS, r)                                                                     \
+    row_of<O, ROWS>((const real *)x, xc * LANES, C, offset + r * taps, taps, w,             \
+                    (real *)(y + r * pixels), yc * LANES, pixels, rows, more, ahead)
+#define CASE(O)                                                                             \
+    case O:                                                                                 \
+        if (SHORT && pixels <= JOINT && rows > 1)                                           \
+            ROW(O, SHORT, 0);                                                               \
+        else                                                                                \
+            for (int r = 0; r < rows; r++) ROW(O, false, r);                                \
         break;
     switch (n) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(6) }
 #undef CASE
+#undef ROW
 }
 
 // How many tiles that takes for O channels.
@@ -467,15 +480,16 @@ static inline void end_pixels(const Shape &s, const Output &out, int block, int 
         V *t = y + k, *z = out.z + at;
         if (out.bias || out.skip || out.relu) {
             real bias = out.bias ? out.bias[c] : 0;
-            for (int l = 0; l < n; l++) {
-                V v = t[l] + bias;
-                if (out.skip) v += out.skip[at + l];
-                t[l] = out.relu ? relu(v) : v;
-            }
+            each_register(n, [&](int l, auto v) {
+                v = load(t, l, v) + bias;
+                if (out.skip) v += load(out.skip + at, l, v);
+                store(t, l, out.relu ? relu(v) : v);
+            });
         }
-        for (int l = 0; l < n; l++) {
+        if (JOINT > 1) copy(z, t, n);
+        for (int l = 0; l < n && (JOINT == 1 || out.sums); l++) {
             V v = t[l];
-            store(z + l, v);
+            if (JOINT == 1) store(z + l, v);
             sum += v;
         }
     }
@@ -669,7 +683,8 @@ static inline void input_gradient(const Shape &s, const Ring &ring, const Band &
                                    + (Size)c * s.Dg * taps;
                 row_product(n, ring.d + g * ring.group, ring.next, s.Dg,
                             ring.offset + ((Size)q * s.SW + v) * ring.stride, taps, tile,
-                            y + q * line + v * part, yc, (s.W - v + s.SW - 1) / s.SW, ahead);
+                            y + q * line + v * part, yc, (s.W - v + s.SW - 1) / s.SW, 1,
+                            ahead);
             }
         for (int q = 0; q < band.m; q++)
             for (int k = 0; k < n; k++) {

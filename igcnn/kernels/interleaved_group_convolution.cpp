@@ -120,10 +120,8 @@ static inline void primary(const Shape &s, int g, int n, const InputRing &in, co
     w += (Size)g * s.Dg * s.Cg * s.taps;
     for (int o = 0, k; o < s.Dg; o += k, w += (Size)k * s.Cg * s.taps) {
         k = tile_channels(s.Dg - o);
-        V *to = p + (o * s.G + g) * pc;
-        for (int r = 0; r < n; r++)
-            row_product(k, in.group(s, g), in.channel, s.Cg, in.offset + (Size)r * s.taps, s.taps,
-                        w, to + r * s.OW, s.G * pc, s.OW, ahead);
+        row_product(k, in.group(s, g), in.channel, s.Cg, in.offset, s.taps, w,
+                    p + (o * s.G + g) * pc, s.G * pc, s.OW, n, ahead);
     }
 }
 
@@ -139,7 +137,7 @@ static inline void mix(int J, const V *x, Size xc, const real *w, int pixels, Si
         for (int o = 0, k; o < J; o += k) {
             k = tile_channels(J - o);
             row_product(k, x + c * xc, xc, depth, &NONE, 1, w + (Size)o * J + c * k, y(o), yc,
-                        pixels, ahead, part > 0);
+                        pixels, 1, ahead, part > 0);
             if (part == parts - 1) done(o, k, y(o));
         }
     }

@@ -138,6 +138,7 @@ CASES = [
     ("float32", 16, 37, 1),
     ("float32", 8, 7, 2),
     ("float32", 4, 7, 3),
+    ("float32", 1, 3, 2),
 ]
 every_case = pytest.mark.parametrize("case", [Case(*c) for c in CASES], ids=repr)
 every_unit = pytest.mark.parametrize("unit", ALL, ids=str)
