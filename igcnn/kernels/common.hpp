@@ -207,8 +207,8 @@ template <> struct Store<true> {
 #endif
 static inline void store(V *p, const V &v) { Store<sizeof(V) % 64 == 0>::to(p, v); }
 
-// Call f(i, T{}) for the numbers of n pixels, of which those from i on fill a T: a Register as long
-// as there are so many, then a Part.
+// Call f(i, T{}) for the numbers of n pixels, of which those from i on fill a T: a Register as
+// long as there are so many, then a Part.
 template <class F> static inline void each_register(int n, F f) {
     int i = 0;
     for (; i + WIDTH <= n * LANES; i += WIDTH) f(i, Register{});

@@ -189,7 +189,7 @@ struct BackwardMemory {
     Ring ring;
     InputRing in;  // rows of x
     V *y;          // a tile of gx
-    V *gw;         // [D][Cg·taps] where sums are kept for each lane, else null
+    LaneSums gw;
     Size *g_row;   // [band]: where the rows of the band lie in the ring
     Size used;
 
@@ -200,7 +200,7 @@ struct BackwardMemory {
         ring = ring_of(s, a.band, memory);
         in = InputRing(s, a.band, memory);
         y = memory.take(input_gradient_scratch(s, ring));
-        gw = sums_by_lanes(s, a.batch, a.band, (Size)s.D * s.Cg * s.taps, memory);
+        gw = LaneSums(s, a.batch, a.band, s.G, (Size)s.Dg * s.Cg * s.taps, memory);
         g_row = memory.indices(a.band);
         used = memory.used + JOINT;  // the last register of a row may reach beyond it
     }
@@ -239,7 +239,7 @@ KERNEL(convolution_backward, ConvolutionBackward) {
                 Factors f{ring.d + g * ring.group, ring.next, m.g_row, m.in.group(s, g),
                           m.in.channel, m.in.offset, s.taps, band.n, s.OW};
                 Size at = (Size)g * s.Dg * S;
-                V *lanes = m.gw ? m.gw + at : 0;
+                V *lanes = m.gw.of(g);
                 weight_gradient(f, s.Dg, S, {lanes, gw + at, band.first}, ahead);
                 if (lanes && band.last) totals(lanes, s.Dg * S, gw + at);
             }

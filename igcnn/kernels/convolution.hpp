@@ -72,17 +72,16 @@ static inline void store(real *y, Register v, int parts) {
 }
 
 // y[o, j] = Σ_{c, t} w[c, t, o] · x[c, j + offset[t]] for O channels and the numbers of P
-// registers; added to y if `more`. Channels of x are `xc` numbers apart, those of y `yc`. Of the
-// last register so many parts are stored. With ROWS each register is a row, of so many parts.
+// registers. Channels of x are `xc` numbers apart, those of y `yc`. Of the last register so many
+// parts are stored. With ROWS each register is a row, of so many parts.
 template <int O, int P, bool ROWS>
 static void product(const real *x, Size xc, int C, const Size *offset, int taps, const real *w,
-                    real *y, Size yc, int parts, bool more) {
+                    real *y, Size yc, int parts) {
     const int row = ROWS ? taps : 0;
     const Size yp = ROWS ? parts * LANES : WIDTH;
     Register sum[O][P];
     UNROLL for (int o = 0; o < O; o++)
-        UNROLL for (int p = 0; p < P; p++)
-            sum[o][p] = more ? load(y + o * yc + p * yp) : Register{};
+        UNROLL for (int p = 0; p < P; p++) sum[o][p] = Register{};
     for (int c = 0; c < C; c++, x += xc)
         for (int t = 0; t < taps; t++, w += O) {
             const real *from[P];
@@ -118,7 +117,7 @@ static constexpr int most_registers(int O) { return TILE_SUMS / O < 12 ? TILE_SU
 
 template <int O, bool ROWS>
 static void row_of(const real *x, Size xc, int C, const Size *offset, int taps, const real *w,
-                   real *y, Size yc, int pixels, int rows, bool more, Ahead &ahead) {
+                   real *y, Size yc, int pixels, int rows, Ahead &ahead) {
     const int most = most_registers(O);
     int registers = ROWS ? rows : registers_of(pixels), tiles = (registers + most - 1) / most;
     for (int k = 0; k < tiles; k++) {
@@ -130,7 +129,7 @@ static void row_of(const real *x, Size xc, int C, const Size *offset, int taps, 
         real *to = y + first * (ROWS ? pixels * LANES : WIDTH);
 #define CASE(P)                                                                                \
     case P:                                                                                    \
-        product<O, P <= most ? P : 1, ROWS>(from, xc, C, at, taps, w, to, yc, parts, more);    \
+        product<O, P <= most ? P : 1, ROWS>(from, xc, C, at, taps, w, to, yc, parts);          \
         break;
         switch (end - first) {
             CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
@@ -143,12 +142,11 @@ static void row_of(const real *x, Size xc, int C, const Size *offset, int taps, 
 // Rows of so many pixels, for n channels: a tile of packed weights. Row r of x lies where
 // offset[r][taps] tells, the rows of y follow each other. `xc` and `yc` are in vectors.
 static void row_product(int n, const V *x, Size xc, int C, const Size *offset, int taps,
-                        const real *w, V *y, Size yc, int pixels, int rows, Ahead &ahead,
-                        bool more = false) {
+                        const real *w, V *y, Size yc, int pixels, int rows, Ahead &ahead) {
     const bool SHORT = LANES < 4 && JOINT > 1;  // rows may be shorter than a register
 #define ROW(O, ROWS, r)                                                                     \
     row_of<O, ROWS>((const real *)x, xc * LANES, C, offset + r * taps, taps, w,             \
-                    (real *)(y + r * pixels), yc * LANES, pixels, rows, more, ahead)
+                    (real *)(y + r * pixels), yc * LANES, pixels, rows, ahead)
 #define CASE(O)                                                                             \
     case O:                                                                                 \
         if (SHORT && pixels <= JOINT && rows > 1)                                           \
@@ -617,15 +615,22 @@ struct Range {
     }
 };
 
-// Memory for the gradients of so many weights, if they are summed up for each lane until all
-// bands of a job are through: adding lanes up costs less then, but the sums have to stay in the L2
-// cache.
-static inline V *sums_by_lanes(const Shape &s, const Batch &batch, int band, Size weights,
-                               Memory &memory) {
-    bool several = (s.OH + batch.slices - 1) / batch.slices > band;
-    bool fit = weights * (Size)sizeof(V) <= 1 << 18;
-    return several && fit ? memory.take(weights) : 0;
-}
+// The gradients of weights are summed up for each lane until all bands of a job are through: adding
+// lanes up costs less then. Not if the sums would not stay in the L2 cache.
+struct LaneSums {
+    V *sums;     // or null
+    Size group;  // from one group to the next; 0 where a job has one band, and ends group by group
+
+    LaneSums() {}
+    LaneSums(const Shape &s, const Batch &batch, int band, int groups, Size weights,
+             Memory &memory) {
+        bool several = (s.OH + batch.slices - 1) / batch.slices > band;
+        Size size = several ? groups * weights : weights;
+        sums = size * (Size)sizeof(V) <= 1 << 18 ? memory.take(size) : 0;
+        group = several ? weights : 0;
+    }
+    V *of(int g) const { return sums ? sums + g * group : 0; }
+};
 
 // Execute step(Band) for the bands of a job in their order.
 template <class Step>

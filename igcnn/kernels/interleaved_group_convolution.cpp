@@ -106,11 +106,10 @@ KERNEL(igc_pack, IgcPack) {
 // Channels of p lie in the order in which the secondary convolution takes them: channel o of
 // primary group g comes at place o·L + g.
 
-// The secondary convolution takes so few pixels and inputs at a time that they stay in the L1
+// The secondary convolution takes so few pixels at a time that their channels stay in the L1 or L2
 // cache.
 static const int CHUNK = 16 * JOINT;
 static const Size CHUNK_ROW = CHUNK | 1;  // odd, so that channels use different sets of the cache
-static const int DEPTH = 48;
 static const int WIDE_GROUP = 48;  // channels, from which the gradient of w2 turns p round
 static const Size NONE = 0;  // the only tap
 
@@ -122,24 +121,6 @@ static inline void primary(const Shape &s, int g, int n, const InputRing &in, co
         k = tile_channels(s.Dg - o);
         row_product(k, in.group(s, g), in.channel, s.Cg, in.offset, s.taps, w,
                     p + (o * s.G + g) * pc, s.G * pc, s.OW, n, ahead);
-    }
-}
-
-// J × J packed weights times the rows of x, for so many pixels; done(o, k, y) is told of k
-// complete channels from o on. Channel o is computed into y(o), and channels of a tile are `yc`
-// apart.
-template <class To, class Done>
-static inline void mix(int J, const V *x, Size xc, const real *w, int pixels, Size yc, To y,
-                       Ahead &ahead, Done done) {
-    int parts = (J + DEPTH - 1) / DEPTH;
-    for (int part = 0; part < parts; part++) {
-        int c = J * part / parts, depth = J * (part + 1) / parts - c;
-        for (int o = 0, k; o < J; o += k) {
-            k = tile_channels(J - o);
-            row_product(k, x + c * xc, xc, depth, &NONE, 1, w + (Size)o * J + c * k, y(o), yc,
-                        pixels, 1, ahead, part > 0);
-            if (part == parts - 1) done(o, k, y(o));
-        }
     }
 }
 
@@ -206,7 +187,7 @@ struct ForwardMemory {
     V *moments;      // [2][D]
     InputRing in;    // rows of x
     V *p;            // [D][pc]
-    V *y;            // of z, a secondary group: [CHUNK_ROW], or a tile of it
+    V *y;            // a tile of z: [channels][CHUNK_ROW]
     Size pc;         // odd, so that channels use different sets of the cache
     Size used;
 
@@ -217,7 +198,7 @@ struct ForwardMemory {
         in = InputRing(s, a.band, memory);
         pc = (Size)a.band * s.OW | 1;
         p = memory.take(s.D * pc);
-        y = memory.take((s.D / a.S > DEPTH ? s.D / a.S : MOST_CHANNELS) * CHUNK_ROW);
+        y = memory.take(MOST_CHANNELS * CHUNK_ROW);
         used = memory.used + JOINT;  // the last register of a row may reach beyond it
     }
 };
@@ -246,13 +227,15 @@ KERNEL(igc_forward, IgcForward) {
         for (int g = 0; g < a.S; g++)
             for (int j = 0, count; j < pixels; j += count) {
                 count = smaller(CHUNK, pixels - j);
-                mix(J, m.p + g * J * m.pc + j, m.pc, a.w2 + (Size)g * J * J, count, CHUNK_ROW,
-                    [&](int o) { return m.y + (J > DEPTH ? o * CHUNK_ROW : 0); }, ahead,
-                    [&](int o, int k, V *y) {
-                        for (int l = 0; l < k; l++)
-                            end_pixels(s, out, block, (o + l) * a.S + g, i + j / s.OW, j % s.OW,
-                                       count, done + j, y + l * CHUNK_ROW);
-                    });
+                const real *w = a.w2 + (Size)g * J * J;
+                for (int o = 0, k; o < J; o += k, w += (Size)k * J) {
+                    k = tile_channels(J - o);
+                    row_product(k, m.p + g * J * m.pc + j, m.pc, J, &NONE, 1, w, m.y, CHUNK_ROW,
+                                count, 1, ahead);
+                    for (int l = 0; l < k; l++)
+                        end_pixels(s, out, block, (o + l) * a.S + g, i + j / s.OW, j % s.OW, count,
+                                   done + j, m.y + l * CHUNK_ROW);
+                }
             }
     }
     leave_moments(s, out, job, images_of(a.batch, block), done);
@@ -290,7 +273,7 @@ struct BackwardMemory {
     Size pc;         // odd, so that channels use different sets of the cache
     InputRing in;    // rows of x
     V *y;            // a tile of gx
-    V *gw1, *gw2;    // [D][Cg·taps], [D][J] where sums are kept for each lane, else null
+    LaneSums gw1, gw2;
     Size *g_row;     // [band]
     Size used;
 
@@ -308,8 +291,8 @@ struct BackwardMemory {
         p = memory.take(s.D * pc);
         in = InputRing(s, a.band, memory);
         y = memory.take(input_gradient_scratch(s, ring));
-        gw1 = sums_by_lanes(s, a.batch, a.band, (Size)s.D * s.Cg * s.taps, memory);
-        gw2 = wide ? 0 : sums_by_lanes(s, a.batch, a.band, (Size)s.D * J, memory);
+        gw1 = LaneSums(s, a.batch, a.band, s.G, (Size)s.Dg * s.Cg * s.taps, memory);
+        gw2 = LaneSums(s, a.batch, a.band, a.S, wide ? 0 : (Size)J * J, memory);
         g_row = memory.indices(a.band);
         used = memory.used + JOINT;  // the last register of a row may reach beyond it
     }
@@ -320,15 +303,19 @@ SCRATCH(igc_backward, IgcBackward) { return BackwardMemory(a, 0).used; }
 static inline void secondary_gradient(const Shape &s, const IgcBackward &a,
                                       const BackwardMemory &m, const Band &band,
                                       Ahead &ahead) {
+    const Ring &ring = m.ring;
     int J = s.D / a.S;
     for (int g = 0; g < a.S; g++)
         for (int r = 0; r < band.n; r++)
             for (int i = 0, count; i < s.OW; i += count) {
                 count = smaller(CHUNK, s.OW - i);
-                V *to = m.ring.d + g * J * m.ring.channel + m.ring.row(band.i + r) + i;
-                mix(J, m.gz + g * m.pc + r * s.OW + i, a.S * m.pc, a.w2 + (Size)g * J * J, count,
-                    m.ring.channel, [&](int j) { return to + j * m.ring.channel; }, ahead,
-                    [](int, int, V *) {});
+                const real *w = a.w2 + (Size)g * J * J;
+                V *to = ring.d + g * J * ring.channel + ring.row(band.i + r) + i;
+                for (int j = 0, k; j < J; j += k, w += (Size)k * J) {
+                    k = tile_channels(J - j);
+                    row_product(k, m.gz + g * m.pc + r * s.OW + i, a.S * m.pc, J, &NONE, 1, w,
+                                to + j * ring.channel, ring.channel, count, 1, ahead);
+                }
             }
 }
 
@@ -374,7 +361,7 @@ KERNEL(igc_backward, IgcBackward) {
                 Factors f{ring.d + g * ring.group, ring.next, m.g_row, m.in.group(s, g),
                           m.in.channel, m.in.offset, s.taps, band.n, s.OW};
                 Size at = (Size)g * s.Dg * S1;
-                V *lanes = m.gw1 ? m.gw1 + at : 0;
+                V *lanes = m.gw1.of(g);
                 weight_gradient(f, s.Dg, S1, {lanes, gw1 + at, band.first}, ahead);
                 if (lanes && band.last) totals(lanes, s.Dg * S1, gw1 + at);
             }
@@ -391,7 +378,7 @@ KERNEL(igc_backward, IgcBackward) {
                 continue;
             }
             Factors f{gz, a.S * m.pc, &NONE, p, m.pc, &NONE, 1, 1, band.n * s.OW};
-            V *lanes = m.gw2 ? m.gw2 + at : 0;
+            V *lanes = m.gw2.of(g);
             weight_gradient(f, J, J, {lanes, gw2 + at, band.first}, ahead);
             if (lanes && band.last) totals(lanes, J * J, gw2 + at);
         }
