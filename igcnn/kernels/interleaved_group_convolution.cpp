@@ -135,11 +135,12 @@ static void mix_gradient(int J, const V *g, Size gc, const V *p, Size pc, int pi
         Register *to = turned + (Size)s.start(s.of(r)) * numbers + (r - s.start(s.of(r)));
         for (int n = 0; n < numbers; n += WIDTH) {
             Register v[WIDTH];
-            for (int c = 0; c < WIDTH; c++)
-                v[c] = c < channels ? load((const real *)(p + (r * WIDTH + c) * pc) + n)
-                                    : Register{};
+            const real *from = (const real *)(p + r * WIDTH * pc) + n;
+            UNROLL for (int c = 0; c < WIDTH; c++)
+                v[c] = c < channels ? load(from + c * pc * LANES) : Register{};
             transpose(v);
-            for (int k = 0; k < smaller(WIDTH, numbers - n); k++) to[(Size)(n + k) * step] = v[k];
+            UNROLL for (int k = 0; k < WIDTH; k++)
+                if (n + k < numbers) to[(Size)(n + k) * step] = v[k];
         }
     }
     for (int k = 0; k < s.count; k++)
