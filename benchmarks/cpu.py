@@ -92,8 +92,10 @@ class HostImages:
 def plan_engine(case, cores, dtype, batch):
     """Return (training step, gradients, evaluation) of a plan."""
     network, x, labels = make(case, dtype, batch)
-    plan = Plan(network, x.shape[1:], len(x), threads=cores)
-    plan.prepare(igcnn.optim.SGD(network.parameters(), **RECIPE), HostImages)
+    training = batch is None  # else it is there to evaluate, as for `igcnn eval`
+    plan = Plan(network, x.shape[1:], len(x), threads=cores, training=training)
+    if training:
+        plan.prepare(igcnn.optim.SGD(network.parameters(), **RECIPE), HostImages)
     refreshed = False
 
     def evaluate():

@@ -6,7 +6,8 @@
 // finite garbage, which must not enter a sum.
 //
 // Compiled with -DREAL=float or double and -DLANES=4, 8 or 16. Sums are added in an order that
-// depends on neither the number of threads nor the registers of the CPU.
+// does not depend on the number of threads; nor on the registers of the CPU, unless a register
+// holds several pixels.
 #pragma once
 #include <stddef.h>
 #include <string.h>
@@ -41,6 +42,11 @@ struct V {
     Part part[PARTS];
 };
 
+// What computes most takes whole registers from a row of pixels: parts of one, or JOINT of them.
+typedef real Register __attribute__((vector_size(REGISTER_BYTES)));
+static const int WIDTH = REGISTER_BYTES / (int)sizeof(real);  // numbers of a Register
+static const int JOINT = REGISTER_BYTES / PART_BYTES;         // Parts of a Register
+
 // Keeps a Part in a register; compilers like to load an operand again for each of its uses.
 #if defined(__x86_64__)
 #define KEEP(part) __asm__("" : "+v"(part))
@@ -69,8 +75,9 @@ static inline void add(V &a, const V &b, const V &c) {
 }
 
 // ReLU; written this way round a NaN stays one, and reaches the loss.
+template <class T> static inline T relu(T a) { return a < 0 ? T{} : a; }
 static inline V relu(V a) {
-    EACH_PART a.part[i_] = a.part[i_] < 0 ? Part{} : a.part[i_];
+    EACH_PART a.part[i_] = relu(a.part[i_]);
     return a;
 }
 
@@ -159,6 +166,13 @@ static inline void totals(const V *v, Size n, real *to) {
         Part sums = Segments<1>::of(v + k);
         memcpy(to + k, &sums, sizeof sums);
     }
+    if (k < n) {
+        V rest[PART_LANES] = {};
+        memcpy((void *)rest, (const void *)(v + k), (n - k) * sizeof(V));
+        Part sums = Segments<1>::of(rest);
+        memcpy(to + k, &sums, (n - k) * sizeof(real));
+        k = n;
+    }
 #endif
     for (; k < n; k++) to[k] = total(v[k]);
 }
@@ -192,6 +206,21 @@ template <> struct Store<true> {
 #define STORES_ARE_DONE()
 #endif
 static inline void store(V *p, const V &v) { Store<sizeof(V) % 64 == 0>::to(p, v); }
+
+// Call f(i, T{}) for the numbers of n pixels, of which those from i on fill a T: a Register as
+// long as there are so many, then a Part.
+template <class F> static inline void each_register(int n, F f) {
+    int i = 0;
+    for (; i + WIDTH <= n * LANES; i += WIDTH) f(i, Register{});
+    for (; JOINT > 1 && i < n * LANES; i += LANES) f(i, Part{});
+}
+template <class T> static inline T load(const V *x, int i, T v) {
+    memcpy(&v, (const real *)x + i, sizeof v);
+    return v;
+}
+template <class T> static inline void store(V *x, int i, T v) {
+    memcpy((real *)x + i, &v, sizeof v);
+}
 
 static inline int smaller(int a, int b) { return a < b ? a : b; }
 static inline int larger(int a, int b) { return a > b ? a : b; }
@@ -285,15 +314,14 @@ static inline int images_of(const Batch &batch, int block) {
 
 static inline void load(const Input &in, int c, Size at, int n, V *to) {
     const V *x = in.x + at;
-    if (in.kind == 0) {
-        for (int j = 0; j < n; j++) to[j] = x[j];
-        return;
-    }
+    if (in.kind == 0) return copy(to, x, n);
     real scale = in.scale[c], shift = in.shift[c];
     if (in.kind == 1)
-        for (int j = 0; j < n; j++) to[j] = relu(x[j] * scale + shift);
+        each_register(n, [&](int i, auto v) {
+            store(to, i, relu(load(x, i, v) * scale + shift));
+        });
     else
-        for (int j = 0; j < n; j++) to[j] = x[j] * scale + shift;
+        each_register(n, [&](int i, auto v) { store(to, i, load(x, i, v) * scale + shift); });
 }
 
 // The same for a gradient, in a block of so many images.

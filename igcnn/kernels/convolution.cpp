@@ -129,7 +129,7 @@ struct ForwardMemory {
         in = InputRing(s, a.band, memory);
         yc = (Size)a.band * s.OW | 1;
         y = memory.take(smaller(MOST_CHANNELS, s.Dg) * yc);
-        used = memory.used;
+        used = memory.used + JOINT;  // the last register of a row may reach beyond it
     }
 };
 SCRATCH(convolution_forward, ConvolutionForward) { return ForwardMemory(a, 0).used; }
@@ -153,10 +153,8 @@ KERNEL(convolution_forward, ConvolutionForward) {
             const real *w = a.w + (Size)g * s.Dg * s.Cg * s.taps;
             for (int o = 0, k; o < s.Dg; o += k, w += (Size)k * s.Cg * s.taps) {
                 k = tile_channels(s.Dg - o);
-                for (int r = 0; r < n; r++)
-                    row_product(k, m.in.group(s, g), m.in.channel, s.Cg,
-                                m.in.offset + (Size)r * s.taps, s.taps, s.SW, w, m.y + r * s.OW,
-                                m.yc, 1, s.OW, ahead);
+                row_product(k, m.in.group(s, g), m.in.channel, s.Cg, m.in.offset, s.taps, w, m.y,
+                            m.yc, s.OW, n, ahead);
                 for (int l = 0; l < k; l++)
                     end_pixels(s, out, block, g * s.Dg + o + l, i, 0, n * s.OW, done,
                                m.y + l * m.yc);
@@ -191,8 +189,7 @@ struct BackwardMemory {
     Ring ring;
     InputRing in;  // rows of x
     V *y;          // a tile of gx
-    bool several;  // whether a job may have several bands
-    V *gw;         // [D or D/G][Cg·taps]: sums of the weights' gradients, for each lane
+    LaneSums gw;
     Size *g_row;   // [band]: where the rows of the band lie in the ring
     Size used;
 
@@ -203,10 +200,9 @@ struct BackwardMemory {
         ring = ring_of(s, a.band, memory);
         in = InputRing(s, a.band, memory);
         y = memory.take(input_gradient_scratch(s, ring));
-        several = (s.OH + a.batch.slices - 1) / a.batch.slices > a.band;
-        gw = memory.take((Size)(several ? s.D : s.Dg) * s.Cg * s.taps);
+        gw = LaneSums(s, a.batch, a.band, s.G, (Size)s.Dg * s.Cg * s.taps, memory);
         g_row = memory.indices(a.band);
-        used = memory.used;
+        used = memory.used + JOINT;  // the last register of a row may reach beyond it
     }
 };
 SCRATCH(convolution_backward, ConvolutionBackward) { return BackwardMemory(a, 0).used; }
@@ -240,13 +236,12 @@ KERNEL(convolution_backward, ConvolutionBackward) {
         for (int g = 0; g < s.G; g++) {
             if (gw && band.own) {
                 m.in.load_group(s, a.x, block, g, end);
-                Factors f{ring.d + g * s.Dg * ring.channel, ring.channel, m.g_row,
-                          m.in.group(s, g), m.in.channel, m.in.offset, s.taps, s.SW,
-                          band.n, s.OW};
+                Factors f{ring.d + g * ring.group, ring.next, m.g_row, m.in.group(s, g),
+                          m.in.channel, m.in.offset, s.taps, band.n, s.OW};
                 Size at = (Size)g * s.Dg * S;
-                V *sums = m.gw + (m.several ? at : 0);
-                weight_gradient(f, s.Dg, S, sums, band.first, ahead);
-                if (band.last) totals(sums, s.Dg * S, gw + at);
+                V *lanes = m.gw.of(g);
+                weight_gradient(f, s.Dg, S, {lanes, gw + at, band.first}, ahead);
+                if (lanes && band.last) totals(lanes, s.Dg * S, gw + at);
             }
             if (band.m)
                 input_gradient(s, ring, band, block, g, a.w, a.end, a.gx, m.y, m.sums, ahead);

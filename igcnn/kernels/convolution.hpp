@@ -53,88 +53,118 @@ struct Ahead {
 };
 
 // -- number · vector ---------------------------------------------------------------------------
+//
+// A row of pixels is computed register by register. What the last one holds beyond the row may be
+// anything; it is not stored.
 
-// y[o, j] = Σ_{c, t} w[c, t, o] · x[c, j·step + offset[t]] for O channels and P pixels, one Part
-// of each V. Channels of x are `xc` apart, those of y `yc`, and pixels of y `ystep`.
-template <int O, int P, int STEP>
-static void product(const Part *x, Size xc, int C, const Size *offset, int taps, int step,
-                    const real *w, Part *y, Size yc, int ystep) {
-    if (STEP) step = STEP;
-    Part sum[O][P];
+typedef real Anywhere
+    __attribute__((vector_size(REGISTER_BYTES), aligned(sizeof(real)), may_alias));
+static inline Register load(const real *x) { return *(const Anywhere *)x; }
+
+// Store the first Parts of a register.
+static inline void store(real *y, Register v, int parts) {
+    if (JOINT == 1 || parts == JOINT)
+        *(Anywhere *)y = v;
+    else
+        UNROLL for (int k = 0; k < JOINT - 1; k++)
+            if (k < parts)
+                memcpy(y + k * LANES, (const char *)&v + k * sizeof(Part), sizeof(Part));
+}
+
+// y[o, j] = Σ_{c, t} w[c, t, o] · x[c, j + offset[t]] for O channels and the numbers of P
+// registers. Channels of x are `xc` numbers apart, those of y `yc`. Of the last register so many
+// parts are stored. With ROWS each register is a row, of so many parts.
+template <int O, int P, bool ROWS>
+static void product(const real *x, Size xc, int C, const Size *offset, int taps, const real *w,
+                    real *y, Size yc, int parts) {
+    const int row = ROWS ? taps : 0;
+    const Size yp = ROWS ? parts * LANES : WIDTH;
+    Register sum[O][P];
     UNROLL for (int o = 0; o < O; o++)
-        UNROLL for (int p = 0; p < P; p++) sum[o][p] = Part{};
-    for (int c = 0; c < C; c++, x += xc * PARTS)
+        UNROLL for (int p = 0; p < P; p++) sum[o][p] = Register{};
+    for (int c = 0; c < C; c++, x += xc)
         for (int t = 0; t < taps; t++, w += O) {
-            const Part *from = x + offset[t] * PARTS;
+            const real *from[P];
+            UNROLL for (int p = 0; p < P; p++)
+                from[p] = x + offset[p * row + t] * LANES + (ROWS ? 0 : p * WIDTH);
             if (O * P + P + 1 > REGISTERS) {  // hold the weights, and one pixel at a time
-                Part f[O];
+                Register f[O];
                 UNROLL for (int o = 0; o < O; o++) {
-                    f[o] = Part{} + w[o];
+                    f[o] = Register{} + w[o];
                     KEEP(f[o]);
                 }
                 UNROLL for (int p = 0; p < P; p++) {
-                    Part v = from[p * step * PARTS];
+                    Register v = load(from[p]);
                     KEEP(v);
                     UNROLL for (int o = 0; o < O; o++) sum[o][p] += v * f[o];
                 }
             } else {  // hold the pixels, and one weight at a time
-                Part v[P];
-                UNROLL for (int p = 0; p < P; p++) v[p] = from[p * step * PARTS];
+                Register v[P];
+                UNROLL for (int p = 0; p < P; p++) v[p] = load(from[p]);
                 UNROLL for (int o = 0; o < O; o++)
                     UNROLL for (int p = 0; p < P; p++) sum[o][p] += v[p] * w[o];
             }
         }
     UNROLL for (int o = 0; o < O; o++)
-        UNROLL for (int p = 0; p < P; p++) y[(o * yc + p * ystep) * PARTS] = sum[o][p];
+        UNROLL for (int p = 0; p < P; p++)
+            store(y + o * yc + p * yp, sum[o][p], ROWS || p == P - 1 ? parts : JOINT);
 }
 
-// Pixels of a tile of O channels, at most.
-static constexpr int most_pixels(int O) { return TILE_SUMS / O < 12 ? TILE_SUMS / O : 12; }
+static inline int registers_of(int pixels) { return (pixels * PARTS + JOINT - 1) / JOINT; }
 
-template <int O, int STEP>
-static void row_of(const V *x, Size xc, int C, const Size *offset, int taps, int step,
-                   const real *w, V *y, Size yc, int ystep, int pixels, Ahead &ahead) {
-    const int most = most_pixels(O);
-    int tiles = (pixels + most - 1) / most;
+// Registers of a tile of O channels, at most.
+static constexpr int most_registers(int O) { return TILE_SUMS / O < 12 ? TILE_SUMS / O : 12; }
+
+template <int O, bool ROWS>
+static void row_of(const real *x, Size xc, int C, const Size *offset, int taps, const real *w,
+                   real *y, Size yc, int pixels, int rows, Ahead &ahead) {
+    const int most = most_registers(O);
+    int registers = ROWS ? rows : registers_of(pixels), tiles = (registers + most - 1) / most;
     for (int k = 0; k < tiles; k++) {
         ahead.step();
-        int first = pixels * k / tiles, count = pixels * (k + 1) / tiles - first;
-        for (int h = 0; h < PARTS; h++) {
-            const Part *from = x[first * step].part + h;
-            Part *to = y[first * ystep].part + h;
-#define CASE(P)                                                                             \
-    case P:                                                                                 \
-        product<O, P <= most ? P : 1, STEP>(from, xc, C, offset, taps, step, w, to, yc, ystep); \
+        int first = registers * k / tiles, end = registers * (k + 1) / tiles, parts = pixels;
+        if (!ROWS) parts = end < registers ? JOINT : pixels * PARTS - (registers - 1) * JOINT;
+        const real *from = ROWS ? x : x + first * WIDTH;
+        const Size *at = ROWS ? offset + first * taps : offset;
+        real *to = y + first * (ROWS ? pixels * LANES : WIDTH);
+#define CASE(P)                                                                                \
+    case P:                                                                                    \
+        product<O, P <= most ? P : 1, ROWS>(from, xc, C, at, taps, w, to, yc, parts);          \
         break;
-            switch (count) {
-                CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-                CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
-            }
-#undef CASE
+        switch (end - first) {
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+            CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
         }
+#undef CASE
     }
 }
 
-// A row of so many pixels, for n channels: a tile of packed weights.
-static void row_product(int n, const V *x, Size xc, int C, const Size *offset, int taps, int step,
-                        const real *w, V *y, Size yc, int ystep, int pixels, Ahead &ahead) {
-#define CASE(O)                                                                            \
-    case O:                                                                                \
-        if (step == 1)                                                                     \
-            row_of<O, 1>(x, xc, C, offset, taps, step, w, y, yc, ystep, pixels, ahead);           \
-        else                                                                               \
-            row_of<O, 0>(x, xc, C, offset, taps, step, w, y, yc, ystep, pixels, ahead);           \
+// Rows of so many pixels, for n channels: a tile of packed weights. Row r of x lies where
+// offset[r][taps] tells, the rows of y follow each other. `xc` and `yc` are in vectors.
+static void row_product(int n, const V *x, Size xc, int C, const Size *offset, int taps,
+                        const real *w, V *y, Size yc, int pixels, int rows, Ahead &ahead) {
+    const bool SHORT = LANES < 4 && JOINT > 1;  // rows may be shorter than a register
+#define ROW(O, ROWS, r)                                                                     \
+    row_of<O, ROWS>((const real *)x, xc * LANES, C, offset + r * taps, taps, w,             \
+                    (real *)(y + r * pixels), yc * LANES, pixels, rows, ahead)
+#define CASE(O)                                                                             \
+    case O:                                                                                 \
+        if (SHORT && pixels <= JOINT && rows > 1)                                           \
+            ROW(O, SHORT, 0);                                                               \
+        else                                                                                \
+            for (int r = 0; r < rows; r++) ROW(O, false, r);                                \
         break;
     switch (n) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(6) }
 #undef CASE
+#undef ROW
 }
 
 // How many tiles that takes for O channels.
 static inline int row_tiles(int O, int pixels) {
-    int tiles = 0;
+    int tiles = 0, registers = registers_of(pixels);
     for (int o = 0, n; o < O; o += n) {
         n = tile_channels(O - o);
-        tiles += (pixels + most_pixels(n) - 1) / most_pixels(n);
+        tiles += (registers + most_registers(n) - 1) / most_registers(n);
     }
     return tiles;
 }
@@ -150,64 +180,100 @@ struct Factors {
     Size xc;
     const Size *offset;  // [rows][taps]: where the inputs of each tap lie in a channel
     int taps;
-    int step;            // between pixels of x
     int rows;
     int pixels;
 };
 
-// sums[o][s] += Σ g[o, i, j] · x[c, j·step + offset[i, t]] over rows and pixels, for O output
-// channels from o0 on and N weights from s0 on, of S; weight s is (c, t).
-template <int O, int N, int STEP>
-static void weight_tile(const Factors &f, int o0, int s0, int S, V *sums, bool first) {
-    const Size gc = f.gc, step = STEP ? STEP : f.step, pixels = f.pixels;
-    sums += (Size)o0 * S + s0;
-    for (int h = 0; h < PARTS; h++) {
-        Part sum[O][N];
-        UNROLL for (int o = 0; o < O; o++)
-            UNROLL for (int s = 0; s < N; s++) sum[o][s] = Part{};
-        for (int r = 0; r < f.rows; r++) {
-            const V *x[N], *from = f.x + s0 / f.taps * f.xc;
-            const Size *offset = f.offset + (Size)r * f.taps;
-            int t = s0 % f.taps;
-            UNROLL for (int s = 0; s < N; s++) {
-                x[s] = from + offset[t];
-                if (++t == f.taps) t = 0, from += f.xc;
-            }
-            const V *g = f.g + o0 * gc + f.g_row[r];
-            for (Size j = 0; j < pixels; j++) {
-                Part v[O];
-                UNROLL for (int o = 0; o < O; o++) {
-                    v[o] = g[o * gc + j].part[h];
-                    KEEP(v[o]);
-                }
-                UNROLL for (int s = 0; s < N; s++) {
-                    Part u = x[s][j * step].part[h];
-                    KEEP(u);
-                    UNROLL for (int o = 0; o < O; o++) sum[o][s] += v[o] * u;
-                }
-            }
-        }
-        UNROLL for (int o = 0; o < O; o++)
-            UNROLL for (int s = 0; s < N; s++) {
-                Part &to = sums[(Size)o * S + s].part[h];
-                to = first ? sum[o][s] : to + sum[o][s];
-            }
+// Where the sums go: to vectors, a number for each lane, or added up to numbers right away; added
+// to what is there, or the first.
+struct WeightSums {
+    V *lanes;       // or null: [O][S]
+    real *numbers;  // [O][S]
+    bool first;
+};
+
+// sum[o][s] += g[o] · x[s]
+template <int O, int N, class Load>
+static inline void add_products(Register (&sum)[O][N], const real *g, Size gc,
+                                const real *const (&x)[N], Size at, Load load) {
+    Register v[O];
+    UNROLL for (int o = 0; o < O; o++) {
+        v[o] = load(g + o * gc + at);
+        KEEP(v[o]);
+    }
+    UNROLL for (int s = 0; s < N; s++) {
+        Register u = load(x[s] + at);
+        KEEP(u);
+        UNROLL for (int o = 0; o < O; o++) sum[o][s] += v[o] * u;
     }
 }
 
+// Σ g[o, i, j] · x[c, j + offset[i, t]] over rows and pixels, for O output channels from o0 on and
+// N weights from s0 on, of S; weight s is (c, t).
+template <int O, int N>
+static void weight_tile(const Factors &f, int o0, int s0, int S, const WeightSums &to) {
+    V tile[O * N];
+    for (int h = 0; h < PARTS; h++) {
+        Register sum[O][N];
+        UNROLL for (int o = 0; o < O; o++)
+            UNROLL for (int s = 0; s < N; s++) sum[o][s] = Register{};
+        for (int r = 0; r < f.rows; r++) {
+            const V *from = f.x + s0 / f.taps * f.xc;
+            const real *x[N], *g = (const real *)(f.g + o0 * f.gc + f.g_row[r]) + h * WIDTH;
+            const Size *offset = f.offset + (Size)r * f.taps;
+            int t = s0 % f.taps;
+            UNROLL for (int s = 0; s < N; s++) {
+                x[s] = (const real *)(from + offset[t]) + h * WIDTH;
+                if (++t == f.taps) t = 0, from += f.xc;
+            }
+            Size whole = f.pixels / JOINT, gc = f.gc * LANES;
+            for (Size j = 0; j < whole; j++)
+                add_products(sum, g, gc, x, j * PARTS * WIDTH,
+                             [](const real *a) { return load(a); });
+            for (Size j = whole * JOINT; JOINT > 1 && j < f.pixels; j++)
+                add_products(sum, g, gc, x, j * LANES, [](const real *a) {
+                    Register v{};
+                    memcpy(&v, a, sizeof(Part));
+                    return v;
+                });
+        }
+        UNROLL for (int o = 0; o < O; o++)
+            UNROLL for (int s = 0; s < N; s++) {
+                Part part[JOINT];
+                memcpy(part, &sum[o][s], sizeof part);
+                for (int k = 1; k < JOINT; k++) part[0] += part[k];
+                tile[o * N + s].part[h] = part[0];
+            }
+    }
+    if (to.lanes) {
+        for (int o = 0; o < O; o++)
+            for (int s = 0; s < N; s++) {
+                V &sum = to.lanes[(Size)(o0 + o) * S + s0 + s];
+                sum = to.first ? tile[o * N + s] : sum + tile[o * N + s];
+            }
+        return;
+    }
+    real number[O * N];
+    totals(tile, O * N, number);
+    for (int o = 0; o < O; o++)
+        for (int s = 0; s < N; s++) {
+            real &sum = to.numbers[(Size)(o0 + o) * S + s0 + s];
+            sum = to.first ? number[o * N + s] : sum + number[o * N + s];
+        }
+}
+
+// The weights s0 … s0 + n − 1 of O channels from o on.
 template <int O>
-static void weight_tiles(const Factors &f, int o, int S, V *sums, bool first, Ahead &ahead) {
+static void weight_tiles(const Factors &f, int o, int s0, int n, int S, const WeightSums &to,
+                         Ahead &ahead) {
     const int most = TILE_SUMS / O < 9 ? TILE_SUMS / O : 9;
-    int tiles = (S + most - 1) / most;
+    int tiles = (n + most - 1) / most;
     for (int k = 0; k < tiles; k++) {
-        int s = S * k / tiles, count = S * (k + 1) / tiles - s;
+        int first = n * k / tiles, count = n * (k + 1) / tiles - first;
         ahead.step();
-#define CASE(N)                                                                  \
-    case N:                                                                      \
-        if (f.step == 1)                                                         \
-            weight_tile<O, N <= most ? N : 1, 1>(f, o, s, S, sums, first);       \
-        else                                                                     \
-            weight_tile<O, N <= most ? N : 1, 0>(f, o, s, S, sums, first);       \
+#define CASE(N)                                                           \
+    case N:                                                               \
+        weight_tile<O, N <= most ? N : 1>(f, o, s0 + first, S, to);       \
         break;
         switch (count) {
             CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9)
@@ -217,17 +283,23 @@ static void weight_tiles(const Factors &f, int o, int S, V *sums, bool first, Ah
 }
 
 static const int WEIGHT_CHANNELS = TILE_SUMS / 6;  // of a tile: 4 × 6 or 2 × 6 sums
+static const Size INPUTS = 1 << 14;  // bytes of the inputs that stay in the L1 cache
 
-// Add the gradient of the weights of O channels and S weights each to sums[O][S], or begin with
-// it.
-static void weight_gradient(const Factors &f, int O, int S, V *sums, bool first, Ahead &ahead) {
-    for (int o = 0, n; o < O; o += n) {
-        n = smaller(WEIGHT_CHANNELS, O - o);
-        switch (n) {
-            case 1: weight_tiles<1>(f, o, S, sums, first, ahead); break;
-            case 2: weight_tiles<2>(f, o, S, sums, first, ahead); break;
-            case 3: weight_tiles<3>(f, o, S, sums, first, ahead); break;
-            default: weight_tiles<4>(f, o, S, sums, first, ahead);
+// The gradient of the weights of O channels, S weights each.
+static void weight_gradient(const Factors &f, int O, int S, const WeightSums &to, Ahead &ahead) {
+    Size channels = INPUTS / (f.rows * f.pixels * (Size)sizeof(V));
+    int most = (int)(channels * f.taps / 6 * 6);
+    most = smaller(S, larger(most, f.taps > 6 ? f.taps : 6));
+    for (int s = 0, count; s < S; s += count) {
+        count = smaller(most, S - s);
+        for (int o = 0, n; o < O; o += n) {
+            n = smaller(WEIGHT_CHANNELS, O - o);
+            switch (n) {
+                case 1: weight_tiles<1>(f, o, s, count, S, to, ahead); break;
+                case 2: weight_tiles<2>(f, o, s, count, S, to, ahead); break;
+                case 3: weight_tiles<3>(f, o, s, count, S, to, ahead); break;
+                default: weight_tiles<4>(f, o, s, count, S, to, ahead);
+            }
         }
     }
 }
@@ -319,11 +391,15 @@ struct Memory {
 
 // -- forward -----------------------------------------------------------------------------------
 
-// Rows of x, normalised and padded with zeros, in a ring: [channel][slots + 1][width]. The last
-// slot is a row of zeros. Each row is loaded once for the job.
+// Rows of x, normalised and padded with zeros, in a ring: [channel][slots + 1][line]. The last
+// slot is a row of zeros. Each row is loaded once for the job. With a stride the columns of equal
+// remainder lie together, so that every tap finds its pixels side by side.
 struct InputRing {
     V *x;
+    V *row;        // room to take a row apart
     int slots;
+    int part;      // columns of a remainder
+    Size line;     // from one row to the next
     Size channel;  // from one channel to the next
     Size *offset;  // [band][taps]: where the taps of an output row lie in a channel
     int loaded;    // rows before this one have been loaded
@@ -331,38 +407,46 @@ struct InputRing {
     InputRing() {}
     InputRing(const Shape &s, int band, Memory &memory) {
         slots = (band - 1) * s.SH + s.KH;
-        channel = (Size)(slots + 1) * s.width;
+        part = (s.width + s.SW - 1) / s.SW;
+        line = (Size)part * s.SW;
+        channel = (slots + 1) * line;
         x = memory.take(s.C * channel);
+        row = memory.take(s.SW > 1 ? s.W : 0);
         offset = memory.indices((Size)band * s.taps);
     }
+    // Where a column lies in its row.
+    Size column(const Shape &s, int j) const { return (Size)(j % s.SW) * part + j / s.SW; }
+
     // Begin with the rows that output row i needs.
     void begin(const Shape &s, int i) {
         loaded = i * s.SH - s.PH;
         for (int c = 0; c < s.C; c++) {
-            V *row = x + c * channel;
-            for (int r = 0; r < slots; r++, row += s.width) {
-                clear(row, s.PW);
-                clear(row + s.PW + s.W, s.PW);
-            }
-            clear(row, s.width);
+            V *to = x + c * channel;
+            for (int r = 0; r < slots; r++, to += line)
+                for (int j = 0; j < s.PW; j++)
+                    to[column(s, j)] = to[column(s, s.PW + s.W + j)] = V{};
+            clear(to, line);
         }
     }
     // Note where the taps of output rows i … i + n − 1 lie.
     void find_taps(const Shape &s, int i, int n) {
         for (int r = 0; r < n; r++)
             for (int t = 0; t < s.taps; t++) {
-                int row = (i + r) * s.SH - s.PH + t / s.KW;
-                int slot = row < 0 || row >= s.H ? slots : row % slots;
-                offset[(Size)r * s.taps + t] = (Size)slot * s.width + t % s.KW;
+                int q = (i + r) * s.SH - s.PH + t / s.KW;
+                int slot = q < 0 || q >= s.H ? slots : q % slots;
+                offset[(Size)r * s.taps + t] = slot * line + column(s, t % s.KW);
             }
     }
     // Load the rows of group g before row `end`, unless they are there or will not be needed.
     void load_group(const Shape &s, const Input &in, int block, int g, int end) {
         int first = larger(0, larger(loaded, end - slots));
         for (int r = first; r < smaller(end, s.H); r++)
-            for (int c = g * s.Cg; c < (g + 1) * s.Cg; c++)
+            for (int c = g * s.Cg; c < (g + 1) * s.Cg; c++) {
+                V *to = x + c * channel + r % slots * line;
                 load(in, c, (((Size)block * s.H + r) * s.C + c) * s.W, s.W,
-                     x + c * channel + (Size)(r % slots) * s.width + s.PW);
+                     s.SW > 1 ? row : to + s.PW);
+                for (int j = 0; s.SW > 1 && j < s.W; j++) to[column(s, s.PW + j)] = row[j];
+            }
     }
     const V *group(const Shape &s, int g) const { return x + g * s.Cg * channel; }
 };
@@ -394,15 +478,16 @@ static inline void end_pixels(const Shape &s, const Output &out, int block, int 
         V *t = y + k, *z = out.z + at;
         if (out.bias || out.skip || out.relu) {
             real bias = out.bias ? out.bias[c] : 0;
-            for (int l = 0; l < n; l++) {
-                V v = t[l] + bias;
-                if (out.skip) v += out.skip[at + l];
-                t[l] = out.relu ? relu(v) : v;
-            }
+            each_register(n, [&](int l, auto v) {
+                v = load(t, l, v) + bias;
+                if (out.skip) v += load(out.skip + at, l, v);
+                store(t, l, out.relu ? relu(v) : v);
+            });
         }
-        for (int l = 0; l < n; l++) {
+        if (JOINT > 1) copy(z, t, n);
+        for (int l = 0; l < n && (JOINT == 1 || out.sums); l++) {
             V v = t[l];
-            store(z + l, v);
+            if (JOINT == 1) store(z + l, v);
             sum += v;
         }
     }
@@ -475,6 +560,8 @@ struct Ring {
     V *d;
     int slots, width, left;
     Size channel;  // from one channel to the next
+    Size group;    // from one group's first channel to the next one's
+    Size next;     // from one channel of a group to the next
     int most;      // rows of the input's gradient in one band
     Size *offset;  // [most][SW][taps of a phase]: where the taps of a row find their factors
     int stride;    // from one phase to the next
@@ -482,7 +569,8 @@ struct Ring {
     Size row(int i) const { return (Size)(i % slots) * width + left; }
 };
 
-static inline Ring ring_of(const Shape &s, int band, Memory &memory) {
+// `mixed`: whether the first channels of all groups come first, then the second ones, …
+static inline Ring ring_of(const Shape &s, int band, Memory &memory, bool mixed = false) {
     Ring r;
     r.slots = band + (s.KH - 1) / s.SH;
     // the columns that taps reach: from (PW − KW + 1) / SW to (W − 1 + PW) / SW
@@ -490,6 +578,8 @@ static inline Ring ring_of(const Shape &s, int band, Memory &memory) {
     r.width = r.left + larger(s.OW, (s.W - 1 + s.PW) / s.SW + 1);
     r.channel = (Size)(r.slots + 1) * r.width;
     r.d = memory.take(s.D * r.channel);
+    r.group = r.channel * (mixed ? 1 : s.Dg);
+    r.next = r.channel * (mixed ? s.G : 1);
     r.most = (band + 1) * s.SH;
     r.stride = ((s.KH - 1) / s.SH + 1) * ((s.KW - 1) / s.SW + 1);
     r.offset = memory.indices((Size)r.most * s.SW * r.stride);
@@ -523,6 +613,23 @@ struct Range {
         needed.first = smaller(own.first, first);
         needed.last = larger(own.last, smaller(s.OH, (input.last - 1 + s.PH) / s.SH + 1));
     }
+};
+
+// The gradients of weights are summed up for each lane until all bands of a job are through: adding
+// lanes up costs less then. Not if the sums would not stay in the L2 cache.
+struct LaneSums {
+    V *sums;     // or null
+    Size group;  // from one group to the next; 0 where a job has one band, and ends group by group
+
+    LaneSums() {}
+    LaneSums(const Shape &s, const Batch &batch, int band, int groups, Size weights,
+             Memory &memory) {
+        bool several = (s.OH + batch.slices - 1) / batch.slices > band;
+        Size size = several ? groups * weights : weights;
+        sums = size * (Size)sizeof(V) <= 1 << 18 ? memory.take(size) : 0;
+        group = several ? weights : 0;
+    }
+    V *of(int g) const { return sums ? sums + g * group : 0; }
 };
 
 // Execute step(Band) for the bands of a job in their order.
@@ -561,35 +668,43 @@ static inline void find_factors(const Shape &s, const Ring &ring, const Band &ba
         }
 }
 
-// The gradient of the input of group g, for the rows of a band. `y` is memory for a tile.
+// The gradient of the input of group g, for the rows of a band. `y` is memory for a tile. With a
+// stride the columns of equal remainder are computed together, and then put in their order.
 static inline void input_gradient(const Shape &s, const Ring &ring, const Band &band, int block,
                                   int g, const real *w, const Ending &end, V *gx, V *y, V *sums,
                                   Ahead &ahead) {
     w += (Size)g * s.Dg * s.Cg * s.taps;
-    Size yc = (Size)ring.most * s.W + 1;  // odd, so that channels use different sets of the cache
+    int part = (s.W + s.SW - 1) / s.SW;  // columns of a remainder
+    Size line = (Size)part * s.SW;
+    Size yc = ring.most * line | 1;  // odd, so that channels use different sets of the cache
+    V *row = y + smaller(MOST_CHANNELS, s.Cg) * yc;
     for (int c = 0, n; c < s.Cg; c += n) {
         n = tile_channels(s.Cg - c);
         for (int q = 0; q < band.m; q++)
             for (int v = 0; v < s.SW && v < s.W; v++) {
                 Phase rows(band.q + q, s.KH, s.SH, s.PH), columns(v, s.KW, s.SW, s.PW);
                 int taps = rows.count * columns.count;
-                int pixels = (s.W - v + s.SW - 1) / s.SW;
                 const real *tile = w + (Size)s.Dg * s.Cg * phase_taps(rows, columns, s.KW)
                                    + (Size)c * s.Dg * taps;
-                row_product(n, ring.d + g * s.Dg * ring.channel, ring.channel, s.Dg,
-                            ring.offset + ((Size)q * s.SW + v) * ring.stride, taps, 1, tile,
-                            y + q * s.W + v, yc, s.SW, pixels, ahead);
+                row_product(n, ring.d + g * ring.group, ring.next, s.Dg,
+                            ring.offset + ((Size)q * s.SW + v) * ring.stride, taps, tile,
+                            y + q * line + v * part, yc, (s.W - v + s.SW - 1) / s.SW, 1,
+                            ahead);
             }
         for (int q = 0; q < band.m; q++)
             for (int k = 0; k < n; k++) {
                 int channel = g * s.Cg + c + k;
                 Size at = (((Size)block * s.H + band.q + q) * s.C + channel) * s.W;
-                finish(end, channel, s.C, at, s.W, y + k * yc + q * s.W, gx, sums);
+                const V *from = y + k * yc + q * line;
+                for (int j = 0; s.SW > 1 && j < s.W; j++)
+                    row[j] = from[j % s.SW * part + j / s.SW];
+                finish(end, channel, s.C, at, s.W, s.SW > 1 ? row : from, gx, sums);
             }
     }
 }
 static inline Size input_gradient_scratch(const Shape &s, const Ring &ring) {
-    return smaller(MOST_CHANNELS, s.Cg) * ((Size)ring.most * s.W + 1);
+    Size line = (s.W + s.SW - 1) / s.SW * s.SW;
+    return smaller(MOST_CHANNELS, s.Cg) * (ring.most * line | 1) + (s.SW > 1 ? s.W : 0);
 }
 
 // What a backward kernel will read for the band after this one.

@@ -42,8 +42,8 @@ MOST_CHANNELS = 8  # of a group that one thread computes
 SHARED_WEIGHTS = 3072  # numbers, as in convolution.cu
 WARPS_AT_ONCE = 8192  # fill the largest GPUs; fixed, for the bits' sake
 TERMS_OF_A_SUM = 256  # at least, for one warp
-# of a channel that a job of the compiled kernels works on at a time, as measured
-FORWARD_PIXELS, BACKWARD_PIXELS = 16, 64
+# numbers of a channel that a job of the compiled kernels works on at a time, as measured
+FORWARD_NUMBERS, BACKWARD_NUMBERS = 256, 1024
 BLOCK_BYTES = 1 << 21  # of one intermediate product; larger ones fall out of the L2 cache
 
 
@@ -420,7 +420,7 @@ class Parts(NamedTuple):
 
 def compiled_convolution_parts(lanes: Lanes, sizes: Fields) -> Parts:
     """Return the parts of a convolution; sizes: see geometry.convolution_fields."""
-    if not winograd.suits(sizes):
+    if not winograd.suits(lanes, sizes):
         jobs = lanes.jobs(sizes["OH"])
         return Parts(jobs, jobs, jobs, 1)
     forward = winograd.cut_forward(lanes, sizes)
@@ -434,7 +434,7 @@ def compiled_convolution_parts(lanes: Lanes, sizes: Fields) -> Parts:
 
 def compiled_packed_size(lanes: Lanes, sizes: Fields, size: int) -> int:
     """Return how many numbers `size` weights take, packed for either direction."""
-    return winograd.packed_size(lanes, sizes) if winograd.suits(sizes) else size
+    return winograd.packed_size(lanes, sizes) if winograd.suits(lanes, sizes) else size
 
 
 def compiled_convolution_pack(
@@ -454,7 +454,7 @@ def compiled_convolution_pack(
     for array in packed[0]:
         if array.size != size:
             raise KernelError(f"convolution: packed weights take {size} numbers, not {array.size}")
-    if winograd.suits(sizes):
+    if winograd.suits(lanes, sizes):
         arrays = weights[0], scale, *packed[0], sizes
         winograd.compiled_winograd_pack(lanes, *arrays, wait=wait)
         return
@@ -487,11 +487,11 @@ def compiled_convolution_forward(
         relu: whether z is rectified then.
     """
     end = {"sums": sums, "bias": bias, "skip": skip, "relu": int(relu)}
-    if winograd.suits(sizes):
+    if winograd.suits(lanes, sizes):
         winograd.compiled_winograd_forward(lanes, x, packed[0].forward, z, sizes, **end)
         return
     fields = {"x": x, "w": packed[0].forward, "z": z} | end | sizes
-    fields |= bands(lanes, sizes, FORWARD_PIXELS)
+    fields |= bands(lanes, sizes, FORWARD_NUMBERS)
     jobs = lanes.jobs(sizes["OH"])
     lanes.launch("convolution", "convolution_forward", jobs, **fields)
 
@@ -519,7 +519,7 @@ def compiled_convolution_backward(
             None.
         sizes: see geometry.convolution_fields.
     """
-    if winograd.suits(sizes):
+    if winograd.suits(lanes, sizes):
         if gx is not None:
             w = packed[0].forward if winograd.is_raw(lanes, sizes) else packed[0].backward
             winograd.compiled_winograd_backward_input(lanes, gz, w, gx, ending, sizes)
@@ -528,14 +528,14 @@ def compiled_convolution_backward(
         return
     fields = {"gz": gz, "x": x, "gx": gx, "end": complete(ending, gz["g"])}
     fields |= {"w": packed[0].backward, "gw": partials[0]} | sizes
-    fields |= bands(lanes, sizes, BACKWARD_PIXELS)
+    fields |= bands(lanes, sizes, BACKWARD_NUMBERS)
     jobs = lanes.jobs(sizes["OH"])
     lanes.launch("convolution", "convolution_backward", jobs, **fields)
 
 
-def bands(lanes: Lanes, sizes: Fields, pixels: int) -> Fields:
+def bands(lanes: Lanes, sizes: Fields, numbers: int) -> Fields:
     """Return how the rows of a convolution's output are cut into jobs and bands."""
-    band = max(1, min(sizes["OH"], pixels // sizes["OW"]))
+    band = max(1, min(sizes["OH"], numbers // (sizes["OW"] * lanes.lanes)))
     return {"band": band, "batch": lanes.batch(sizes["OH"])}
 
 

@@ -11,6 +11,7 @@
 // convolution.cpp do, on a band of rows at a time. p lives for one band only: backward computes
 // it again, because that is faster than storing and loading it.
 #include "convolution.hpp"
+#include "matrix.hpp"
 
 // -- the formula -------------------------------------------------------------------------------
 
@@ -81,41 +82,36 @@ struct IgcPack {
     int S;              // secondary groups
 };
 
-// Inputs of secondary group s whose channels of p are equally far apart: so many from number j
-// on.
-static inline int run_of_inputs(int s, int j, int J, int L) {
-    return smaller(J - j, L - (s * J + j) % L);
-}
-
+// One job a secondary group; they share the primary ones.
 KERNEL(igc_pack, IgcPack) {
     Shape s = shape_of(a);
-    for (int g = 0; g < s.G; g++) {
+    for (int g = job; g < s.G; g += a.S) {
         const real *w = a.w1 + (Size)g * s.Dg * s.Cg * s.taps;
         pack_group(s, g, a.forward1, a.backward1, [&](int o, int c, int t) {
             return w[((Size)o * s.Cg + c) * s.taps + t];
         });
     }
     int J = s.D / a.S;
-    real *forward = a.forward2, *backward = a.backward2;
-    for (int g = 0; g < a.S; g++) {
-        auto w = [&](int k, int j) {
-            real scale = a.scale ? a.scale[k * a.S + g] : 1;
-            return a.w2[((Size)g * J + k) * J + j] * scale;
-        };
-        forward = pack(forward, J, 1, J, [&](int k, int, int j) { return w(k, j); });
-        for (int j = 0, n; backward && j < J; j += n) {
-            n = run_of_inputs(g, j, J, s.G);
-            backward = pack(backward, n, J, 1, [&](int l, int k, int) { return w(k, j + l); });
-        }
-    }
+    Size at = (Size)job * J * J;
+    auto w = [&](int k, int j) {
+        real scale = a.scale ? a.scale[k * a.S + job] : 1;
+        return a.w2[at + (Size)k * J + j] * scale;
+    };
+    pack(a.forward2 + at, J, J, 1, [&](int k, int j, int) { return w(k, j); });
+    if (a.backward2) pack(a.backward2 + at, J, J, 1, [&](int j, int k, int) { return w(k, j); });
 }
 
 // -- parts of a band ----------------------------------------------------------------------------
+//
+// Channels of p lie in the order in which the secondary convolution takes them: channel o of
+// primary group g comes at place o·L + g.
 
-// The secondary convolution takes so few pixels at a time that their channels stay in the L1
+// The secondary convolution takes so few pixels at a time that their channels stay in the L1 or L2
 // cache.
-static const int CHUNK = 16;
+static const int CHUNK = 16 * JOINT;
 static const Size CHUNK_ROW = CHUNK | 1;  // odd, so that channels use different sets of the cache
+static const int WIDE_GROUP = 48;  // channels, from which the gradient of w2 turns p round
+static const Size NONE = 0;  // the only tap
 
 // p, [D][pc], of group g for n output rows.
 static inline void primary(const Shape &s, int g, int n, const InputRing &in, const real *w, V *p,
@@ -123,12 +119,47 @@ static inline void primary(const Shape &s, int g, int n, const InputRing &in, co
     w += (Size)g * s.Dg * s.Cg * s.taps;
     for (int o = 0, k; o < s.Dg; o += k, w += (Size)k * s.Cg * s.taps) {
         k = tile_channels(s.Dg - o);
-        V *to = p + (g * s.Dg + o) * pc;
-        for (int r = 0; r < n; r++)
-            row_product(k, in.group(s, g), in.channel, s.Cg,
-                        in.offset + (Size)r * s.taps, s.taps, s.SW, w, to + r * s.OW, pc, 1,
-                        s.OW, ahead);
+        row_product(k, in.group(s, g), in.channel, s.Cg, in.offset, s.taps, w,
+                    p + (o * s.G + g) * pc, s.G * pc, s.OW, n, ahead);
     }
+}
+
+// gw[o][c] (+)= Σ_n g[o][n] · p[c][n] over the numbers of so many pixels, for J channels of
+// either. `turned` is memory for p turned round: [panel][number][channels].
+static void mix_gradient(int J, const V *g, Size gc, const V *p, Size pc, int pixels,
+                         Register *turned, real *gw, bool more) {
+    Panels s = channels_of(J);
+    int numbers = pixels * LANES;
+    for (int r = 0; r < s.registers; r++) {
+        int step = s.size(s.of(r)), channels = smaller(WIDTH, J - r * WIDTH);
+        Register *to = turned + (Size)s.start(s.of(r)) * numbers + (r - s.start(s.of(r)));
+        for (int n = 0; n < numbers; n += WIDTH) {
+            Register v[WIDTH];
+            const real *from = (const real *)(p + r * WIDTH * pc) + n;
+            UNROLL for (int c = 0; c < WIDTH; c++)
+                v[c] = c < channels ? load(from + c * pc * LANES) : Register{};
+            transpose(v);
+            UNROLL for (int k = 0; k < WIDTH; k++)
+                if (n + k < numbers) to[(Size)(n + k) * step] = v[k];
+        }
+    }
+    for (int k = 0; k < s.count; k++)
+        for (int n = 0; n < numbers; n += SPAN)
+            for (int o = 0, outs; o < J; o += outs) {
+                outs = smaller(OUT, J - o);
+                int step = s.size(k), first = s.start(k) * WIDTH;
+                Register sums[OUT * WIDE];
+                correlate_of<OUT, WIDE>(outs, step)(
+                    (const real *)(g + o * gc) + n, gc * LANES,
+                    turned + (Size)s.start(k) * numbers + (Size)n * step, step,
+                    smaller(SPAN, numbers - n), sums, false);
+                int count = smaller(step * WIDTH, J - first);
+                for (int i = 0; i < outs; i++) {
+                    real *to = gw + (Size)(o + i) * J + first;
+                    const real *from = (const real *)(sums + i * step);
+                    for (int c = 0; c < count; c++) to[c] = more || n ? to[c] + from[c] : from[c];
+                }
+            }
 }
 
 // -- forward -----------------------------------------------------------------------------------
@@ -157,9 +188,8 @@ struct ForwardMemory {
     V *moments;      // [2][D]
     InputRing in;    // rows of x
     V *p;            // [D][pc]
-    V *y;            // a tile of z: [channels][pc]
+    V *y;            // a tile of z: [channels][CHUNK_ROW]
     Size pc;         // odd, so that channels use different sets of the cache
-    Size *input;     // [D]: where the inputs of the secondary groups lie in p
     Size used;
 
     ForwardMemory(const IgcForward &a, V *scratch) {
@@ -170,8 +200,7 @@ struct ForwardMemory {
         pc = (Size)a.band * s.OW | 1;
         p = memory.take(s.D * pc);
         y = memory.take(MOST_CHANNELS * CHUNK_ROW);
-        input = memory.indices(s.D);
-        used = memory.used;
+        used = memory.used + JOINT;  // the last register of a row may reach beyond it
     }
 };
 SCRATCH(igc_forward, IgcForward) { return ForwardMemory(a, 0).used; }
@@ -182,7 +211,6 @@ KERNEL(igc_forward, IgcForward) {
     Output out = output_of(a, m.moments);
     int block = block_of(a.batch, job), done = 0, J = s.D / a.S;
     Rows own = rows_of(a.batch, job, s.OH);
-    for (int k = 0; k < s.D; k++) m.input[k] = mixed(k, s.D, s.G) * m.pc;
     m.in.begin(s, own.first);
     for (int i = own.first, n; i < own.last; i += n, done += n * s.OW) {
         n = smaller(a.band, own.last - i);
@@ -203,8 +231,8 @@ KERNEL(igc_forward, IgcForward) {
                 const real *w = a.w2 + (Size)g * J * J;
                 for (int o = 0, k; o < J; o += k, w += (Size)k * J) {
                     k = tile_channels(J - o);
-                    row_product(k, m.p + j, 0, 1, m.input + g * J, J, 1, w, m.y, CHUNK_ROW, 1,
-                                count, ahead);
+                    row_product(k, m.p + g * J * m.pc + j, m.pc, J, &NONE, 1, w, m.y, CHUNK_ROW,
+                                count, 1, ahead);
                     for (int l = 0; l < k; l++)
                         end_pixels(s, out, block, (o + l) * a.S + g, i + j / s.OW, j % s.OW, count,
                                    done + j, m.y + l * CHUNK_ROW);
@@ -238,6 +266,7 @@ struct IgcBackward {
 };
 
 struct BackwardMemory {
+    Register *turned;  // p of a secondary group turned round, if the group is wide
     V *sums;         // [3][C], of the ending
     Ring ring;       // of p's gradient
     V *gz;           // [D][pc]
@@ -245,29 +274,28 @@ struct BackwardMemory {
     Size pc;         // odd, so that channels use different sets of the cache
     InputRing in;    // rows of x
     V *y;            // a tile of gx
-    bool several;    // whether a job may have more than one band
-    V *gw1;          // [D][Cg·taps]: for each lane, where a job has several bands
-    V *gw2;          // [D][J]: likewise
-    Size *input;     // [D]: where the inputs of the secondary groups lie in p
+    LaneSums gw1, gw2;
     Size *g_row;     // [band]
     Size used;
 
     BackwardMemory(const IgcBackward &a, V *scratch) {
         Shape s = shape_of(a);
         Memory memory{scratch, 0};
+        int J = s.D / a.S;
+        bool wide = J >= WIDE_GROUP;
+        Size numbers = wide ? (Size)a.band * s.OW * LANES * channels_of(J).registers : 0;
+        turned = (Register *)memory.take(numbers * WIDTH / LANES);
         sums = memory.take(3 * s.C);
-        ring = ring_of(s, a.band, memory);
+        ring = ring_of(s, a.band, memory, true);
         pc = (Size)a.band * s.OW | 1;
         gz = memory.take(s.D * pc);
         p = memory.take(s.D * pc);
         in = InputRing(s, a.band, memory);
         y = memory.take(input_gradient_scratch(s, ring));
-        several = (s.OH + a.batch.slices - 1) / a.batch.slices > a.band;
-        gw1 = memory.take((Size)(several ? s.D : s.Dg) * s.Cg * s.taps);
-        gw2 = memory.take((Size)(several ? s.D : s.D / a.S) * (s.D / a.S));
-        input = memory.indices(s.D);
+        gw1 = LaneSums(s, a.batch, a.band, s.G, (Size)s.Dg * s.Cg * s.taps, memory);
+        gw2 = LaneSums(s, a.batch, a.band, a.S, wide ? 0 : (Size)J * J, memory);
         g_row = memory.indices(a.band);
-        used = memory.used;
+        used = memory.used + JOINT;  // the last register of a row may reach beyond it
     }
 };
 SCRATCH(igc_backward, IgcBackward) { return BackwardMemory(a, 0).used; }
@@ -277,24 +305,17 @@ static inline void secondary_gradient(const Shape &s, const IgcBackward &a,
                                       const BackwardMemory &m, const Band &band,
                                       Ahead &ahead) {
     const Ring &ring = m.ring;
-    const Size none = 0;
     int J = s.D / a.S;
-    Size yc = s.Dg * ring.channel;
     for (int g = 0; g < a.S; g++)
         for (int r = 0; r < band.n; r++)
             for (int i = 0, count; i < s.OW; i += count) {
                 count = smaller(CHUNK, s.OW - i);
                 const real *w = a.w2 + (Size)g * J * J;
-                const V *from = m.gz + g * m.pc + r * s.OW + i;
-                for (int j = 0, n; j < J; j += n) {
-                    n = run_of_inputs(g, j, J, s.G);
-                    V *to = ring.d + mixed(g * J + j, s.D, s.G) * ring.channel
-                            + ring.row(band.i + r) + i;
-                    for (int l = 0, k; l < n; l += k, w += (Size)k * J) {
-                        k = tile_channels(n - l);
-                        row_product(k, from, a.S * m.pc, J, &none, 1, 1, w, to + l * yc, yc, 1,
-                                    count, ahead);
-                    }
+                V *to = ring.d + g * J * ring.channel + ring.row(band.i + r) + i;
+                for (int j = 0, k; j < J; j += k, w += (Size)k * J) {
+                    k = tile_channels(J - j);
+                    row_product(k, m.gz + g * m.pc + r * s.OW + i, a.S * m.pc, J, &NONE, 1, w,
+                                to + j * ring.channel, ring.channel, count, 1, ahead);
                 }
             }
 }
@@ -307,10 +328,8 @@ KERNEL(igc_backward, IgcBackward) {
     int S1 = s.Cg * s.taps, J = s.D / a.S;
     real *gw1 = a.gw1 ? a.gw1 + (Size)job * s.D * S1 : 0;
     real *gw2 = a.gw2 ? a.gw2 + (Size)job * s.D * J : 0;
-    const Size none = 0;
     begin_sums(m.sums, s.C);
     clear_halo(s, ring);
-    for (int k = 0; k < s.D; k++) m.input[k] = mixed(k, s.D, s.G) * m.pc;
     Range range(s, a.batch, job, a.gx != 0);
     m.in.begin(s, range.own.first);
     if (range.own.first == range.own.last) {
@@ -340,25 +359,29 @@ KERNEL(igc_backward, IgcBackward) {
                 m.in.load_group(s, a.x, block, g, end);
             if (band.own && gw2) primary(s, g, band.n, m.in, a.w1f, m.p, m.pc, ahead);
             if (band.own && gw1) {
-                Factors f{ring.d + g * s.Dg * ring.channel, ring.channel, m.g_row,
-                          m.in.group(s, g), m.in.channel, m.in.offset, s.taps, s.SW, band.n,
-                          s.OW};
+                Factors f{ring.d + g * ring.group, ring.next, m.g_row, m.in.group(s, g),
+                          m.in.channel, m.in.offset, s.taps, band.n, s.OW};
                 Size at = (Size)g * s.Dg * S1;
-                V *sums = m.gw1 + (m.several ? at : 0);
-                weight_gradient(f, s.Dg, S1, sums, band.first, ahead);
-                if (band.last) totals(sums, s.Dg * S1, gw1 + at);
+                V *lanes = m.gw1.of(g);
+                weight_gradient(f, s.Dg, S1, {lanes, gw1 + at, band.first}, ahead);
+                if (lanes && band.last) totals(lanes, s.Dg * S1, gw1 + at);
             }
             if (band.m)
                 input_gradient(s, ring, band, block, g, a.w1, a.end, a.gx, m.y, m.sums, ahead);
         }
         if (band.own) m.in.loaded = end;
         for (int g = 0; g < a.S && band.own && gw2; g++) {
-            Factors f{m.gz + g * m.pc, a.S * m.pc, &none, m.p, 0, m.input + g * J, J, 1, 1,
-                      band.n * s.OW};
+            const V *gz = m.gz + g * m.pc, *p = m.p + g * J * m.pc;
             Size at = (Size)g * J * J;
-            V *sums = m.gw2 + (m.several ? at : 0);
-            weight_gradient(f, J, J, sums, band.first, ahead);
-            if (band.last) totals(sums, J * J, gw2 + at);
+            if (J >= WIDE_GROUP) {
+                mix_gradient(J, gz, a.S * m.pc, p, m.pc, band.n * s.OW, m.turned, gw2 + at,
+                             !band.first);
+                continue;
+            }
+            Factors f{gz, a.S * m.pc, &NONE, p, m.pc, &NONE, 1, 1, band.n * s.OW};
+            V *lanes = m.gw2.of(g);
+            weight_gradient(f, J, J, {lanes, gw2 + at, band.first}, ahead);
+            if (lanes && band.last) totals(lanes, J * J, gw2 + at);
         }
     });
     if (a.gx) leave_sums(a.end, job, s.C, m.sums, 0, s.C);

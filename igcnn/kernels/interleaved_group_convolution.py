@@ -25,8 +25,8 @@ from ..errors import ShapeError
 from .checks import check_arrays
 from .combine import DeviceNorm
 from .convolution import (
-    BACKWARD_PIXELS,
-    FORWARD_PIXELS,
+    BACKWARD_NUMBERS,
+    FORWARD_NUMBERS,
     Packed,
     bands,
     launch_convolution_backward_input,
@@ -364,7 +364,7 @@ def compiled_igc_pack(
     fields = {"w1": weights[0], "w2": weights[1], "scale": scale, "wait": wait}
     for k, own in enumerate(packed, start=1):
         fields |= {f"forward{k}": own.forward, f"backward{k}": own.backward}
-    lanes.launch(STEM, "igc_pack", 1, **fields, **sizes)
+    lanes.launch(STEM, "igc_pack", sizes["S"], **fields, **sizes)
 
 
 def compiled_igc_forward(
@@ -381,7 +381,7 @@ def compiled_igc_forward(
     """Write z; see compiled_convolution_forward. `sizes` has the secondary groups, S, too."""
     end = {"sums": sums, "bias": bias, "skip": skip, "relu": int(relu)}
     fields = {"x": x, "z": z, "w1": packed[0].forward, "w2": packed[1].forward}
-    fields |= end | sizes | bands(lanes, sizes, FORWARD_PIXELS)
+    fields |= end | sizes | bands(lanes, sizes, FORWARD_NUMBERS)
     lanes.launch(STEM, "igc_forward", lanes.jobs(sizes["OH"]), **fields)
 
 
@@ -399,5 +399,5 @@ def compiled_igc_backward(
     fields = {"gz": gz, "x": x, "gx": gx, "end": complete(ending, gz["g"])}
     fields |= {"w1f": packed[0].forward, "w1": packed[0].backward, "w2": packed[1].backward}
     fields |= {"gw1": partials[0], "gw2": partials[1]} | sizes
-    fields |= bands(lanes, sizes, BACKWARD_PIXELS)
+    fields |= bands(lanes, sizes, BACKWARD_NUMBERS)
     lanes.launch(STEM, "igc_backward", lanes.jobs(sizes["OH"]), **fields)

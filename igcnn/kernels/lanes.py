@@ -34,17 +34,19 @@ class Lanes:
     Args:
         batch_size: N.
         dtype: float32 or float64.
+        least: lanes, however few the images: sums over pixels want some of each. Evaluation does
+            without; with one lane registers hold pixels of one image.
 
     Attributes:
         lanes: images side by side; fewer where most lanes would be empty.
         blocks: of so many images.
     """
 
-    def __init__(self, batch_size: int, dtype: str) -> None:
+    def __init__(self, batch_size: int, dtype: str, least: int = LEAST_LANES) -> None:
         self.batch_size = batch_size
         self.dtype = dtype
         self.lanes = REGISTER_BYTES // np.dtype(dtype).itemsize
-        while self.lanes > LEAST_LANES and batch_size <= self.lanes // 2:
+        while self.lanes > least and batch_size <= self.lanes // 2:
             self.lanes //= 2
         self.blocks = -(-batch_size // self.lanes)
 

@@ -22,13 +22,13 @@ static inline Size row_at(Size block, int H, int row, int C, int c, int W) {
 
 // -- largest of a window -----------------------------------------------------------------------
 
-// The larger of two; a NaN counts as larger than any number, and stays.
-static inline V maximum(V m, const V &x) {
-    EACH_PART {
-        const Part p = m.part[i_], q = x.part[i_];
-        m.part[i_] = (p >= q) | (p != p) ? p : q;
-    }
-    return m;
+// m = the larger of m and x, n pixels of each; a NaN counts as larger than any number, and stays.
+static inline void maximum(V *m, const V *x, int n) {
+    each_register(n, [&](int i, auto p) {
+        p = load(m, i, p);
+        const auto q = load(x, i, p);
+        store(m, i, (p >= q) | (p != p) ? p : q);
+    });
 }
 
 // Forward and backward load through one function, not inlined: the gradient finds the maximum
@@ -45,13 +45,16 @@ struct MaxPoolForward {
     Batch batch;
 };
 
-SCRATCH(max_pool_forward, MaxPoolForward) { return ((Size)a.KH + 1) * a.W; }
+SCRATCH(max_pool_forward, MaxPoolForward) {
+    return (Size)a.KH * a.W + 2 * ((Size)a.W + 2 * a.PW);
+}
 
 KERNEL(max_pool_forward, MaxPoolForward) {
     const int block = block_of(a.batch, job);
     const Rows channels = rows_of(a.batch, job, a.C);
     const V lowest = fill((real)-__builtin_inf());  // padding never wins over a pixel
-    V *ring = scratch, *columns = ring + (Size)a.KH * a.W;
+    const int width = a.W + 2 * a.PW;
+    V *ring = scratch, *columns = ring + (Size)a.KH * a.W, *windows = columns + width;
     for (int c = channels.first; c < channels.last; c++) {
         int loaded = 0;
         for (int i = 0; i < a.OH; i++) {
@@ -59,18 +62,14 @@ KERNEL(max_pool_forward, MaxPoolForward) {
             for (loaded = larger(loaded, rows.first); loaded < rows.last; loaded++)
                 load_pixels(a.x, c, row_at(block, a.H, loaded, a.C, c, a.W), a.W,
                             ring + (Size)(loaded % a.KH) * a.W);
-            for (int j = 0; j < a.W; j++) columns[j] = lowest;
-            for (int r = rows.first; r < rows.last; r++) {
-                const V *x = ring + (Size)(r % a.KH) * a.W;
-                for (int j = 0; j < a.W; j++) columns[j] = maximum(columns[j], x[j]);
-            }
+            for (int j = 0; j < width; j++) columns[j] = lowest;
+            for (int r = rows.first; r < rows.last; r++)
+                maximum(columns + a.PW, ring + (Size)(r % a.KH) * a.W, a.W);
+            // of every window, also of those that a stride leaves out
+            copy(windows, columns, width - a.KW + 1);
+            for (int k = 1; k < a.KW; k++) maximum(windows, columns + k, width - a.KW + 1);
             V *y = a.y + row_at(block, a.OH, i, a.C, c, a.OW);
-            for (int j = 0; j < a.OW; j++) {
-                const Rows taps = window(j, a.KW, a.SW, a.PW, a.W);
-                V m = lowest;
-                for (int k = taps.first; k < taps.last; k++) m = maximum(m, columns[k]);
-                y[j] = m;
-            }
+            for (int j = 0; j < a.OW; j++) y[j] = windows[j * a.SW];
         }
     }
 }

@@ -21,30 +21,17 @@
 // and its registers are full however few the lanes. Channels are loaded and saved one at a time,
 // through the caller's functions.
 #pragma once
-#include "common.hpp"
+#include "matrix.hpp"
 
 static const int TILE = 4;               // outputs on a side of a tile
 static const int EDGE = TILE + 2;        // inputs
 static const int PLANES = EDGE * EDGE;
 static const int TAPS = 9;
 
-typedef real Register __attribute__((vector_size(REGISTER_BYTES)));
-static const int WIDTH = REGISTER_BYTES / (int)sizeof(real);  // numbers of a Register
-static const int JOINT = REGISTER_BYTES / PART_BYTES;         // Parts of a Register
-
-// A tile of the product of a plane: OUT channels × WIDE registers are summed in registers.
-#if defined(__AVX512F__) || defined(__aarch64__)
-static const int OUT = 8, WIDE = 3;
-#else
-static const int OUT = 4, WIDE = 3;
-#endif
 static const int GROUP = 64;  // channels of the output that are saved together
 static const int DEPTH = 64;  // channels of the input that one pass over a group sums
 static const int BLOCK = 32;  // channels of either, where weights are transformed on the way
-static const int SPAN = 256;  // numbers that are summed up at once: long sums round more
 #define UNROLL_ALL _Pragma("GCC unroll 36")
-
-static inline Size odd(Size lines) { return lines | 1; }  // planes start in different cache sets
 
 // -- memory ------------------------------------------------------------------------------------
 
@@ -207,21 +194,6 @@ template <int O, int P> static Product *product_of(int o, int p) {
         if (p < P) return product_of<O, P - 1>(o, p);
     return product<O, P>;
 }
-
-// The registers of a row of a plane, cut in panels of at most WIDE, as equal as can be. A plane is
-// [panel][channel][register of the panel].
-struct Panels {
-    int registers, count, width, wider;
-
-    explicit Panels(int n) : registers(n), count((n + WIDE - 1) / WIDE) {
-        width = n / count, wider = n % count;
-    }
-    int start(int k) const { return k * width + smaller(k, wider); }
-    int size(int k) const { return width + (k < wider); }
-    int of(int r) const {
-        return r < wider * (width + 1) ? r / (width + 1) : (r - wider) / width;
-    }
-};
 
 // Channels c … c + depth of the C of x, into `outs` channels of y; u as packed.
 static inline void multiply(const real *u, const Register *x, int C, int c, int depth, int outs,
@@ -430,31 +402,6 @@ static void convolve_raw(const Weights &w, int C, int first, int last, int rows,
 // The product of a plane sums over numbers here, so the input's planes are turned round: the
 // channels lie side by side, in registers.
 
-template <int n, int... i> struct Counted : Counted<n - 1, n - 1, i...> {};
-template <int... i> struct Counted<0, i...> {};
-
-// Exchange the places of a with bit S and those of b without it.
-template <int S, int... i>
-static inline void exchange(Register &a, Register &b, Counted<0, i...>) {
-#if defined(__clang__)
-    Register low = __builtin_shufflevector(a, b, (i & S ? i - S + WIDTH : i)...);
-    b = __builtin_shufflevector(a, b, (i & S ? i + WIDTH : i + S)...);
-#else
-    typedef decltype(a < b) Index;
-    Register low = __builtin_shuffle(a, b, Index{(i & S ? i - S + WIDTH : i)...});
-    b = __builtin_shuffle(a, b, Index{(i & S ? i + WIDTH : i + S)...});
-#endif
-    a = low;
-}
-// Rows and columns of WIDTH registers change places.
-template <int S = WIDTH / 2> static inline void transpose(Register *v) {
-    UNROLL for (int i = 0; i < WIDTH; i++)
-        if (!(i & S)) exchange<S>(v[i], v[i + S], Counted<WIDTH>());
-    if constexpr (S > 1) transpose<S / 2>(v);
-}
-
-static inline Panels channels_of(int C) { return Panels((C + WIDTH - 1) / WIDTH); }
-
 // Memory for the gradient of the weights from C channels to `outs`, of so many rows; sums of
 // `summed` of them at once.
 struct WeightPlanes {
@@ -526,32 +473,6 @@ static void planes_of_gradient(int D, int rows, int columns, const WeightPlanes 
         for (int u = tiles.parts; u < tiles.registers * JOINT; u++)
             for (int e = 0; e < PLANES; e++) to[e * plane + u] = Part{};
     }
-}
-
-// sums[o][p] (+)= Σ_n g[o][n] · x[n][p] for O channels of the output, P registers of the input's.
-template <int O, int P>
-static void correlate(const real *g, Size gstep, const Register *x, int step, int count,
-                      Register *sums, bool more) {
-    Register sum[O][P];
-    UNROLL for (int o = 0; o < O; o++)
-        UNROLL for (int p = 0; p < P; p++) sum[o][p] = Register{};
-    for (int n = 0; n < count; n++, x += step, g++) {
-        Register v[P];
-        UNROLL for (int p = 0; p < P; p++) v[p] = x[p];
-        UNROLL for (int o = 0; o < O; o++)
-            UNROLL for (int p = 0; p < P; p++) sum[o][p] += v[p] * g[o * gstep];
-    }
-    UNROLL for (int o = 0; o < O; o++)
-        UNROLL for (int p = 0; p < P; p++)
-            sums[o * step + p] = more ? sums[o * step + p] + sum[o][p] : sum[o][p];
-}
-typedef void Correlate(const real *, Size, const Register *, int, int, Register *, bool);
-template <int O, int P> static Correlate *correlate_of(int o, int p) {
-    if constexpr (O > 1)
-        if (o < O) return correlate_of<O - 1, P>(o, p);
-    if constexpr (P > 1)
-        if (p < P) return correlate_of<O, P - 1>(o, p);
-    return correlate<O, P>;
 }
 
 // Products of the planes of C channels of the input and of channels first … first + outs of the D

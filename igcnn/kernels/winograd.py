@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .lanes import JOBS, Fields, Lanes, complete
+from .lanes import JOBS, LEAST_LANES, Fields, Lanes, complete
 
 Array = np.ndarray
 
@@ -53,8 +53,10 @@ class Cut(NamedTuple):
         return {"by_channels": int(self.by_channels), "batch": self.batch}
 
 
-def suits(sizes: Fields) -> bool:
+def suits(lanes: Lanes, sizes: Fields) -> bool:
     """Return whether a convolution of these sizes is computed by Winograd's algorithm."""
+    if lanes.lanes < LEAST_LANES:  # its maps take the pixels of a tile apart
+        return False
     kernel = {"KH": 3, "KW": 3, "SH": 1, "SW": 1, "PH": 1, "PW": 1, "G": 1}
     if any(sizes[name] != value for name, value in kernel.items()):
         return False

@@ -28,7 +28,7 @@ from ..kernels.augment import Resident
 from ..kernels.batch_norm import CompiledNorm
 from ..kernels.convolution import Packed, Parts
 from ..kernels.geometry import convolution_fields
-from ..kernels.lanes import Fields, Lanes, stored
+from ..kernels.lanes import LEAST_LANES, Fields, Lanes, stored
 from . import graph as op
 from .program import Call, Program, Setup
 
@@ -52,7 +52,8 @@ class CpuForward(Program):
 
     def __init__(self, setup: Setup) -> None:
         graph = setup.graph
-        self.lanes = Lanes(setup.batch_size, graph.dtype)
+        least = LEAST_LANES if setup.training else 1
+        self.lanes = Lanes(setup.batch_size, graph.dtype, least)
         super().__init__(setup, graph.dtype)
         self.norms = [self._take_norm(i) for i in range(len(graph.norms))]
         self.packed = {unit.y: self._take_packed(unit) for unit in self.units}

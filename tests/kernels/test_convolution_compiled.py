@@ -92,7 +92,7 @@ class Unit:
         for name, w, (forward, backward) in zip(names, arrays, packed, strict=True):
             fields |= {f"w{name}": w, f"forward{name}": forward, f"backward{name}": backward}
         kernel = "igc_pack" if self.S else "convolution_pack"
-        jobs = 1 if self.S else self.G
+        jobs = self.S or self.G
         written = [array for pair in packed for array in pair]
         case.launch(self.module, kernel, jobs, written, **fields)
         return packed
@@ -126,6 +126,8 @@ UNITS = [
     Unit(12, (4, 5), 12, G=4, S=4),  # neither of J and L divides the other
     Unit(30, (3, 3), 30, kernel=(3, 5), padding=(1, 2), G=5, S=3),
     Unit(8, (6, 3), 8, kernel=(5, 1), stride=(2, 1), padding=(4, 0), G=2, S=2),
+    Unit(100, (5, 6), 100, G=50, S=2),  # secondary groups wide enough to be cut, and turned round
+    Unit(8, (6, 7), 104, stride=(2, 2), G=4, S=2),
 ]
 ALL = DENSE + UNITS
 # dtype, lanes, images, slices
@@ -136,6 +138,7 @@ CASES = [
     ("float32", 16, 37, 1),
     ("float32", 8, 7, 2),
     ("float32", 4, 7, 3),
+    ("float32", 1, 3, 2),
 ]
 every_case = pytest.mark.parametrize("case", [Case(*c) for c in CASES], ids=repr)
 every_unit = pytest.mark.parametrize("unit", ALL, ids=str)

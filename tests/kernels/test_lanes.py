@@ -9,6 +9,7 @@ from igcnn.kernels.lanes import Lanes
 def test_lanes_are_as_many_as_images_where_those_are_few():
     assert [Lanes(n, "float32").lanes for n in (1, 4, 5, 8, 9, 64)] == [4, 4, 8, 8, 16, 16]
     assert [Lanes(n, "float64").lanes for n in (1, 5, 64)] == [4, 8, 8]
+    assert [Lanes(n, "float32", 1).lanes for n in (1, 2, 3, 5, 64)] == [1, 2, 4, 8, 16]
 
 
 @pytest.mark.parametrize(("N", "n"), [(1, 1), (5, 5), (8, 3), (17, 17), (37, 20), (64, 64)])

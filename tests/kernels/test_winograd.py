@@ -7,6 +7,8 @@ from igcnn.kernels.convolution import compiled_convolution_parts
 from igcnn.kernels.geometry import convolution_fields
 from igcnn.kernels.lanes import JOBS, Lanes
 
+LANES = Lanes(16, "float32")
+
 
 def sizes(C, H, W, D, kernel=(3, 3), stride=(1, 1), padding=(1, 1), groups=1):
     OH, OW = (
@@ -17,17 +19,18 @@ def sizes(C, H, W, D, kernel=(3, 3), stride=(1, 1), padding=(1, 1), groups=1):
 
 
 def test_dense_ones_of_stride_1():
-    assert winograd.suits(sizes(64, 8, 8, 64))
-    assert not winograd.suits(sizes(3, 32, 32, 16))
-    assert winograd.suits(sizes(8, 32, 32, 16))
-    assert not winograd.suits(sizes(8, 32, 32, 8))
-    assert winograd.suits(sizes(64, 3, 3, 64))
-    assert not winograd.suits(sizes(64, 2, 2, 64))
-    assert not winograd.suits(sizes(64, 1, 32, 64))
-    assert not winograd.suits(sizes(64, 8, 8, 64, groups=2))
-    assert not winograd.suits(sizes(64, 8, 8, 64, stride=(2, 2)))
-    assert not winograd.suits(sizes(64, 8, 8, 64, padding=(0, 1)))
-    assert not winograd.suits(sizes(64, 8, 8, 64, kernel=(1, 1), padding=(0, 0)))
+    assert winograd.suits(LANES, sizes(64, 8, 8, 64))
+    assert not winograd.suits(Lanes(1, "float32", least=1), sizes(64, 8, 8, 64))
+    assert not winograd.suits(LANES, sizes(3, 32, 32, 16))
+    assert winograd.suits(LANES, sizes(8, 32, 32, 16))
+    assert not winograd.suits(LANES, sizes(8, 32, 32, 8))
+    assert winograd.suits(LANES, sizes(64, 3, 3, 64))
+    assert not winograd.suits(LANES, sizes(64, 2, 2, 64))
+    assert not winograd.suits(LANES, sizes(64, 1, 32, 64))
+    assert not winograd.suits(LANES, sizes(64, 8, 8, 64, groups=2))
+    assert not winograd.suits(LANES, sizes(64, 8, 8, 64, stride=(2, 2)))
+    assert not winograd.suits(LANES, sizes(64, 8, 8, 64, padding=(0, 1)))
+    assert not winograd.suits(LANES, sizes(64, 8, 8, 64, kernel=(1, 1), padding=(0, 0)))
 
 
 @pytest.mark.parametrize("N", [1, 8, 16, 17, 40, 64, 100])

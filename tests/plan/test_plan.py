@@ -28,12 +28,13 @@ def test_logits_are_those_of_the_tape(net, settings, side, images):
     rng = np.random.default_rng(2)
     for parameter in network.parameters():
         parameter.data += 0.1 * rng.standard_normal(parameter.shape)
-    with Plan(network, x.shape[1:], images, training=False) as plan:
-        plan.refresh()
-        for count in (images, max(1, images - 2)):
-            expected = TapeEngine(network).logits(x[:count])
-            scale = max(1.0, np.abs(expected).max())
-            np.testing.assert_allclose(plan.logits(x[:count]), expected, atol=1e-12 * scale)
+    for size in (1, images):
+        with Plan(network, x.shape[1:], size, training=False) as plan:
+            plan.refresh()
+            for count in (size, max(1, size - 2)):
+                expected = TapeEngine(network).logits(x[:count])
+                scale = max(1.0, np.abs(expected).max())
+                np.testing.assert_allclose(plan.logits(x[:count]), expected, atol=1e-12 * scale)
 
 
 @pytest.mark.parametrize("images", [1, 7, 17, 37, 64])
