@@ -41,8 +41,11 @@ from igcnn.kernels.interleaved_group_convolution import (
     Incoming,
     fused_unit,
     launch_igc_backward_input,
+    launch_igc_backward_input_formula,
     launch_igc_backward_weight,
+    launch_igc_backward_weight_formula,
     launch_igc_forward,
+    launch_igc_forward_formula,
     mix_backward_input,
     mix_backward_weight,
     mix_forward,
@@ -179,8 +182,28 @@ def tickets(source, C):
     return source.put(np.zeros(C, np.uint32))
 
 
-def fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes=227 << 10):
+SHIPPED = launch_igc_forward, launch_igc_backward_input, launch_igc_backward_weight
+FORMULAS = (
+    launch_igc_forward_formula,
+    launch_igc_backward_input_formula,
+    launch_igc_backward_weight_formula,
+)
+
+
+def fused(
+    source,
+    L,
+    M,
+    side,
+    images,
+    activate,
+    mask,
+    accumulate,
+    shared_bytes=227 << 10,
+    launches=SHIPPED,
+):
     """A unit with the batch norms before and behind it: z, its statistics, all gradients."""
+    forward, backward_input, backward_weight = launches
     N, C, H, W = images, L * M, *side
     x, gy, before = (source.normal(N, C, H, W) for _ in range(3))
     w1, w2 = source.normal(C, M, 3, 3), source.normal(C, L, 1, 1)
@@ -192,7 +215,8 @@ def fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes=2
         )
     if source.dtype == "float64":  # the fused kernels are for float32
         source = Source(source.put, "float32")
-        return fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes)
+        sizes = L, M, side, images
+        return fused(source, *sizes, activate, mask, accumulate, shared_bytes, launches)
 
     def new(*shape):
         return source.put(np.full(shape, np.nan, source.dtype))
@@ -202,16 +226,16 @@ def fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes=2
         launch_norm(x, x_norm, new(C, 2, 3), training=True)
     entering = x_norm if activate else None
     z, y, partial_sums = new(N, C, H, W), new(N, C, H, W), new(C, unit.blocks(N), 3)
-    launch_igc_forward(unit, x, entering, w1, w2, z, partial_sums)
+    forward(unit, x, entering, w1, w2, z, partial_sums)
     launch_norm(z, z_norm, partial_sums, training=True, summed=True)
     launch_combine_forward([(z, z_norm)], y, mask != NO_RELU, new(1))
     launch_combine_sums(gy, y, z, z_norm, new(C, 2, 2), mask)
     incoming = Incoming(gy, y, z, z_norm, mask)
     gx = before.copy() if accumulate else new(N, C, H, W)
-    launch_igc_backward_input(unit, incoming, w1, w2, gx, accumulate)
+    backward_input(unit, incoming, w1, w2, gx, accumulate)
     gw = new(*w1.shape), new(*w2.shape)
     partials = tuple(new(*shape) for shape in unit.partial_shapes(N, blocks=2))
-    launch_igc_backward_weight(unit, incoming, x, entering, (w1, w2), gw, partials)
+    backward_weight(unit, incoming, x, entering, (w1, w2), gw, partials)
     return z, y, z_norm.running_mean, z_norm.running_var, gx, *gw
 
 
@@ -472,6 +496,27 @@ def record(source):
     return results, state
 
 
+# also by the kernels that can be read
+UNITS = {
+    "fused unit": partial(
+        fused, L=3, M=2, side=(8, 8), images=3, activate=True, mask=WHERE_NORMED, accumulate=False
+    ),
+    "fused unit of 6 groups of 4": partial(
+        fused, L=6, M=4, side=(8, 16), images=2, activate=False, mask=WHERE_Y, accumulate=True
+    ),
+    "fused unit without ReLU, little shared memory": partial(
+        fused,
+        L=9,
+        M=2,
+        side=(4, 32),
+        images=2,
+        activate=True,
+        mask=NO_RELU,
+        accumulate=True,
+        shared_bytes=30_000,
+    ),
+}
+
 CASES = {
     "relu": relu,
     "add": add,
@@ -520,23 +565,11 @@ CASES = {
     "mix": partial(mix, C=12, L=6, secondary_groups=2),
     "mix of the down-sampling unit": partial(mix, C=24, L=6, secondary_groups=2),
     "mix of one group": partial(mix, C=6, L=3, secondary_groups=1),
-    "fused unit": partial(
-        fused, L=3, M=2, side=(8, 8), images=3, activate=True, mask=WHERE_NORMED, accumulate=False
-    ),
-    "fused unit of 6 groups of 4": partial(
-        fused, L=6, M=4, side=(8, 16), images=2, activate=False, mask=WHERE_Y, accumulate=True
-    ),
-    "fused unit without ReLU, little shared memory": partial(
-        fused,
-        L=9,
-        M=2,
-        side=(4, 32),
-        images=2,
-        activate=True,
-        mask=NO_RELU,
-        accumulate=True,
-        shared_bytes=30_000,
-    ),
+    **UNITS,
+    **{
+        f"{name}, by its formulas": partial(unit, launches=FORMULAS)
+        for name, unit in UNITS.items()
+    },
     "fused unit of 24 groups of 2": partial(
         fused, L=24, M=2, side=(8, 8), images=1, activate=True, mask=WHERE_NORMED, accumulate=True
     ),

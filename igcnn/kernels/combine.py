@@ -65,18 +65,24 @@ class DeviceNorm:
     eps: float
 
 
+def launch_statistics(x: Array, partial: Array) -> None:
+    """Write into partial, (C, S, 3), count, mean and Σ(x − mean)² of S slices of the images."""
+    N, C, H, W = x.shape
+    grid = partial.shape[:2]
+    launch("batch_norm", "batch_norm_statistics", grid, THREADS, x, partial, N, C, H * W)
+
+
 def launch_norm(
     x: Array, norm: DeviceNorm, partial: Array, training: bool, summed: bool = False
 ) -> None:
     """Write mean, variance, scale and shift for x, (N, C, H, W); moves the running statistics.
 
-    partial, (C, S, 3), receives count, mean and Σ(x − mean)² of S slices of the images, or holds
-    those of S parts if x is `summed`. In evaluation x is not looked at.
+    partial receives what launch_statistics writes, or holds that of S parts if x is `summed`. In
+    evaluation x is not looked at.
     """
-    N, C, H, W = x.shape
-    S = partial.shape[1]
+    C, S = x.shape[1], partial.shape[1]
     if training and not summed:
-        launch("batch_norm", "batch_norm_statistics", (C, S), THREADS, x, partial, N, C, H * W)
+        launch_statistics(x, partial)
     parameters = norm.gamma, norm.beta, norm.running_mean, norm.running_var
     written = norm.mean, norm.variance, norm.scale, norm.shift
     numbers = C, S, norm.eps, norm.momentum, training
