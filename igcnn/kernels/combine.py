@@ -119,8 +119,19 @@ def launch_combine_sums(
     written = partial, norm.tickets, norm.ggamma, norm.gbeta, norm.coefficients
     numbers = N, C, H * W, mask, norm.eps
     grid = C, partial.shape[1]
-    kernel = "combine_backward_sums"
+    kernel = "combine_sums_v2"
     launch("combine", kernel, grid, THREADS, *read, *written, *numbers, VEC=_side_by_side(H * W))
+
+
+def launch_combine_sums_formula(
+    gy: Array, y: Array, x: Array, norm: DeviceNorm, mask: int
+) -> None:
+    """As launch_combine_sums, by the kernel that can be read."""
+    N, C, H, W = x.shape
+    read = gy, y, x, norm.mean, norm.scale, norm.shift, norm.variance, norm.gamma
+    written = norm.ggamma, norm.gbeta, norm.coefficients
+    numbers = N, C, H * W, mask, norm.eps
+    launch_each("combine", "combine_sums_v1", C, *read, *written, *numbers, VEC=1)
 
 
 def launch_combine_backward(
