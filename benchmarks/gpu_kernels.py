@@ -7,6 +7,8 @@ of a process). Bytes are each array of a launch once, though it may find them in
 operations are those of the formulas. The limits are a copy measured in the same run, and 55 % of
 the float32 units of an H200.
 
+At the end each fused kernel by itself, as a formula and as it is shipped: gpu_versions.py.
+
 `--small` lists launches, bytes and operations of an update of a small network, also without a
 GPU (`--device emu`, or the stand-in for CuPy).
 """
@@ -22,6 +24,7 @@ from pathlib import Path
 from statistics import median
 
 from gpu import CASES, SMALL, SMALL_BATCH, Ours, device
+from gpu_versions import measure_versions
 from harness import require_device, save
 
 import igcnn.kernels.launch as launcher
@@ -141,13 +144,14 @@ def measured(launches, events):
 
 
 def list_launches(device_name):
-    """Print and write down what a small network's update launches."""
+    """Print and write down what a small network's update launches, and versions of kernels."""
     ours = Ours(SMALL["small"], SMALL_BATCH, device_name, False, "fp32")
     with noted() as launches:
         ours.update()
     for one in launches:
         print(f"{one.kernel:28} {one.bytes / 1e3:10.1f} kB {one.flops / 1e6:8.3f} MFLOP")
-    save("gpu_kernels_small", device() | {"launches": len(launches)})
+    versions = measure_versions(device_name, small=True)
+    save("gpu_kernels_small", device() | {"launches": len(launches), "versions": versions})
 
 
 def main():
@@ -165,7 +169,7 @@ def main():
         return
     bandwidth = copy_bandwidth()
     print(f"copy: {bandwidth / 1e12:.2f} TB/s")
-    result = {}
+    result = {"copy_bytes_per_second": bandwidth, "cases": {}}
     what = [
         (precision, name, batch)
         for precision in arguments.precision or ("fp32", "bf16")
@@ -192,8 +196,11 @@ def main():
                 f"{rate / 1e9:7.0f} GB/s {row['flops'] / seconds / 1e12:6.2f} TFLOP/s "
                 f"{row['of limit']:6.1%} of its limit"
             )
-        result[title] = {"rows": rows, "step_us": step_us, "idle": idle}
-        save("gpu_kernels", device() | {"copy_bytes_per_second": bandwidth, "cases": result})
+        result["cases"][title] = {"rows": rows, "step_us": step_us, "idle": idle}
+        save("gpu_kernels", device() | result)
+    print("\nversions")
+    result["versions"] = measure_versions(arguments.device)
+    save("gpu_kernels", device() | result)
 
 
 if __name__ == "__main__":

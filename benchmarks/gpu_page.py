@@ -133,7 +133,7 @@ def speed_cell(groups, what, batch, name):
 
 
 def profile_section(found):
-    """Every kernel of an update."""
+    """Every kernel of an update, and the versions of the fused ones."""
     lines = []
     if "copy_bytes_per_second" in found:
         lines.append(f"a copy: {found['copy_bytes_per_second'] / 1e12:.2f} TB/s")
@@ -151,6 +151,12 @@ def profile_section(found):
                 f"| `{kernel}` | {row['launches']} | {row['us']:.1f} | {row['share']:.1%} | "
                 f"{rate / 1e3:.0f} | {arithmetic / 1e6:.2f} | {row['of limit']:.0%} |"
             )
+    if "versions" in found:
+        lines += ["", "| the fused kernels, µs of 64 images | v1, the formula | v2, shipped |"]
+        lines += ["|---|---|---|"]
+    for stage, kernels in found.get("versions", {}).items():
+        for kernel, us in kernels.items():
+            lines.append(f"| `{kernel}`, {stage} | {us['v1']:.1f} | {us['v2']:.1f} |")
     return lines
 
 

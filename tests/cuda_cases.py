@@ -27,6 +27,7 @@ from igcnn.kernels.combine import (
     launch_combine_backward,
     launch_combine_forward,
     launch_combine_sums,
+    launch_combine_sums_formula,
     launch_norm,
     launch_skip_backward,
 )
@@ -36,13 +37,16 @@ from igcnn.kernels.convolution import (
     convolution_forward,
     launch_convolution_formula,
 )
-from igcnn.kernels.head import launch_head
+from igcnn.kernels.head import launch_head, launch_head_formula
 from igcnn.kernels.interleaved_group_convolution import (
     Incoming,
     fused_unit,
     launch_igc_backward_input,
+    launch_igc_backward_input_formula,
     launch_igc_backward_weight,
+    launch_igc_backward_weight_formula,
     launch_igc_forward,
+    launch_igc_forward_formula,
     mix_backward_input,
     mix_backward_weight,
     mix_forward,
@@ -70,7 +74,7 @@ from igcnn.kernels.softmax_cross_entropy import (
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
-from igcnn.kernels.stem import launch_stem, stem_blocks
+from igcnn.kernels.stem import launch_stem, launch_stem_formula, stem_blocks
 from igcnn.training.metrics import count_hits
 
 
@@ -179,8 +183,35 @@ def tickets(source, C):
     return source.put(np.zeros(C, np.uint32))
 
 
-def fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes=227 << 10):
+SHIPPED = launch_igc_forward, launch_igc_backward_input, launch_igc_backward_weight
+FORMULAS = (
+    launch_igc_forward_formula,
+    launch_igc_backward_input_formula,
+    launch_igc_backward_weight_formula,
+)
+
+
+def launch_sums(formula, gy, y, x, norm, partial_sums, mask):
+    if formula:
+        launch_combine_sums_formula(gy, y, x, norm, mask)
+    else:
+        launch_combine_sums(gy, y, x, norm, partial_sums, mask)
+
+
+def fused(
+    source,
+    L,
+    M,
+    side,
+    images,
+    activate,
+    mask,
+    accumulate,
+    shared_bytes=227 << 10,
+    formula=False,
+):
     """A unit with the batch norms before and behind it: z, its statistics, all gradients."""
+    forward, backward_input, backward_weight = FORMULAS if formula else SHIPPED
     N, C, H, W = images, L * M, *side
     x, gy, before = (source.normal(N, C, H, W) for _ in range(3))
     w1, w2 = source.normal(C, M, 3, 3), source.normal(C, L, 1, 1)
@@ -192,7 +223,8 @@ def fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes=2
         )
     if source.dtype == "float64":  # the fused kernels are for float32
         source = Source(source.put, "float32")
-        return fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes)
+        sizes = L, M, side, images
+        return fused(source, *sizes, activate, mask, accumulate, shared_bytes, formula)
 
     def new(*shape):
         return source.put(np.full(shape, np.nan, source.dtype))
@@ -202,16 +234,16 @@ def fused(source, L, M, side, images, activate, mask, accumulate, shared_bytes=2
         launch_norm(x, x_norm, new(C, 2, 3), training=True)
     entering = x_norm if activate else None
     z, y, partial_sums = new(N, C, H, W), new(N, C, H, W), new(C, unit.blocks(N), 3)
-    launch_igc_forward(unit, x, entering, w1, w2, z, partial_sums)
+    forward(unit, x, entering, w1, w2, z, partial_sums)
     launch_norm(z, z_norm, partial_sums, training=True, summed=True)
     launch_combine_forward([(z, z_norm)], y, mask != NO_RELU, new(1))
-    launch_combine_sums(gy, y, z, z_norm, new(C, 2, 2), mask)
+    launch_sums(formula, gy, y, z, z_norm, new(C, 2, 2), mask)
     incoming = Incoming(gy, y, z, z_norm, mask)
     gx = before.copy() if accumulate else new(N, C, H, W)
-    launch_igc_backward_input(unit, incoming, w1, w2, gx, accumulate)
+    backward_input(unit, incoming, w1, w2, gx, accumulate)
     gw = new(*w1.shape), new(*w2.shape)
     partials = tuple(new(*shape) for shape in unit.partial_shapes(N, blocks=2))
-    launch_igc_backward_weight(unit, incoming, x, entering, (w1, w2), gw, partials)
+    backward_weight(unit, incoming, x, entering, (w1, w2), gw, partials)
     return z, y, z_norm.running_mean, z_norm.running_var, gx, *gw
 
 
@@ -264,7 +296,7 @@ def softmax_cross_entropy(source, classes=41):
     return loss, probabilities, softmax_cross_entropy_backward(gloss, probabilities, labels)
 
 
-def head(source, classes):
+def head(source, classes, launch=launch_head):
     y, w, b = source.normal(5, 6, 4, 9), source.normal(classes, 6), source.normal(classes)
     labels = np.arange(5) % classes
     if device_of(y) == "cpu":
@@ -278,7 +310,7 @@ def head(source, classes):
         return p, gz, np.array(losses), np.array(right), gy
     shapes = (5, 6), (5, classes), (5,), (5,), y.shape
     results = [source.put(np.full(shape, np.nan, source.dtype)) for shape in shapes]
-    launch_head(y, w, b, source.put(labels.astype(np.int32)), *results)
+    launch(y, w, b, source.put(labels.astype(np.int32)), *results)
     return tuple(results)
 
 
@@ -354,7 +386,7 @@ def augment(source, pad, mirror):
     return tuple(results)
 
 
-def stem(source, height, width, channels, pad, mirror):
+def stem(source, height, width, channels, pad, mirror, launch=launch_stem):
     """The second batch, the convolution of it, and mean and variance of that."""
     loader = photographs(height, width, pad, mirror)
     w = source.normal(channels, 3, 3, 3)
@@ -369,14 +401,14 @@ def stem(source, height, width, channels, pad, mirror):
     x, z = new(4, 3, height, width), new(4, channels, height, width)
     labels = source.put(np.full(4, -1, np.int32))
     moments = new(channels, stem_blocks(4, height), 3)
-    launch_stem(resident(source.put, loader, 5, 1), w, x, labels, z, moments)
+    launch(resident(source.put, loader, 5, 1), w, x, labels, z, moments)
     counts, means, squares = np.moveaxis(to_host(moments), 2, 0)  # (C, S) each
     mean = (counts * means).sum(axis=1) / counts.sum(axis=1)
     spread = squares + counts * (means - mean[:, None]) ** 2
     return x, labels, z, mean, spread.sum(axis=1) / counts.sum(axis=1)
 
 
-def combine(source, normed, relu, accumulate, side=(4, 7)):
+def combine(source, normed, relu, accumulate, side=(4, 7), formula=False):
     """One or two terms, some normalised, and the gradient of each."""
     N, C, H, W = 5, 3, *side
     xs = [source.normal(N, C, H, W, mean=2.0) for _ in normed]
@@ -409,8 +441,9 @@ def combine(source, normed, relu, accumulate, side=(4, 7)):
             break
         for x, norm in zip(xs, norms, strict=True):
             gx = before.copy() if accumulate else new(N, C, H, W)
+            mask = WHERE_Y if relu else NO_RELU
             if norm:
-                launch_combine_sums(gy, y, x, norm, partial_sums, WHERE_Y if relu else NO_RELU)
+                launch_sums(formula, gy, y, x, norm, partial_sums, mask)
                 launch_combine_backward(gy, y, x, norm, gx, relu, accumulate)
                 results += [norm.ggamma, norm.gbeta, norm.running_mean, norm.running_var]
             else:
@@ -472,6 +505,27 @@ def record(source):
     return results, state
 
 
+# also by the kernels that can be read
+UNITS = {
+    "fused unit": partial(
+        fused, L=3, M=2, side=(8, 8), images=3, activate=True, mask=WHERE_NORMED, accumulate=False
+    ),
+    "fused unit of 6 groups of 4": partial(
+        fused, L=6, M=4, side=(8, 16), images=2, activate=False, mask=WHERE_Y, accumulate=True
+    ),
+    "fused unit without ReLU, little shared memory": partial(
+        fused,
+        L=9,
+        M=2,
+        side=(4, 32),
+        images=2,
+        activate=True,
+        mask=NO_RELU,
+        accumulate=True,
+        shared_bytes=30_000,
+    ),
+}
+
 CASES = {
     "relu": relu,
     "add": add,
@@ -520,23 +574,8 @@ CASES = {
     "mix": partial(mix, C=12, L=6, secondary_groups=2),
     "mix of the down-sampling unit": partial(mix, C=24, L=6, secondary_groups=2),
     "mix of one group": partial(mix, C=6, L=3, secondary_groups=1),
-    "fused unit": partial(
-        fused, L=3, M=2, side=(8, 8), images=3, activate=True, mask=WHERE_NORMED, accumulate=False
-    ),
-    "fused unit of 6 groups of 4": partial(
-        fused, L=6, M=4, side=(8, 16), images=2, activate=False, mask=WHERE_Y, accumulate=True
-    ),
-    "fused unit without ReLU, little shared memory": partial(
-        fused,
-        L=9,
-        M=2,
-        side=(4, 32),
-        images=2,
-        activate=True,
-        mask=NO_RELU,
-        accumulate=True,
-        shared_bytes=30_000,
-    ),
+    **UNITS,
+    **{f"{name}, by its formulas": partial(unit, formula=True) for name, unit in UNITS.items()},
     "fused unit of 24 groups of 2": partial(
         fused, L=24, M=2, side=(8, 8), images=1, activate=True, mask=WHERE_NORMED, accumulate=True
     ),
@@ -562,6 +601,7 @@ CASES = {
     "softmax cross-entropy of 10": partial(softmax_cross_entropy, classes=10),
     "head": partial(head, classes=41),
     "head of 3 classes": partial(head, classes=3),
+    "head by its formula": partial(head, classes=41, launch=launch_head_formula),
     "pooling 3×3": partial(pooling, size=3, stride=2, padding=1),
     "pooling 2×2": partial(pooling, size=2, stride=2, padding=0),
     "pooling 3×2, pixels alone": partial(
@@ -581,10 +621,19 @@ CASES = {
         combine, normed=(True, False), relu=True, accumulate=True, side=(5, 3)
     ),
     "two terms": partial(combine, normed=[True, True], relu=True, accumulate=False),
+    "two terms by their formula": partial(
+        combine, normed=[True, True], relu=True, accumulate=False, formula=True
+    ),
+    "a term by its formula": partial(
+        combine, normed=[True], relu=False, accumulate=False, formula=True
+    ),
     "a sum": partial(combine, normed=[False, False], relu=False, accumulate=True),
     "what a batch came to": record,
     "augmentation": partial(augment, pad=2, mirror=True),
     "stem": partial(stem, height=11, width=7, channels=20, pad=2, mirror=True),
+    "stem by its formula": partial(
+        stem, height=11, width=7, channels=20, pad=2, mirror=True, launch=launch_stem_formula
+    ),
     "stem of whole rows": partial(stem, height=8, width=32, channels=8, pad=0, mirror=False),
     "images as they are": partial(augment, pad=0, mirror=False),
 }

@@ -69,10 +69,14 @@ def test_all_parts_that_are_its_own(tmp_path):
     assert found["updates"]["cpu"]["difference"] < 1e-5
     entry = found["speed"]["cases"]["small"]["16"]["fp32"]["rivals"]
     assert {"plan", "tape"} <= set(entry["update"]["seconds"])
+    of_unit = {"igc_forward", "igc_backward_input", "igc_backward_weight", "combine_sums"}
+    for kernels in found["profile"]["versions"].values():
+        assert set(kernels) == {*of_unit, "stem", "head"}
     assert found["training"]["rc"] == 0
     page = (tmp_path / "page.md").read_text()
     assert "6 of 6 cases as NumPy's" in page
     assert "* plan again: equal to the bit" in page
+    assert "| `igc_forward`, L = 6, M = 2, 8×8 |" in page
     assert len(output[output.index("environment  done") :].splitlines()) <= 60
     resumed, _ = start(tmp_path, "--minutes", "1", "--resume", *only[:4]).communicate()
     assert "environment: done before\nkernels: done before" in resumed

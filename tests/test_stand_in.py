@@ -43,12 +43,12 @@ own = lambda value: [name for name in vars(value) if not name.startswith("_")]
 modules = {"cupy": own(cupy), "cupy.cuda": own(cupy.cuda)}
 kinds = {f"cupy.{name}": own(getattr(cupy, name)) for name in ("ndarray", "RawModule")}
 kinds |= {f"cupy.cuda.{name}": own(getattr(cupy.cuda, name)) for name in (
-    "Device", "Stream", "Graph", "runtime", "memory", "nvrtc")}
+    "Device", "Event", "Stream", "Graph", "runtime", "memory", "nvrtc")}
 print(json.dumps(modules | kinds))
 """
 # of its own: where it counts, what it is made of, and how many devices it has
 OWN = {
-    "cupy": {"np", "ctypes", "math", "os", "re", "sys", "types", "importlib"}
+    "cupy": {"np", "ctypes", "math", "os", "re", "sys", "time", "types", "importlib"}
     | {
         "EmulatedArray",
         "NDArrayOperatorsMixin",

@@ -65,18 +65,24 @@ class DeviceNorm:
     eps: float
 
 
+def launch_statistics(x: Array, partial: Array) -> None:
+    """Write into partial, (C, S, 3), count, mean and Σ(x − mean)² of S slices of the images."""
+    N, C, H, W = x.shape
+    grid = partial.shape[:2]
+    launch("batch_norm", "batch_norm_statistics", grid, THREADS, x, partial, N, C, H * W)
+
+
 def launch_norm(
     x: Array, norm: DeviceNorm, partial: Array, training: bool, summed: bool = False
 ) -> None:
     """Write mean, variance, scale and shift for x, (N, C, H, W); moves the running statistics.
 
-    partial, (C, S, 3), receives count, mean and Σ(x − mean)² of S slices of the images, or holds
-    those of S parts if x is `summed`. In evaluation x is not looked at.
+    partial receives what launch_statistics writes, or holds that of S parts if x is `summed`. In
+    evaluation x is not looked at.
     """
-    N, C, H, W = x.shape
-    S = partial.shape[1]
+    C, S = x.shape[1], partial.shape[1]
     if training and not summed:
-        launch("batch_norm", "batch_norm_statistics", (C, S), THREADS, x, partial, N, C, H * W)
+        launch_statistics(x, partial)
     parameters = norm.gamma, norm.beta, norm.running_mean, norm.running_var
     written = norm.mean, norm.variance, norm.scale, norm.shift
     numbers = C, S, norm.eps, norm.momentum, training
@@ -113,8 +119,19 @@ def launch_combine_sums(
     written = partial, norm.tickets, norm.ggamma, norm.gbeta, norm.coefficients
     numbers = N, C, H * W, mask, norm.eps
     grid = C, partial.shape[1]
-    kernel = "combine_backward_sums"
+    kernel = "combine_sums_v2"
     launch("combine", kernel, grid, THREADS, *read, *written, *numbers, VEC=_side_by_side(H * W))
+
+
+def launch_combine_sums_formula(
+    gy: Array, y: Array, x: Array, norm: DeviceNorm, mask: int
+) -> None:
+    """As launch_combine_sums, by the kernel that can be read."""
+    N, C, H, W = x.shape
+    read = gy, y, x, norm.mean, norm.scale, norm.shift, norm.variance, norm.gamma
+    written = norm.ggamma, norm.gbeta, norm.coefficients
+    numbers = N, C, H * W, mask, norm.eps
+    launch_each("combine", "combine_sums_v1", C, *read, *written, *numbers, VEC=1)
 
 
 def launch_combine_backward(

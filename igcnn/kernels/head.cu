@@ -1,21 +1,67 @@
 // The end of a network; formulas and shapes: head.py.
 //
-// Compiled for sm_90. Limits as in interleaved_group_convolution.cu: 4.3 TB/s, 55 % of 67 TFLOP/s.
-// For 64 images of 8×8, C = 192, K = 10.
+// | kernel  | a block has | a thread computes                                                   |
+// |---------|-------------|---------------------------------------------------------------------|
+// | head_v1 | 256 images  | an image: the same bytes, but few threads have work, one number     |
+// |         |             | after another, and neighbours read far apart                        |
+// | head_v2 | an image    | its share of what its warp does: a mean, a logit, the softmax       |
+// Shipped: v2; v1 is kept as the formula that can be read.
+//
+// v2 compiled for sm_90. Limits as in interleaved_group_convolution.cu: 4.3 TB/s, 55 % of
+// 67 TFLOP/s. For 64 images of 8×8, C = 192, K = 10.
 //
 // | kernel                 | registers | shared KB |  MB  | GFLOP | µs memory | µs arithmetic |
 // |---|---|---|---|---|---|---|
-// | head                   |        56 |       0.8 |  6.3 |  0.00 |       1.5 |           0.0 |
+// | head_v2                |        56 |       0.8 |  6.3 |  0.00 |       1.5 |           0.0 |
 #include "common.cuh"
 
-// The end of a network for one image a block: mean of each channel, classifier, softmax, loss, and
-// back to the gradient of its input. y: (N, C, pixels); kept for the weights' gradient: pooled,
-// (N, C), and glogits, (N, K). right[n]: whether the label has the largest logit.
+// The end of a network: mean of each channel, classifier, softmax, loss, and back to the gradient
+// of its input. y: (N, C, pixels); kept for the weights' gradient: pooled, (N, C), and glogits,
+// (N, K). right[n]: whether the label has the largest logit.
 extern "C" __global__ void __launch_bounds__(256, 1)
-head(const stored *__restrict__ y, const real *__restrict__ w, const real *__restrict__ b,
-     const int *__restrict__ labels, real *__restrict__ pooled, real *__restrict__ glogits,
-     real *__restrict__ losses, real *__restrict__ right, stored *__restrict__ gy, int N, int C,
-     int K, int pixels) {
+head_v1(const stored *__restrict__ y, const real *__restrict__ w, const real *__restrict__ b,
+        const int *__restrict__ labels, real *__restrict__ pooled, real *__restrict__ glogits,
+        real *__restrict__ losses, real *__restrict__ right, stored *__restrict__ gy, int N,
+        int C, int K, int pixels) {
+    for (int n = first_index(); n < N; n += index_step()) {
+        real *means = pooled + n * C, *logits = glogits + n * K;
+        for (int c = 0; c < C; c++) {
+            real sum = 0;
+            for (int i = 0; i < pixels; i++) sum += get(y + (n * C + c) * pixels + i);
+            means[c] = sum / pixels;
+        }
+        for (int k = 0; k < K; k++) {
+            real sum = b[k];
+            for (int c = 0; c < C; c++) sum += means[c] * w[k * C + c];
+            logits[k] = sum;
+        }
+        const int label = labels[n];
+        const real own = logits[label];
+        real largest = logits[0], sum = 0, ahead = 0;
+        for (int k = 1; k < K; k++) largest = larger(logits[k], largest);
+        for (int k = 0; k < K; k++) {
+            const real z = logits[k];
+            sum += exp(z - largest);
+            ahead += !(z <= own) || (z == own && k < label) ? real(1) : real(0);
+        }
+        losses[n] = log(sum) - (own - largest);
+        right[n] = ahead == 0 ? real(1) : real(0);
+        for (int k = 0; k < K; k++)
+            logits[k] = (exp(logits[k] - largest) / sum - (k == label ? real(1) : real(0))) / N;
+        for (int c = 0; c < C; c++) {
+            real g = 0;
+            for (int k = 0; k < K; k++) g += logits[k] * w[k * C + c];
+            for (int i = 0; i < pixels; i++) put(gy + (n * C + c) * pixels + i, g / pixels);
+        }
+    }
+}
+
+// The same, an image a block.
+extern "C" __global__ void __launch_bounds__(256, 1)
+head_v2(const stored *__restrict__ y, const real *__restrict__ w, const real *__restrict__ b,
+        const int *__restrict__ labels, real *__restrict__ pooled, real *__restrict__ glogits,
+        real *__restrict__ losses, real *__restrict__ right, stored *__restrict__ gy, int N,
+        int C, int K, int pixels) {
     DYNAMIC_SHARED(real, memory);
     real *means = memory, *logits = memory + C;  // C and K numbers
     const int n = blockIdx.x, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .launch import THREADS, launch
+from .launch import THREADS, launch, launch_each
 
 Array = np.ndarray
 
@@ -44,7 +44,13 @@ def launch_head(
     K = w.shape[0]
     arrays = y, w, b, labels, pooled, glogits, losses, right, gy
     shared_bytes = head_bytes(w.shape, w.dtype)
-    launch("head", "head", N, THREADS, *arrays, N, C, K, H * W, shared_bytes=shared_bytes)
+    launch("head", "head_v2", N, THREADS, *arrays, N, C, K, H * W, shared_bytes=shared_bytes)
+
+
+def launch_head_formula(y: Array, w: Array, *others: Array) -> None:
+    """As launch_head, by the kernel that can be read."""
+    N, C, H, W = y.shape
+    launch_each("head", "head_v1", N, y, w, *others, N, C, w.shape[0], H * W)
 
 
 def head_bytes(w_shape: tuple[int, ...], dtype: np.dtype | str) -> int:

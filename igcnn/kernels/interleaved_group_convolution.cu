@@ -3,14 +3,30 @@
 // p[l·M + m], the secondary group m has the inputs p[l·M + m] for all l, and its output o is
 // channel o·M + m. 3×3 kernels, stride 1, M secondary groups; others take the general kernels.
 //
-// | kernel                 | a block                       | a thread holds in registers          |
+// | kernel                 | a block                       | a thread                             |
 // |------------------------|-------------------------------|--------------------------------------|
+// | igc_forward_v1         | 256 numbers of z              | one: Σ w2·p with p = Σ w1·x          |
 // | igc_forward_v2         | TH rows of an image           | OT outputs × QT·4 pixels             |
+// | igc_backward_input_v1  | 256 numbers of gx             | one: Σ w1·gp with gp = Σ w2·gz       |
 // | igc_backward_input_v2  | TH rows of an image           | G gradients × 8 pixels               |
+// | igc_backward_weight_v1 | 256 weights, some images      | one: Σ over pixels of gp·x or gz·p   |
 // | igc_backward_weight_v2 | WH rows at a time, persistent | 6×6 of W^d, 9 taps of 2×2 of W^p     |
+// Shipped: v2; v1 is kept as the formula that can be read.
 //
-// For 64 images, L = 24, compiled for sm_90. Limits: 4.3 TB/s, and 55 % of 67 TFLOP/s, of an H200;
-// what a kernel moves and computes at least, the primary output computed again counted in.
+// v1 is slow because each thread computes the numbers of p, or of its gradient gp, that it needs
+// anew: an output takes L of p, and each of p is an input of L outputs. That is 9·M·L products for
+// 9·M + L, two loads from global memory each, and what is loaded is normalised each time. The
+// statistics of z take another launch. What all threads read, in MB for 4 images of 32×32 with
+// M = 2, as the emulator counts it (launch.following):
+//
+// |                         |  v1: global |  v2: global | v2: shared |
+// |-------------------------|-------------|-------------|------------|
+// | igc_forward             |        1336 |         1.5 |        7.3 |
+// | igc_backward_input      |        2960 |         4.8 |        9.2 |
+// | igc_backward_weight     |        4566 |         9.8 |       12.9 |
+//
+// v2 for 64 images, L = 24, compiled for sm_90. Limits: 4.3 TB/s, and 55 % of 67 TFLOP/s, of an
+// H200; what a kernel moves and computes at least, the primary output computed again counted in.
 //
 // | kernel                 | M | registers | shared KB |  MB | GFLOP | µs memory | µs arithmetic |
 // |---|---|---|---|---|---|---|---|
@@ -26,21 +42,13 @@
 //
 // What is normalised and rectified is so while it is loaded: `scale·x + shift`, then max with 0.
 // A block's memory gives a multiprocessor, which multiplies 128 numbers a cycle, 32 of them: one
-// that is loaded should serve four products. In v1 it served 1.6 in forward, and 0.5 to 1.5 in the
-// gradient of the weights, and what a block loads came number by number. In v2
+// that is loaded should serve four products. In v2
 //   convolve: a thread computes 2 rows × 4 pixels × 2 channels of a 3×3 convolution; neighbours in
 //             a row come by shuffle: 4.2 products a number;
 //   multiply: 8 pixels × OT or G channels, tiles of a matrix product: 4.8 and 4;
 // and the primary output goes from the one to the other through the block's memory. A *quad* is
 // four pixels side by side, loaded at once, FILL of them under way. G primary groups are
-// in memory at once. Sizes are defines: the loops unroll. Not measured on a GPU; what all threads
-// read, in MB for 4 images of 32×32 with M = 2, as the emulator counts it (launch.following):
-//
-// |                         |  v1: global | shared |  v2: global | shared |
-// |-------------------------|-------------|--------|-------------|--------|
-// | igc_forward             |         3.7 |   30.7 |         1.5 |    7.3 |
-// | igc_backward_input      |         7.6 |   33.0 |         4.8 |    9.2 |
-// | igc_backward_weight     |        42.7 |   86.5 |         9.8 |   12.9 |
+// in memory at once. Sizes are defines: the loops unroll. Not measured on a GPU.
 //
 // real: float
 // variant: L=24 M=2 H=32 W=32 TH=8 G=8 WH=4 OT=12 QT=2
@@ -54,6 +62,46 @@
 #define WEIGHT_THREADS 256
 
 const int C = L * M;
+
+// x as the unit takes it, one number at a time; 0 outside of the image.
+struct Entering {
+    const stored *x;
+    const real *scale, *shift;
+    int activate;
+    __device__ __forceinline__ real at(int n, int c, int i, int j) const {
+        if (i < 0 || i >= H || j < 0 || j >= W) return 0;
+        const real value = get(x + ((n * C + c) * H + i) * W + j);
+        return activate ? rectified(scale[c] * value + shift[c]) : value;
+    }
+};
+
+// p[l·M + m] at pixel (i, j).
+__device__ __forceinline__ real primary_output(const Entering &x, const real *w1, int n, int l,
+                                               int m, int i, int j) {
+    real sum = 0;
+    for (int c = 0; c < M; c++)
+        for (int tap = 0; tap < 9; tap++)
+            sum += w1[((l * M + m) * M + c) * 9 + tap] *
+                   x.at(n, l * M + c, i + tap / 3 - 1, j + tap % 3 - 1);
+    return sum;
+}
+
+// z.
+extern "C" __global__ void __launch_bounds__(256, 1)
+igc_forward_v1(const stored *__restrict__ x, const real *__restrict__ scale,
+               const real *__restrict__ shift, const real *__restrict__ w1,
+               const real *__restrict__ w2, stored *__restrict__ z, int N, int activate) {
+    const Entering entering = {x, scale, shift, activate};
+    for (int k = first_index(); k < N * C * H * W; k += index_step()) {
+        const int n = k / (C * H * W), c = k / (H * W) % C, i = k / W % H, j = k % W;
+        const int o = c / M, m = c % M;
+        real sum = 0;
+        for (int l = 0; l < L; l++)
+            sum += w2[(m * L + o) * L + l] * primary_output(entering, w1, n, l, m, i, j);
+        put(z + k, sum);
+    }
+}
+
 const int QUADS = W / 4;  // of a row
 // on a multiprocessor: bfloat16 takes registers to convert
 const int FORWARD_BLOCKS = sizeof(stored) == 2 ? 2 : 3;
@@ -314,6 +362,12 @@ struct Incoming {
         return coefficients[3 * c] * g + coefficients[3 * c + 1] * (z - mean[c]) +
                coefficients[3 * c + 2];
     }
+    // At one pixel; 0 outside of the image.
+    __device__ __forceinline__ real at(int n, int c, int i, int j) const {
+        if (i < 0 || i >= H || j < 0 || j >= W) return 0;
+        const int k = ((n * C + c) * H + i) * W + j;
+        return at(c, get(gy + k), mask == 1 ? get(y + k) : real(0), get(z + k));
+    }
     // As fill, of all channels of image n.
     __device__ __forceinline__ void fill(real *tile, int step, int n, int top, int rows,
                                          int threads) const {
@@ -344,6 +398,69 @@ struct Incoming {
         }
     }
 };
+
+// The gradient of p[l·M + m] at pixel (i, j).
+__device__ __forceinline__ real primary_gradient(const Incoming &gz, const real *w2, int n, int l,
+                                                 int m, int i, int j) {
+    real sum = 0;
+    for (int o = 0; o < L; o++) sum += w2[(m * L + o) * L + l] * gz.at(n, o * M + m, i, j);
+    return sum;
+}
+
+// gx. accumulate: add to what is in gx.
+extern "C" __global__ void __launch_bounds__(256, 1)
+igc_backward_input_v1(const stored *__restrict__ gy, const stored *__restrict__ y,
+                      const stored *__restrict__ z, const real *__restrict__ mean,
+                      const real *__restrict__ coefficients, const real *__restrict__ scale,
+                      const real *__restrict__ shift, const real *__restrict__ w1,
+                      const real *__restrict__ w2, stored *__restrict__ gx, int N, int mask,
+                      int accumulate) {
+    const Incoming gz = {gy, y, z, mean, coefficients, scale, shift, mask};
+    for (int k = first_index(); k < N * C * H * W; k += index_step()) {
+        const int n = k / (C * H * W), c = k / (H * W) % C, i = k / W % H, j = k % W, l = c / M;
+        real sum = accumulate ? get(gx + k) : real(0);
+        for (int m = 0; m < M; m++)
+            for (int tap = 0; tap < 9; tap++)
+                sum += w1[((l * M + m) * M + c % M) * 9 + tap] *
+                       primary_gradient(gz, w2, n, l, m, i + 1 - tap / 3, j + 1 - tap % 3);
+        put(gx + k, sum);
+    }
+}
+
+// partial1[s] = gw1 and partial2[s] = gw2 over slice s of the images. grid: ⌈weights/256⌉ × slices.
+extern "C" __global__ void __launch_bounds__(256, 1)
+igc_backward_weight_v1(const stored *__restrict__ gy, const stored *__restrict__ y,
+                       const stored *__restrict__ z, const real *__restrict__ mean,
+                       const real *__restrict__ coefficients, const real *__restrict__ scale,
+                       const real *__restrict__ shift, const stored *__restrict__ x,
+                       const real *__restrict__ x_scale, const real *__restrict__ x_shift,
+                       const real *__restrict__ w1, const real *__restrict__ w2,
+                       real *__restrict__ partial1, real *__restrict__ partial2, int N, int mask,
+                       int activate) {
+    const Incoming gz = {gy, y, z, mean, coefficients, scale, shift, mask};
+    const Entering entering = {x, x_scale, x_shift, activate};
+    const int SIZE1 = C * M * 9, SIZE2 = C * L, s = blockIdx.y;
+    const int k1 = blockIdx.x * blockDim.x + threadIdx.x, k2 = k1 - SIZE1;
+    int first, end;
+    slice_of(s, gridDim.y, N, first, end);
+    real sum = 0;
+    if (k2 < 0) {
+        const int tap = k1 % 9, c = k1 / 9 % M, m = k1 / 9 / M % M, l = k1 / 9 / M / M;
+        for (int k = first * H * W; k < end * H * W; k++) {
+            const int n = k / (H * W), i = k / W % H, j = k % W;
+            sum += primary_gradient(gz, w2, n, l, m, i, j) *
+                   entering.at(n, l * M + c, i + tap / 3 - 1, j + tap % 3 - 1);
+        }
+        partial1[s * SIZE1 + k1] = sum;
+    } else if (k2 < SIZE2) {
+        const int l = k2 % L, o = k2 / L % L, m = k2 / L / L;
+        for (int k = first * H * W; k < end * H * W; k++) {
+            const int n = k / (H * W), i = k / W % H, j = k % W;
+            sum += gz.at(n, o * M + m, i, j) * primary_output(entering, w1, n, l, m, i, j);
+        }
+        partial2[s * SIZE2 + k2] = sum;
+    }
+}
 
 // gx. grid: images × H/TH. accumulate: add to what is in gx.
 extern "C" __global__ void __launch_bounds__(INPUT_THREADS, 2)

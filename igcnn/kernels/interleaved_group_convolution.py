@@ -23,7 +23,7 @@ import numpy as np
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
 from .checks import check_arrays
-from .combine import DeviceNorm
+from .combine import DeviceNorm, launch_statistics
 from .convolution import (
     BACKWARD_NUMBERS,
     FORWARD_NUMBERS,
@@ -37,7 +37,7 @@ from .convolution import (
 )
 from .geometry import Pair
 from .lanes import Fields, Lanes, complete
-from .launch import WARP, launch
+from .launch import THREADS, WARP, launch, launch_each
 
 Array = np.ndarray
 
@@ -270,6 +270,22 @@ def launch_igc_forward(
     launch(STEM, kernel, *sizes, *arrays, activate, shared_bytes=memory, **asdict(unit))
 
 
+def launch_igc_forward_formula(
+    unit: Unit,
+    x: Array,
+    x_norm: DeviceNorm | None,
+    w1: Array,
+    w2: Array,
+    z: Array,
+    partial: Array,
+) -> None:
+    """As launch_igc_forward, by the kernel that can be read; partial is that of slices of z."""
+    arrays = x, *_activation(x_norm, w1), w1, w2, z
+    numbers = len(x), x_norm is not None
+    launch_each(STEM, "igc_forward_v1", z.size, *arrays, *numbers, **asdict(unit))
+    launch_statistics(z, partial)
+
+
 def launch_igc_backward_input(
     unit: Unit, incoming: Incoming, w1: Array, w2: Array, gx: Array, accumulate: bool
 ) -> None:
@@ -282,6 +298,15 @@ def launch_igc_backward_input(
     launch(STEM, kernel, *sizes, *arrays, *numbers, shared_bytes=memory, **asdict(unit))
 
 
+def launch_igc_backward_input_formula(
+    unit: Unit, incoming: Incoming, w1: Array, w2: Array, gx: Array, accumulate: bool
+) -> None:
+    """As launch_igc_backward_input, by the kernel that can be read."""
+    arrays = *incoming.arguments(), w1, w2, gx
+    numbers = len(gx), incoming.mask, accumulate
+    launch_each(STEM, "igc_backward_input_v1", gx.size, *arrays, *numbers, **asdict(unit))
+
+
 def launch_igc_backward_weight(
     unit: Unit,
     incoming: Incoming,
@@ -292,20 +317,40 @@ def launch_igc_backward_weight(
     partials: tuple[Array, Array],
 ) -> None:
     """Write the gradients of both weights; partials as unit.partial_shapes says."""
-    activation = _activation(x_norm, incoming.norm.scale)
-    arrays = *incoming.arguments(), x, *activation, *weights, *partials
-    numbers = len(x), incoming.mask, x_norm is not None
-    launch(
-        STEM,
-        "igc_backward_weight_v2",
-        len(partials[0]),
-        WEIGHT_THREADS,
-        *arrays,
-        *numbers,
-        shared_bytes=unit.weight_bytes,
-        **asdict(unit),
-    )
+    arguments = _weight_arguments(incoming, x, x_norm, weights, partials)
+    sizes = len(partials[0]), WEIGHT_THREADS
+    memory = unit.weight_bytes
+    kernel = "igc_backward_weight_v2"
+    launch(STEM, kernel, *sizes, *arguments, shared_bytes=memory, **asdict(unit))
     launch_sum_partials(*zip(partials, gradients, strict=True))
+
+
+def launch_igc_backward_weight_formula(
+    unit: Unit,
+    incoming: Incoming,
+    x: Array,
+    x_norm: DeviceNorm | None,
+    weights: tuple[Array, Array],
+    gradients: tuple[Array, Array],
+    partials: tuple[Array, Array],
+) -> None:
+    """As launch_igc_backward_weight, by the kernel that can be read."""
+    arguments = _weight_arguments(incoming, x, x_norm, weights, partials)
+    grid = -(-sum(w.size for w in weights) // THREADS), len(partials[0])
+    launch(STEM, "igc_backward_weight_v1", grid, THREADS, *arguments, **asdict(unit))
+    launch_sum_partials(*zip(partials, gradients, strict=True))
+
+
+def _weight_arguments(
+    incoming: Incoming,
+    x: Array,
+    x_norm: DeviceNorm | None,
+    weights: tuple[Array, Array],
+    partials: tuple[Array, Array],
+) -> tuple[Array | int, ...]:
+    activation = _activation(x_norm, incoming.norm.scale)
+    numbers = len(x), incoming.mask, x_norm is not None
+    return *incoming.arguments(), x, *activation, *weights, *partials, *numbers
 
 
 def _activation(x_norm: DeviceNorm | None, unread: Array) -> tuple[Array, Array]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from .augment import Resident
-from .launch import THREADS, launch
+from .combine import launch_statistics
+from .launch import THREADS, launch, launch_each
 
 Array = np.ndarray
 
@@ -45,7 +46,23 @@ def launch_stem(
     numbers = source.images.shape[0], H, W, C, pad, mirror, stream
     shared_bytes = stem_bytes(C, W, w.dtype)
     blocks = stem_blocks(N, H)
-    launch("stem", "stem_v1", blocks, THREADS, *arrays, *numbers, shared_bytes=shared_bytes)
+    launch("stem", "stem_v2", blocks, THREADS, *arrays, *numbers, shared_bytes=shared_bytes)
+
+
+def launch_stem_formula(
+    source: Resident,
+    w: Array,
+    x: Array,
+    labels: Array,
+    z: Array,
+    partial: Array,
+) -> None:
+    """As launch_stem, by the kernel that can be read; partial is that of slices of z."""
+    *images, pad, mirror, stream = source
+    N, C, H, W = z.shape
+    numbers = N, source.images.shape[0], H, W, C, pad, mirror, stream
+    launch_each("stem", "stem_v1", z.size, *images, w, x, labels, z, *numbers)
+    launch_statistics(z, partial)
 
 
 def stem_blocks(N: int, H: int) -> int:

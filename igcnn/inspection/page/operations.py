@@ -113,9 +113,14 @@ OPERATIONS = (
             ),
         ),
         cuda=(
-            ("interleaved_group_convolution.igc_forward_v2",),
             (
+                "interleaved_group_convolution.igc_forward_v1",
+                "interleaved_group_convolution.igc_forward_v2",
+            ),
+            (
+                "interleaved_group_convolution.igc_backward_input_v1",
                 "interleaved_group_convolution.igc_backward_input_v2",
+                "interleaved_group_convolution.igc_backward_weight_v1",
                 "interleaved_group_convolution.igc_backward_weight_v2",
             ),
         ),

@@ -16,6 +16,7 @@ import math
 import os
 import re
 import sys
+import time
 import types
 
 import numpy as np
@@ -327,7 +328,9 @@ class _Stream:
         _forbid_while_capturing("waiting")
 
     def record(self, event=None):
-        return _Event(self)
+        event = event or _Event()
+        event.record(self)
+        return event
 
     def wait_event(self, event):
         assert event.done, "everything but a sum is done at once"
@@ -347,8 +350,12 @@ class _Stream:
 class _Event:
     """A place in a queue: behind the sums over the ranks that were begun there before."""
 
-    def __init__(self, stream):
-        self._begun = list(stream.begun)
+    def record(self, stream=None):
+        self._begun = list((stream or cuda.get_current_stream()).begun)
+        self._seconds = time.perf_counter()
+
+    def synchronize(self):
+        _forbid_while_capturing("waiting")
 
     done = property(lambda self: all(is_done() for is_done in self._begun))
 
@@ -419,6 +426,8 @@ def _module(name, **content):
 cuda = _module(
     "cupy.cuda",
     Device=_Device,
+    Event=_Event,
+    get_elapsed_time=lambda start, end: 1e3 * (end._seconds - start._seconds),
     Graph=_Graph,
     Stream=_Stream,
     set_allocator=lambda allocator=None: None,
