@@ -219,7 +219,12 @@ def read(body, told):
 
 
 def kind(loop):
-    """Return what a loop of a fused kernel does, told by its instructions."""
+    """Return what a loop of a fused kernel does, told by its instructions.
+
+    weights1, weights2: gradients of W^d and W^p; convolve, multiply, share_out, fill: as the
+    functions of the source; incoming: Incoming::fill; stage: weights into shared memory; outer:
+    over groups or tiles; pieces: what surrounds a loop that multiplies.
+    """
     if loop.count("FMUL") > 200:
         return "weights1"
     if loop.count("FMUL") and loop.products > 100:
@@ -236,8 +241,18 @@ def kind(loop):
 
 
 def passes(kernel, unit, loop, listing, rounds):
-    """Return how often a warp passes a loop of a fused kernel; `rounds`: tiles of a block."""
-    u, C, quads, S = unit, unit.L * unit.M, unit.W // 4, unit.L // unit.G
+    """Return how often a warp passes a loop of a fused kernel, on average.
+
+    Loops that multiply: by the products of the formula; others: by what they have to fetch.
+
+    Args:
+        kernel: its name.
+        unit: its sizes.
+        loop: one of the listing's.
+        listing: of the kernel.
+        rounds: tiles that a block of the gradient of the weights takes.
+    """
+    u, C, quads, S = unit, unit.L * unit.M, unit.W // 4, unit.L // unit.G  # S: steps over groups
     forward, weight = "forward" in kernel, "weight" in kernel
     T = u.threads if forward else 256 if weight else 128
     R, rows = (rounds, u.WH) if weight else (1, u.TH)
@@ -271,12 +286,9 @@ def slots(work, listing):
     if work.kernel.startswith("igc_"):
         sizes = dict(part.split("=") for part in work.defines)
         unit = Unit(**{field.name: int(sizes[field.name]) for field in fields(Unit)})
-        images = work.blocks
-        rounds = 1
-        if "weight" in work.kernel:
-            values = work.flops / 4 / (9 * unit.M + unit.L)
-            images = values / (unit.L * unit.M * unit.H * unit.W)
-            rounds = ceil(images * unit.H / unit.WH / work.blocks)
+        # of the gradients of the weights, tiles that a block takes one after the other
+        values = work.flops / 4 / (9 * unit.M + unit.L)
+        rounds = ceil(values / (unit.L * unit.M * unit.W * unit.WH) / work.blocks)
         of_warp = listing.straight + sum(
             loop.own.total() * passes(work.kernel, unit, loop, listing, rounds)
             for loop in listing.loops

@@ -11,7 +11,16 @@ from igcnn.kernels.launch import signatures, variants
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 from cubins import STEMS
-from gpu_listing import PAGE, Work, compiler_cells, disassembler, listings, occupancy, read
+from gpu_listing import (
+    PAGE,
+    Work,
+    compiler_cells,
+    disassembler,
+    listings,
+    occupancy,
+    predicted,
+    read,
+)
 
 LISTING = """
         /*0000*/                   LDC R1, c[0x0][0x28] ;
@@ -60,6 +69,16 @@ def test_loops_are_found_and_counted_without_those_within_them():
 def test_occupancy_by_what_runs_out_first(registers, threads, shared, blocks):
     listing = read(LISTING, f"Used {registers} registers")
     assert occupancy(Work("", "", (), 1, threads, shared, 0, 0), listing) == blocks
+
+
+def test_a_launch_takes_as_long_as_its_bytes_or_its_instructions():
+    listing = read(LISTING, "Used 32 registers")
+    bytes_alone = predicted(Work("", "", (), 132 * 160, 128, 0, 3_000_000_000, 0), listing)
+    assert bytes_alone == pytest.approx((1e-3, 0, 1.0013e-3))
+    # 4 instructions for 2 products; 16 blocks of 4 warps: a scheduler issues in 1 − 0.6¹⁶ cycles
+    flops = 64 * 132 * 1.755e9 * 2
+    found = predicted(Work("", "", (), 132 * 16, 128, 0, 0, flops), listing)
+    assert found == pytest.approx((0, 1 / (1 - 0.6**16), 1.3e-6 + 1 / (1 - 0.6**16)))
 
 
 def rows():
