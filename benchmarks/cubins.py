@@ -33,14 +33,16 @@ def combinations(stem):
 
 
 def compiled(stem, defines, architecture):
-    """Return the bytes of a cubin."""
+    """Return the bytes of a cubin, and what ptxas says of its kernels."""
     from cupy_backends.cuda.libs import nvrtc
 
     program = nvrtc.createProgram(source(stem), f"{stem}.cu", [], [])
-    options = [f"-arch=sm_{architecture}", *OPTIONS, *(f"-D{define}" for define in defines)]
+    options = [f"-arch=sm_{architecture}", *OPTIONS, "--ptxas-options=-v"]
+    options += [f"-D{define}" for define in defines]
     try:
         nvrtc.compileProgram(program, tuple(options))
-        return nvrtc.getCUBIN(program)
+        # CuPy takes the last byte, a zero, for the end of a string
+        return nvrtc.getCUBIN(program) + b"\0", nvrtc.getProgramLog(program)
     finally:
         nvrtc.destroyProgram(program)
 
@@ -60,7 +62,7 @@ def main():
         path = arguments.out / cubin_name(stem, defines, architecture)
         if not path.exists():
             draft = path.with_suffix(f".{os.getpid()}")
-            draft.write_bytes(compiled(stem, defines, architecture))
+            draft.write_bytes(compiled(stem, defines, architecture)[0])
             draft.replace(path)
         return path.stat().st_size
 

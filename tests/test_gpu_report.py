@@ -203,6 +203,12 @@ def test_cubins_are_made_without_a_gpu_and_loaded_where_their_source_is_the_same
     assert made.returncode == 0, made.stderr
     architectures = {path.name.split(".")[1] for path in folder.iterdir()}
     assert architectures == {"sm_80", "sm_90", "sm_100"}
+    for path in folder.iterdir():  # whole: what its header says of an ELF file's tables is there
+        cubin = path.read_bytes()
+        for place, size in ((0x20, 0x36), (0x28, 0x3A)):
+            begin = int.from_bytes(cubin[place : place + 8], "little")
+            each, count = (int.from_bytes(cubin[i : i + 2], "little") for i in (size, size + 2))
+            assert begin + each * count <= len(cubin)
 
     def loaded():
         paths = os.pathsep.join([str(ROOT / "tests" / "stand_in"), str(ROOT)])
