@@ -386,7 +386,11 @@ struct Memory {
         used += n;
         return p;
     }
-    Size *indices(Size n) { return (Size *)take((n * sizeof(Size) + sizeof(V) - 1) / sizeof(V)); }
+    Size *indices(Size n) {
+        const Size each = sizeof(Size) > sizeof(V) ? sizeof(Size) / sizeof(V) : 1;
+        used = (used + each - 1) / each * each;  // a V may need less alignment
+        return (Size *)take((n * sizeof(Size) + sizeof(V) - 1) / sizeof(V));
+    }
 };
 
 // -- forward -----------------------------------------------------------------------------------
