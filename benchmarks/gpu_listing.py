@@ -331,7 +331,7 @@ def predicted(work, listing):
 
 def label(work):
     """Return a kernel's name and the defines that tell it from others of its name."""
-    told = [d for d in work.defines if re.match(r"(M|TILE|KW|VEC)=", d)]
+    told = [d for d in work.defines if re.match(r"(M|TILE|KW|VEC|STORED)=(?!float)", d)]
     return " ".join([f"`{work.kernel}`", *told])
 
 

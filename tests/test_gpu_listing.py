@@ -83,18 +83,15 @@ def test_a_launch_takes_as_long_as_its_bytes_or_its_instructions():
 
 def rows():
     """Kernel, stem, defines and the compiler's cells of each row of the page."""
-    stored = "float"
     stem_of = {kernel: stem for stem in STEMS for kernel in signatures(stem)}
     for line in PAGE.read_text().split("<!-- tables -->")[1].splitlines():
-        if line.startswith("### "):
-            stored = {"fp32": "float", "bf16": "bfloat16"}[line[4:]]
         if found := re.match(r"\| `(\w+)`([^|]*) \| \d+ \| (.*)", line):
             kernel, told, cells = found[1], set(found[2].split()), found[3].split(" | ")[:6]
+            stored = "STORED=bfloat16" if "STORED=bfloat16" in told else "STORED=float"
+            told.discard(stored)
             stem = stem_of[kernel]
-            (variant,) = (v for v in variants(stem) if told <= set(v) and (told or len(v) == 0))
-            kinds = {p.type for p in signatures(stem)[kernel]}
-            own = stored if "stored" in kinds else "float"
-            yield kernel, stem, ("REAL=float", f"STORED={own}", *variant), cells
+            (variant,) = (v for v in variants(stem) if told <= set(v) and (told or not v))
+            yield kernel, stem, ("REAL=float", stored, *variant), cells
 
 
 def check(chosen):
