@@ -194,8 +194,11 @@ class Function:
         self.needs_gradient = tuple([enabled and x._requires_grad for x in tensors])
         for hook in hooks:
             hook.before_forward(self, tensors)
-        output = Tensor(values.as_output(self.name, self.forward(*arrays), arrays))
-        if any(self.needs_gradient) and output.data.dtype in values.FLOATS:
+        array = self.forward(*arrays)
+        if type(array) is not np.ndarray or array.dtype not in values.FLOATS:
+            array = values.as_output(self.name, array, arrays)
+        output = Tensor(array)
+        if True in self.needs_gradient and array.dtype in values.FLOATS:
             self._recorded = output._requires_grad = True
             output.record = Record(self, tensors, output)
         for hook in reversed(hooks):

@@ -175,11 +175,12 @@ def check_gradients(
         )
     checked: list[Array | None] = []
     for x, gx, need in zip(inputs, gradients, needed, strict=True):
-        if isinstance(gx, np.generic):
-            gx = np.asarray(gx)
-        if gx is None:
+        if type(gx) is np.ndarray:
+            fits = gx.shape == x.shape and gx.dtype == x.dtype
+        elif gx is None:
             fits = not need
         else:
+            gx = np.asarray(gx) if isinstance(gx, np.generic) else gx
             fits = is_array(gx) and gx.shape == x.shape and gx.dtype == x.dtype
         if not fits:
             what = f"a gradient of shape {gx.shape} and type {gx.dtype}" if is_array(gx) else gx
@@ -195,7 +196,7 @@ def read_only(array: Array) -> Array:
     """Return a view that NumPy does not write to; an array in a GPU's memory as it is."""
     if isinstance(array, np.ndarray):
         array = array.view()
-        array.flags.writeable = False
+        array.setflags(write=False)
     return array
 
 
