@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import igcnn.kernels
+from igcnn.files import write_atomically
 from igcnn.kernels.launch import OPTIONS, cubin_name, source, variants
 
 ARCHITECTURES = ("80", "90", "100")
@@ -61,9 +62,7 @@ def main():
         stem, defines, architecture = job
         path = arguments.out / cubin_name(stem, defines, architecture)
         if not path.exists():
-            draft = path.with_suffix(f".{os.getpid()}")
-            draft.write_bytes(compiled(stem, defines, architecture)[0])
-            draft.replace(path)
+            write_atomically(path, compiled(stem, defines, architecture)[0])
         return path.stat().st_size
 
     jobs = [

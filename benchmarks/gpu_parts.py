@@ -6,7 +6,6 @@ Each writes what it has found as it goes on, so that one that is cut short leave
 import argparse
 import csv
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -18,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from harness import result_path, write_json
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "torch", "numpy", "h5py", "pillow", "click", "rich")
@@ -27,10 +27,7 @@ IGCNN = (sys.executable, "-m", "igcnn")
 
 def note(found):
     """Write down what is known so far, whole or not at all."""
-    path = Path(os.environ.get("GPU_REPORT_FOUND", "found.json"))
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    draft.replace(path)
+    write_json(result_path("found"), found)
 
 
 def environment(small):

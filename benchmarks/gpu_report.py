@@ -24,8 +24,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_page import page, summary
-from harness import RESULTS, require_device
+from gpu_page import page, summary, verdict
+from harness import RESULTS, require_device, write_json
 from limited import run_limited
 
 ROOT = Path(__file__).parents[1]
@@ -92,22 +92,9 @@ def run_part(part, results, seconds, environment, small):
     ended = run_limited(command, seconds, ROOT, variables)
     (results / f"{part.name}.txt").write_text(ended["output"])
     ended |= {"limit": seconds, "output": "\n".join(ended["output"].splitlines()[-30:])}
-    write(results / f"{part.name}.json", ended)
+    write_json(results / f"{part.name}.json", ended)
     print(f"  {verdict(ended)}", flush=True)
     return ended
-
-
-def verdict(ended):
-    """Return in a few words how a part ended."""
-    how = {None: "killed at its limit", 0: "done"}.get(ended["rc"], f"exit code {ended['rc']}")
-    return f"{how} after {ended['seconds']:.0f} s"
-
-
-def write(path, content):
-    """Write JSON so that a file is there whole or not at all."""
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    draft.replace(path)
 
 
 def end(*_):

@@ -151,10 +151,16 @@ def save(name: str, result: dict[str, Any]) -> None:
     """Write benchmarks/results/<name>.json, or the file that gpu_report.py wants."""
     path = result_path(name)
     path.parent.mkdir(exist_ok=True)
-    draft = path.with_suffix(".draft")  # the file is there whole or not at all
-    draft.write_text(json.dumps(machine() | result, indent=1, ensure_ascii=False) + "\n")
-    draft.replace(path)
+    write_json(path, machine() | result)
     print(f"written: {path}", flush=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a file is there whole or not at all."""
+    from igcnn.files import write_atomically
+
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode())
 
 
 def result_path(name: str) -> Path:

@@ -1,6 +1,7 @@
 """Every kernel through NVIDIA's compiler for seven architectures: no driver is needed for it."""
 
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,14 +10,17 @@ import pytest
 import igcnn.kernels
 from igcnn.kernels.head import head_bytes
 from igcnn.kernels.interleaved_group_convolution import Unit
-from igcnn.kernels.launch import OPTIONS, signatures, source, variants
+from igcnn.kernels.launch import signatures, source, variants
 from igcnn.kernels.stem import stem_bytes
 
 nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="needs CuPy and NVRTC")
 pytest.importorskip("nvidia.cuda_nvrtc", reason="needs NVRTC (pip install 'igcnn[test]')")
 
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+from cubins import STEMS, combinations, compiled  # noqa: E402
+
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
-TYPES = (("float", "float"), ("double", "double"), ("float", "bfloat16"))
 # by threads of a block: so that two blocks, or three of the fused forward, or one of the weights'
 # gradient, fit into the 65,536 registers of any multiprocessor
 REGISTERS = {
@@ -26,20 +30,12 @@ REGISTERS = {
     "INPUT_THREADS": 200,
     "WEIGHT_THREADS": 255,
 }
-STEMS = sorted(path.stem for path in Path(igcnn.kernels.__file__).parent.glob("*.cu"))
 
 
 def report(stem, architecture, defines):
     """Return what ptxas says of each kernel: (name, registers, bytes spilled, bytes shared)."""
-    program = nvrtc.createProgram(source(stem), f"{stem}.cu", [], [])
-    options = [f"-arch=sm_{architecture}", *OPTIONS, "--ptxas-options=-v"]
-    options += [f"-D{define}" for define in defines]
-    try:
-        nvrtc.compileProgram(program, tuple(options))
-        log = nvrtc.getProgramLog(program)
-        assert len(nvrtc.getCUBIN(program)) > 1000
-    finally:
-        nvrtc.destroyProgram(program)
+    cubin, log = compiled(stem, defines, architecture)
+    assert len(cubin) > 1000
     for part in re.split(r"Compiling entry function", log)[1:]:
         name = re.match(r" '(\w+)'", part)[1]
         spills = re.findall(r"(\d+) bytes spill (?:stores|loads)", part)
@@ -51,19 +47,13 @@ def report(stem, architecture, defines):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("stem", STEMS)
 def test_every_kernel_compiles_without_spills(stem, architecture):
-    combinations = [
-        (f"REAL={real}", f"STORED={stored}", *variant)
-        for real, stored in TYPES
-        if real == "float" or "// real: float" not in source(stem)
-        for variant in variants(stem)
-    ]
     with ThreadPoolExecutor(2) as pool:
         reports = list(
-            pool.map(lambda defines: list(report(stem, architecture, defines)), combinations)
+            pool.map(lambda defines: list(report(stem, architecture, defines)), combinations(stem))
         )
     bounds = re.findall(r"__launch_bounds__\((\w+), \w+\)\s+(\w+)\(", source(stem))
     ceilings = {name: REGISTERS[threads] for threads, name in bounds}
-    for defines, kernels in zip(combinations, reports, strict=True):
+    for defines, kernels in zip(combinations(stem), reports, strict=True):
         assert {name for name, *_ in kernels} == set(signatures(stem))
         for name, registers, spilled, _ in kernels:
             assert spilled == 0, (name, defines)
