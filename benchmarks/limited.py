@@ -48,8 +48,9 @@ def run_limited(command, seconds, cwd, environment):
     finally:  # also where this program is told to end
         kill_marked(mark)
         process.wait()
-        reader.join()  # nobody is left who could write
-        process.stdout.close()
+        reader.join(5)
+        if not reader.is_alive():  # else somebody hid from the mark, and is not waited for
+            process.stdout.close()
     text = output.decode(errors="replace")
     return {"rc": code, "seconds": time.monotonic() - start, "output": text}
 
