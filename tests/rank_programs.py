@@ -1,5 +1,7 @@
 """What several ranks do in the tests: mpiexec -n N python programs.py NAME."""
 
+import os
+import signal
 import sys
 import time
 
@@ -16,7 +18,7 @@ from igcnn.layers.batch_norm import synchronise
 from igcnn.optim import SGD
 from igcnn.plan import Plan, parameters
 from igcnn.training import TapeEngine, make_engine
-from igcnn.training.agreement import agree_on_signal, compare_ranks, spread
+from igcnn.training.agreement import Agreement, agree_on_signal, compare_ranks, spread
 
 NETWORKS = [
     ("plain", {"depth": 8, "L": 3}, 8),
@@ -304,6 +306,22 @@ def a_lost_image_on_rank_0(communicator):
 
 def a_lost_image_on_rank_1(communicator):
     an_error_on_rank_0(communicator, rank=1, error=DataError)
+
+
+def a_rank_that_stops_between_its_update_and_the_next_sum(communicator):
+    """The program itself; what rank 0 then saves has the weights of that update."""
+    from igcnn.cli.main import main
+
+    signal_of, calls = Agreement.signal, []
+
+    def stop(*arguments):
+        calls.append(1)
+        if communicator.rank == 1 and len(calls) == 20:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return signal_of(*arguments)
+
+    Agreement.signal = stop
+    sys.exit(main(sys.argv[2:]))
 
 
 if __name__ == "__main__":

@@ -214,6 +214,7 @@ class Trainer:
         except (RankError, DataError) as error:
             # the other ranks are elsewhere: nothing can be agreed on any more
             self.communicator.broken = self.communicator.size > 1
+            self._count(wait=True)  # what is in the weights is in the state that is saved
             if self._interrupt.requested:  # the signal was for all processes of the job
                 self._signal = self._interrupt.requested
                 self._stop_if_asked()
@@ -309,8 +310,8 @@ class Trainer:
         evaluation = self._evaluation = self._evaluate()
         if not math.isfinite(evaluation.loss):
             raise self._diverged("test loss", evaluation.loss)
+        self.agreement.compare(f"after epoch {state.epochs + 1}")
         state.epochs += 1
-        self.agreement.compare(f"after epoch {state.epochs}")
         self.run_directory.append_epoch(
             {
                 "epoch": state.epochs,
@@ -362,8 +363,7 @@ class Trainer:
 
     def _stop(self, name: str) -> NoReturn:
         """Save and end because of a signal."""
-        if not self.communicator.broken:
-            self._count(wait=True)
+        self._count(wait=True)
         self._save_last(needed=True)
         self._say(f"{name}: step {self.state.step} is saved in {self.run_directory.last}")
         if name == "SIGINT":

@@ -143,6 +143,20 @@ def test_a_run_that_lost_a_rank_goes_on(start, whole, number):
     assert rows("run") == rows(whole)
 
 
+def test_a_rank_that_is_lost_after_an_update(mpiexec, start, whole):
+    """The step that is saved is that of the weights, also before it was counted."""
+    name = "a_rank_that_stops_between_its_update_and_the_next_sum"
+    subprocess.run(
+        [*mpiexec, "-n", "2", sys.executable, str(PROGRAMS), name, *LINE[:-2], "--out", "run"],
+        capture_output=True,
+        timeout=30,
+    )
+    assert load_checkpoint("run/checkpoints/last.h5").progress["step"] == 20
+    go_on(start, "run")
+    assert weights("run") == weights(whole)
+    assert rows("run") == rows(whole)
+
+
 def test_a_lost_rank_is_brought_back(start, whole):
     process = start("launch", "--max-restarts", "2", "--", *LINE, "--out", "run")
     wait_for_rows("run", 4, process)
