@@ -12,6 +12,7 @@ from .layers.linear import linear
 from .layers.permutation import permute_channels
 from .layers.pooling import avg_pool2d, global_avg_pool2d, max_pool2d
 from .layers.relu import relu
+from .layers.relu6 import relu6
 from .layers.softmax_cross_entropy import cross_entropy
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "max_pool2d",
     "permute_channels",
     "relu",
+    "relu6",
 ]

@@ -23,6 +23,7 @@ from igcnn.kernels.combine import (
     NO_RELU,
     WHERE_NORMED,
     WHERE_Y,
+    WHERE_Y6,
     DeviceNorm,
     launch_combine_backward,
     launch_combine_forward,
@@ -67,6 +68,7 @@ from igcnn.kernels.pooling import (
     max_pool_forward,
 )
 from igcnn.kernels.relu import relu_backward, relu_forward
+from igcnn.kernels.relu6 import relu6_backward, relu6_forward
 from igcnn.kernels.sgd_update import sgd_update
 from igcnn.kernels.softmax_cross_entropy import (
     launch_record_result,
@@ -98,6 +100,11 @@ class Source:
 def relu(source):
     y = relu_forward(source.normal(3, 5, 7, 2))
     return y, relu_backward(source.normal(3, 5, 7, 2), y)
+
+
+def relu6(source):
+    y = relu6_forward(6 * source.normal(3, 5, 7, 2))
+    return y, relu6_backward(source.normal(3, 5, 7, 2), y)
 
 
 def add(source):
@@ -408,11 +415,18 @@ def stem(source, height, width, channels, pad, mirror, launch=launch_stem):
     return x, labels, z, mean, spread.sum(axis=1) / counts.sum(axis=1)
 
 
-def combine(source, normed, relu, accumulate, side=(4, 7), formula=False):
+ACTIVATIONS = {
+    0: (lambda x: x, lambda gy, y: gy),
+    1: (relu_forward, relu_backward),
+    2: (relu6_forward, relu6_backward),
+}
+
+
+def combine(source, normed, relu, accumulate, side=(4, 7), formula=False, spread=1):
     """One or two terms, some normalised, and the gradient of each."""
     N, C, H, W = 5, 3, *side
     xs = [source.normal(N, C, H, W, mean=2.0) for _ in normed]
-    parameters = [(source.positive(C), source.normal(C)) for _ in normed]
+    parameters = [(spread * source.positive(C), source.normal(C)) for _ in normed]
     running = [(source.normal(C), source.positive(C)) for _ in normed]
     gy, before = source.normal(N, C, H, W), source.normal(N, C, H, W)
     if device_of(gy) == "cpu":
@@ -441,7 +455,7 @@ def combine(source, normed, relu, accumulate, side=(4, 7), formula=False):
             break
         for x, norm in zip(xs, norms, strict=True):
             gx = before.copy() if accumulate else new(N, C, H, W)
-            mask = WHERE_Y if relu else NO_RELU
+            mask = (NO_RELU, WHERE_Y, WHERE_Y6)[relu]
             if norm:
                 launch_sums(formula, gy, y, x, norm, partial_sums, mask)
                 launch_combine_backward(gy, y, x, norm, gx, relu, accumulate)
@@ -463,9 +477,9 @@ def combine_on_the_cpu(xs, parameters, running, gy, before, normed, relu, accumu
         else:
             terms.append(x)
             kept.append(None)
-    y = sum(terms)
-    y = relu_forward(y) if relu else y
-    g = relu_backward(gy, y) if relu else gy
+    forward, backward = ACTIVATIONS[relu]
+    y = forward(sum(terms))
+    g = backward(gy, y)
     results.append(y)
     after = []
     for x, (gamma, beta), (mean, var), rest in zip(xs, parameters, running, kept, strict=True):
@@ -479,8 +493,7 @@ def combine_on_the_cpu(xs, parameters, running, gy, before, normed, relu, accumu
             x = batch_norm_forward_evaluation(x, gamma, beta, mean, var, 2e-5)
         results.append(before + gx if accumulate else gx)
         after.append(x)
-    y = sum(after)
-    return (*results, relu_forward(y) if relu else y)
+    return (*results, forward(sum(after)))
 
 
 def record(source):
@@ -528,6 +541,7 @@ UNITS = {
 
 CASES = {
     "relu": relu,
+    "relu6": relu6,
     "add": add,
     "permutation": permutation,
     "permutation of 48 by 24": partial(permutation, channels=48, branches=24),
@@ -610,24 +624,28 @@ CASES = {
     "global average pool": global_average_pool,
     "Nesterov": partial(update, nesterov=True),
     "momentum": partial(update, nesterov=False),
-    "one term": partial(combine, normed=[True], relu=False, accumulate=False),
-    "one term and ReLU": partial(combine, normed=[True], relu=True, accumulate=True),
-    "a term and a skip": partial(combine, normed=[True, False], relu=True, accumulate=False),
-    "a skip and a term": partial(combine, normed=[False, True], relu=True, accumulate=True),
+    "one term": partial(combine, normed=[True], relu=0, accumulate=False),
+    "one term and ReLU": partial(combine, normed=[True], relu=1, accumulate=True),
+    "a term and a skip": partial(combine, normed=[True, False], relu=1, accumulate=False),
+    "a skip and a term": partial(combine, normed=[False, True], relu=1, accumulate=True),
     "two terms of odd images": partial(
-        combine, normed=(True, True), relu=True, accumulate=True, side=(5, 3)
+        combine, normed=(True, True), relu=1, accumulate=True, side=(5, 3)
     ),
     "a term and a skip of odd images": partial(
-        combine, normed=(True, False), relu=True, accumulate=True, side=(5, 3)
+        combine, normed=(True, False), relu=1, accumulate=True, side=(5, 3)
     ),
-    "two terms": partial(combine, normed=[True, True], relu=True, accumulate=False),
+    "two terms": partial(combine, normed=[True, True], relu=1, accumulate=False),
     "two terms by their formula": partial(
-        combine, normed=[True, True], relu=True, accumulate=False, formula=True
+        combine, normed=[True, True], relu=1, accumulate=False, formula=True
     ),
     "a term by its formula": partial(
-        combine, normed=[True], relu=False, accumulate=False, formula=True
+        combine, normed=[True], relu=0, accumulate=False, formula=True
     ),
-    "a sum": partial(combine, normed=[False, False], relu=False, accumulate=True),
+    "a term and ReLU6": partial(combine, normed=[True], relu=2, accumulate=True, spread=9),
+    "two terms and ReLU6": partial(
+        combine, normed=[True, False], relu=2, accumulate=False, formula=True, spread=9
+    ),
+    "a sum": partial(combine, normed=[False, False], relu=0, accumulate=True),
     "what a batch came to": record,
     "augmentation": partial(augment, pad=2, mirror=True),
     "stem": partial(stem, height=11, width=7, channels=20, pad=2, mirror=True),

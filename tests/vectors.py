@@ -80,13 +80,14 @@ class Case:
 
     def input(self, x, kind):
         """Return x as an Input of a kind, and the value that it stands for."""
-        scale, shift = self.normal(2, x.shape[1])
+        scale, shift = (5 if kind == 3 else 1) * self.normal(2, x.shape[1])
         fields = {"kind": kind, "x": self.put(x), "scale": None, "shift": None}
         if kind == 0:
             return fields, x
         fields |= {"scale": self.numbers(scale), "shift": self.numbers(shift)}
         value = x * scale[:, None, None] + shift[:, None, None]
-        return fields, np.maximum(value, 0) if kind == 1 else value
+        top = {1: np.inf, 3: 6}
+        return fields, np.clip(value, 0, top[kind]) if kind in top else value
 
     def launch(self, module, kernel, jobs, written, /, **fields):
         """Launch on one, two and three threads; `written` must have the same bits each time."""
@@ -111,20 +112,22 @@ class Ending:
         shape: (N, C, H, W).
         other: whether there is another gradient.
         relu: kind of the Input whose sign masks it, or None.
+        six: whether it is masked from 6 on as well; so it is where the Input is of kind 3.
         norms: how many batch norms take sums.
     """
 
-    def __init__(self, case, shape, other=False, relu=None, norms=0):
+    def __init__(self, case, shape, other=False, relu=None, six=False, norms=0):
         self.case, self.shape = case, shape
         self.other = case.normal(*shape) if other else 0
-        kind, self.value = case.input(case.normal(*shape), relu or 0)
+        kind, self.value = case.input((5 if six else 1) * case.normal(*shape), relu or 0)
         self.masked = relu is not None
+        self.top = 6 if six or relu == 3 else np.inf
         self.zs = [case.normal(*shape) for _ in range(norms)]
         self.means = [case.normal(shape[1]) for _ in range(norms)]
         self.sums = [case.empty(case.jobs, 2, shape[1], dtype="float64") for _ in range(norms)]
         self.fields = {
             "other": case.put(self.other, 0) if other else None,
-            "relu": int(self.masked),
+            "relu": self.masked * (1 if self.top == np.inf else 2),
             "value": kind,
             "norms": norms,
             "norm": [
@@ -138,7 +141,8 @@ class Ending:
         case = self.case
         expected = gradient + self.other
         if self.masked:
-            expected = np.where(self.value > 0, expected, 0)
+            active = (self.value > 0) & (self.value < self.top)
+            expected = np.where(active, expected, 0)
         np.testing.assert_allclose(case.get(gx), expected, rtol=0, atol=case.tolerance)
         assert not case.unused(gx).any()
         for z, mean, sums in zip(self.zs, self.means, self.sums, strict=True):
@@ -162,6 +166,8 @@ ENDINGS = [
     {"other": True, "relu": 0, "norms": 1},
     {"relu": 1, "norms": 2},
     {"other": True, "norms": 2},
+    {"relu": 3, "norms": 1},
+    {"other": True, "relu": 0, "six": True},
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=repr)
 every_ending = pytest.mark.parametrize("ending", ENDINGS, ids=lambda e: "-".join(e) or "plain")

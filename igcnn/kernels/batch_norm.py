@@ -24,7 +24,7 @@ from ..backend import contiguous, empty, is_array, is_on_cpu
 from ..errors import ConfigError, ShapeError
 from .checks import check_arrays
 from .geometry import check_layout
-from .lanes import RECTIFIED, SCALED, Fields, Lanes, image
+from .lanes import RECTIFIED, RECTIFIED6, SCALED, Fields, Lanes, image
 from .launch import THREADS, launch, launch_each
 
 Array = np.ndarray
@@ -294,9 +294,10 @@ class CompiledNorm(NamedTuple):
         """Return the attributes of these names."""
         return {name: getattr(self, name) for name in names.split()}
 
-    def activation(self, z: Array) -> Fields:
-        """Return max(0, scale·z + shift) as an Input."""
-        return {"kind": RECTIFIED, "x": z} | self.fields("scale shift")
+    def activation(self, z: Array, relu: int) -> Fields:
+        """Return ReLU (1) or ReLU6 (2) of scale·z + shift as an Input."""
+        kind = RECTIFIED if relu == 1 else RECTIFIED6
+        return {"kind": kind, "x": z} | self.fields("scale shift")
 
     def normalised(self, z: Array) -> Fields:
         """Return scale·z + shift as an Input."""

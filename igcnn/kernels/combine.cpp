@@ -12,7 +12,7 @@ struct CombineForward {
     Input term[4];  // of kind 0 or 2
     int terms;
     V *y;
-    int relu;
+    int relu;  // 0: none, 1: ReLU, 2: ReLU6
     int C, H, W;
     Batch batch;
 };
@@ -33,7 +33,7 @@ static inline void combine_row(const CombineForward &a, int c, Size at) {
     for (int j = 0; j < a.W; j++) {
         V sum = x[0][j] * scale[0] + shift[0];
         for (int k = 1; k < TERMS; k++) sum += x[k][j] * scale[k] + shift[k];
-        y[j] = a.relu ? relu(sum) : sum;
+        y[j] = activated(sum, a.relu);
     }
 }
 

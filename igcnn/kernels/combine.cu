@@ -88,7 +88,7 @@ combine_forward(const stored *__restrict__ x0, const real *__restrict__ scale0,
         for (int k = 0; k < VEC; k++) {
             if (normed & 1) sums[k] = sums[k] * scale0[c] + shift0[c];
             if (terms > 1) sums[k] += normed & 2 ? others[k] * scale1[c] + shift1[c] : others[k];
-            if (relu) sums[k] = rectified(sums[k]);
+            sums[k] = activated(sums[k], relu);
         }
         give(y + i, sums);
     }
@@ -108,7 +108,8 @@ __device__ __forceinline__ void put_gradients(int c, real sum, real products, re
 }
 
 // gγ, gβ and the coefficients from Σ g and Σ g·(x − mean), with g = gy, or 0 where ReLU was 0.
-// mask 0: there is no ReLU, 1: it was 0 where y is, 2: where scale·x + shift is not positive.
+// mask 0: there is no ReLU, 1: it was 0 where y is, 2: where scale·x + shift is not positive;
+// 3: it was ReLU6 with the output y.
 extern "C" __global__ void __launch_bounds__(256, 1)
 combine_sums_v1(const stored *__restrict__ gy, const stored *__restrict__ y,
                 const stored *__restrict__ x, const real *__restrict__ mean,
@@ -121,7 +122,7 @@ combine_sums_v1(const stored *__restrict__ gy, const stored *__restrict__ y,
         for (int k = 0; k < N * pixels; k++) {
             const int i = (k / pixels * C + c) * pixels + k % pixels;
             const real value = get(x + i);
-            if (mask == 1 && !(get(y + i) > real(0))) continue;
+            if (mask % 2 && !passes(get(y + i), (mask + 1) / 2)) continue;
             if (mask == 2 && !(scale[c] * value + shift[c] > real(0))) continue;
             sum += get(gy + i);
             products += get(gy + i) * (value - mean[c]);
@@ -152,10 +153,10 @@ combine_sums_v2(const stored *__restrict__ gy, const stored *__restrict__ y,
             real g[VEC], values[VEC], ys[VEC] = {};
             take(gy + i, g);
             take(x + i, values);
-            if (mask == 1) take(y + i, ys);
+            if (mask % 2) take(y + i, ys);
 #pragma unroll
             for (int k = 0; k < VEC; k++) {
-                if (mask == 1 && !(ys[k] > real(0))) g[k] = 0;
+                if (mask % 2 && !passes(ys[k], (mask + 1) / 2)) g[k] = 0;
                 if (mask == 2 && !(factor * values[k] + offset > real(0))) g[k] = 0;
                 sum += g[k];
                 products += g[k] * (values[k] - m);
@@ -203,7 +204,7 @@ combine_backward_input(const stored *__restrict__ gy, const stored *__restrict__
         if (accumulate) take(gx + i, before);
 #pragma unroll
         for (int k = 0; k < VEC; k++) {
-            if (relu && !(ys[k] > real(0))) g[k] = 0;
+            if (!passes(ys[k], relu)) g[k] = 0;
             g[k] = before[k] + (a * g[k] + b * (values[k] - m) + d);
         }
         give(gx + i, g);
@@ -221,7 +222,7 @@ skip_backward(const stored *__restrict__ gy, const stored *__restrict__ y,
         if (accumulate) take(gx + i, before);
 #pragma unroll
         for (int k = 0; k < VEC; k++)
-            g[k] = before[k] + (relu && !(ys[k] > real(0)) ? real(0) : g[k]);
+            g[k] = before[k] + (passes(ys[k], relu) ? g[k] : real(0));
         give(gx + i, g);
     }
 }

@@ -26,6 +26,7 @@ Array = np.ndarray
 NO_RELU = 0
 WHERE_Y = 1  # is positive
 WHERE_NORMED = 2  # the normalised x is positive
+WHERE_Y6 = 3  # the result of ReLU6 lies between 0 and 6
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def launch_norm(
 
 
 def launch_combine_forward(
-    terms: list[tuple[Array, DeviceNorm | None]], y: Array, relu: bool, unread: Array
+    terms: list[tuple[Array, DeviceNorm | None]], y: Array, relu: int, unread: Array
 ) -> None:
     """Write y for one or two terms, each a tensor and its batch norm, if it has one.
 
@@ -111,8 +112,8 @@ def launch_combine_sums(
 ) -> None:
     """Write the gradients of γ and β and the coefficients of the gradient of x.
 
-    mask is one of NO_RELU, WHERE_Y, WHERE_NORMED: how it is told where ReLU let gy through. y is
-    only looked at for WHERE_Y.
+    mask is one of NO_RELU, WHERE_Y, WHERE_NORMED, WHERE_Y6: how it is told where ReLU, or ReLU6,
+    let gy through. y is only looked at for WHERE_Y and WHERE_Y6.
     """
     N, C, H, W = x.shape
     read = gy, y, x, norm.mean, norm.scale, norm.shift, norm.variance, norm.gamma
@@ -135,7 +136,7 @@ def launch_combine_sums_formula(
 
 
 def launch_combine_backward(
-    gy: Array, y: Array, x: Array, norm: DeviceNorm, gx: Array, relu: bool, accumulate: bool
+    gy: Array, y: Array, x: Array, norm: DeviceNorm, gx: Array, relu: int, accumulate: bool
 ) -> None:
     """Write, or add, the gradient of a normalised term x into gx."""
     N, C, H, W = gx.shape
@@ -144,7 +145,7 @@ def launch_combine_backward(
     _launch_each("combine_backward_input", H * W, *arrays, *numbers, size=gx.size)
 
 
-def launch_skip_backward(gy: Array, y: Array, gx: Array, relu: bool, accumulate: bool) -> None:
+def launch_skip_backward(gy: Array, y: Array, gx: Array, relu: int, accumulate: bool) -> None:
     """Write, or add, the gradient of a term that is added as it is into gx."""
     numbers = gx.size, relu, accumulate
     _launch_each("skip_backward", gx.size, gy, y, gx, *numbers, size=gx.size)
@@ -161,9 +162,9 @@ def _side_by_side(pixels: int) -> int:
     return 1 if pixels % 4 else 4
 
 
-def compiled_combine_forward(lanes: Lanes, terms: list[Fields], y: Array, relu: bool) -> None:
-    """Write y = Σ terms, each an Input, rectified."""
-    fields = {"term": terms, "terms": len(terms), "y": y, "relu": int(relu)}
+def compiled_combine_forward(lanes: Lanes, terms: list[Fields], y: Array, relu: int) -> None:
+    """Write y = Σ terms, each an Input, then nothing, ReLU (1) or ReLU6 (2)."""
+    fields = {"term": terms, "terms": len(terms), "y": y, "relu": relu}
     rows = y.shape[1]
     fields |= image(y) | {"batch": lanes.batch(rows)}
     lanes.launch("combine", "combine_forward", lanes.jobs(rows), **fields)

@@ -60,6 +60,18 @@ __device__ __forceinline__ void put_quad(bfloat16 *p, Quad v) {
 
 // max(x, 0) that keeps NaN.
 __device__ __forceinline__ real rectified(real x) { return x < real(0) ? real(0) : x; }
+__device__ __forceinline__ real rectified6(real x) {
+    return x > real(6) ? real(6) : rectified(x);
+}
+
+// What an argument `relu` says: 0: nothing, 1: ReLU, 2: ReLU6.
+__device__ __forceinline__ real activated(real x, int relu) {
+    return relu == 0 ? x : relu == 1 ? rectified(x) : rectified6(x);
+}
+// Whether its gradient passes where y comes out.
+__device__ __forceinline__ bool passes(real y, int relu) {
+    return relu == 0 || (y > real(0) && (relu == 1 || y < real(6)));
+}
 
 // The larger of two; NaN counts as largest.
 __device__ __forceinline__ real larger(real a, real b) { return a > b || isnan(a) ? a : b; }

@@ -76,14 +76,25 @@ static inline void add(V &a, const V &b, const V &c) {
 
 // ReLU; written this way round a NaN stays one, and reaches the loss.
 template <class T> static inline T relu(T a) { return a < 0 ? T{} : a; }
+template <class T> static inline T relu6(T a) { return a < 0 ? T{} : a > 6 ? T{} + 6 : a; }
 static inline V relu(V a) {
     EACH_PART a.part[i_] = relu(a.part[i_]);
     return a;
 }
+static inline V relu6(V a) {
+    EACH_PART a.part[i_] = relu6(a.part[i_]);
+    return a;
+}
 
-// a where y is positive, 0 elsewhere: ReLU's gradient.
-static inline V where_positive(const V &y, V a) {
+// What a kernel's argument `relu` says: 0: nothing, 1: ReLU, 2: ReLU6.
+template <class T> static inline T activated(T a, int kind) {
+    return kind == 0 ? a : kind == 1 ? relu(a) : relu6(a);
+}
+
+// a where the activation has slope 1, seen from its input or its output, y; 0 elsewhere.
+template <int RELU> static inline V where_active(const V &y, V a) {
     EACH_PART a.part[i_] = y.part[i_] > 0 ? a.part[i_] : Part{};
+    if (RELU == 2) EACH_PART a.part[i_] = y.part[i_] < 6 ? a.part[i_] : Part{};
     return a;
 }
 
@@ -260,7 +271,7 @@ struct Batch {
 
 // A tensor [blocks][H][C][W] that is read, possibly normalised on the way.
 struct Input {
-    int kind;           // 0: x   1: max(0, scale·x + shift)   2: scale·x + shift
+    int kind;           // 0: x   1: ReLU(scale·x + shift)   2: scale·x + shift   3: ReLU6(…)
     const V *x;
     const real *scale;  // or null: kind 0 needs none; else [C]
     const real *shift;  // or null: likewise
@@ -286,8 +297,8 @@ struct Sums {
 // What is still to be done to a gradient before it is stored.
 struct Ending {
     const V *other;  // or null: what others have added to it already; may be the target itself
-    int relu;        // whether it is masked: kept where `value` is positive
-    Input value;     // kind 0: the stored value; 1: it is computed again
+    int relu;        // masked by `value`. 0: no, 1: as ReLU does, 2: as ReLU6 does
+    Input value;     // kind 0: the stored value; 1, 3: it is computed again
     int norms;       // how many batch norms take sums of it
     Sums norm[2];
 };
@@ -320,8 +331,12 @@ static inline void load(const Input &in, int c, Size at, int n, V *to) {
         each_register(n, [&](int i, auto v) {
             store(to, i, relu(load(x, i, v) * scale + shift));
         });
-    else
+    else if (in.kind == 2)
         each_register(n, [&](int i, auto v) { store(to, i, load(x, i, v) * scale + shift); });
+    else
+        each_register(n, [&](int i, auto v) {
+            store(to, i, relu6(load(x, i, v) * scale + shift));
+        });
 }
 
 // The same for a gradient, in a block of so many images.
@@ -347,7 +362,7 @@ static inline void load(const Gradient &in, int c, Size at, int n, V *to, int im
 // each norm, Σ g·(z − mean).
 static inline void begin_sums(V *sums, int C) { clear(sums, 3 * C); }
 
-template <bool OTHER, bool RELU, int NORMS>
+template <bool OTHER, int RELU, int NORMS>
 static inline void end_row(const Ending &end, int c, int C, Size at, int n, const V *from, V *gx,
                            V *sums) {
     const V *other = OTHER ? end.other + at : from;
@@ -362,7 +377,7 @@ static inline void end_row(const Ending &end, int c, int C, Size at, int n, cons
     for (int j = 0; j < n; j++) {
         V g = from[j];
         if (OTHER) g += other[j];
-        if (RELU) g = where_positive(y[j] * scale + shift, g);
+        if (RELU) g = where_active<RELU>(y[j] * scale + shift, g);
         store(gx + at + j, g);
         if (NORMS > 0) sum += g, add(product0, g, z0[j] - mean0);
         if (NORMS > 1) add(product1, g, z1[j] - mean1);
@@ -371,24 +386,30 @@ static inline void end_row(const Ending &end, int c, int C, Size at, int n, cons
     if (NORMS > 1) sums[2 * C + c] += product1;
 }
 
+template <bool OTHER, int RELU>
+static inline void end_row(const Ending &end, int c, int C, Size at, int n, const V *from, V *gx,
+                           V *sums) {
+    switch (end.norms) {
+        case 0: return end_row<OTHER, RELU, 0>(end, c, C, at, n, from, gx, sums);
+        case 1: return end_row<OTHER, RELU, 1>(end, c, C, at, n, from, gx, sums);
+        default: return end_row<OTHER, RELU, 2>(end, c, C, at, n, from, gx, sums);
+    }
+}
+template <bool OTHER>
+static inline void end_row(const Ending &end, int c, int C, Size at, int n, const V *from, V *gx,
+                           V *sums) {
+    switch (end.relu) {
+        case 0: return end_row<OTHER, 0>(end, c, C, at, n, from, gx, sums);
+        case 1: return end_row<OTHER, 1>(end, c, C, at, n, from, gx, sums);
+        default: return end_row<OTHER, 2>(end, c, C, at, n, from, gx, sums);
+    }
+}
+
 // End n pixels of a gradient, `from`, and store them at gx + at.
 static inline void finish(const Ending &end, int c, int C, Size at, int n, const V *from, V *gx,
                           V *sums) {
-    typedef void End(const Ending &, int, int, Size, int, const V *, V *, V *);
-    End *f;
-    if (end.other && end.relu)
-        f = end.norms == 0 ? (End *)end_row<true, true, 0>
-          : end.norms == 1 ? (End *)end_row<true, true, 1> : (End *)end_row<true, true, 2>;
-    else if (end.other)
-        f = end.norms == 0 ? (End *)end_row<true, false, 0>
-          : end.norms == 1 ? (End *)end_row<true, false, 1> : (End *)end_row<true, false, 2>;
-    else if (end.relu)
-        f = end.norms == 0 ? (End *)end_row<false, true, 0>
-          : end.norms == 1 ? (End *)end_row<false, true, 1> : (End *)end_row<false, true, 2>;
-    else
-        f = end.norms == 0 ? (End *)end_row<false, false, 0>
-          : end.norms == 1 ? (End *)end_row<false, false, 1> : (End *)end_row<false, false, 2>;
-    f(end, c, C, at, n, from, gx, sums);
+    if (end.other) return end_row<true>(end, c, C, at, n, from, gx, sums);
+    return end_row<false>(end, c, C, at, n, from, gx, sums);
 }
 
 // Leave the sums of a job, for channels [first, last).

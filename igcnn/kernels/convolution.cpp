@@ -104,7 +104,7 @@ struct ConvolutionForward {
     double *sums;      // or null: [jobs][2][D] receives mean and Σ (z − mean)² of each job
     const real *bias;  // or null: added to each channel, [D]
     const V *skip;     // or null: added to z
-    int relu;          // whether max(0, z) is stored
+    int relu;          // of what is stored; 0: none, 1: ReLU, 2: ReLU6
     int C, H, W;       // of x
     int D, OH, OW;     // of z
     int G;             // groups

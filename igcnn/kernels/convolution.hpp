@@ -485,7 +485,7 @@ static inline void end_pixels(const Shape &s, const Output &out, int block, int 
             each_register(n, [&](int l, auto v) {
                 v = load(t, l, v) + bias;
                 if (out.skip) v += load(out.skip + at, l, v);
-                store(t, l, out.relu ? relu(v) : v);
+                store(t, l, activated(v, out.relu));
             });
         }
         if (JOINT > 1) copy(z, t, n);

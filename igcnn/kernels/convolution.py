@@ -471,7 +471,7 @@ def compiled_convolution_forward(
     sums: Array | None = None,
     bias: Array | None = None,
     skip: Array | None = None,
-    relu: bool = False,
+    relu: int = 0,
 ) -> None:
     """Write z; the arguments are those of ConvolutionForward in convolution.cpp.
 
@@ -484,9 +484,9 @@ def compiled_convolution_forward(
         sums: receives what the batch norm of z is computed from, (parts, 2, D).
         bias: added to z, (D,).
         skip: added to z, likewise an activation.
-        relu: whether z is rectified then.
+        relu: what z goes through then: 0 nothing, 1 ReLU, 2 ReLU6.
     """
-    end = {"sums": sums, "bias": bias, "skip": skip, "relu": int(relu)}
+    end = {"sums": sums, "bias": bias, "skip": skip, "relu": relu}
     if winograd.suits(lanes, sizes):
         winograd.compiled_winograd_forward(lanes, x, packed[0].forward, z, sizes, **end)
         return

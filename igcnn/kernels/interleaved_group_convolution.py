@@ -421,10 +421,10 @@ def compiled_igc_forward(
     sums: Array | None = None,
     bias: Array | None = None,
     skip: Array | None = None,
-    relu: bool = False,
+    relu: int = 0,
 ) -> None:
     """Write z; see compiled_convolution_forward. `sizes` has the secondary groups, S, too."""
-    end = {"sums": sums, "bias": bias, "skip": skip, "relu": int(relu)}
+    end = {"sums": sums, "bias": bias, "skip": skip, "relu": relu}
     fields = {"x": x, "z": z, "w1": packed[0].forward, "w2": packed[1].forward}
     fields |= end | sizes | bands(lanes, sizes, FORWARD_NUMBERS)
     lanes.launch(STEM, "igc_forward", lanes.jobs(sizes["OH"]), **fields)

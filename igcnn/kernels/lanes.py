@@ -25,7 +25,7 @@ LEAST_LANES = 4
 JOBS = 4  # of a launch, at least, where the rows allow it; fixed, so that the bits are too
 LEAST_ROWS = 3  # of a job: what its neighbours need of them is computed twice
 CHUNK = 1 << 14  # elements of a flat array, for one job
-STORED, RECTIFIED, SCALED = range(3)  # kinds of Input
+STORED, RECTIFIED, SCALED, RECTIFIED6 = range(4)  # kinds of Input
 
 
 class Lanes:

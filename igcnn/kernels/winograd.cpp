@@ -83,7 +83,7 @@ struct WinogradForward {
     double *sums;      // or null: [parts][2][D] receives mean and Σ (z − mean)² of each
     const real *bias;  // or null: added to each channel, [D]
     const V *skip;     // or null: added to z
-    int relu;          // whether max(0, z) is stored
+    int relu;          // of what is stored; 0: none, 1: ReLU, 2: ReLU6
     int C;             // channels of x
     int D;             // of z
     int H, W;          // of both
@@ -119,7 +119,7 @@ static inline void end_rows(const WinogradForward &a, int block, int o, int i, i
             for (int j = 0; j < a.W; j++) {
                 V v = t[j] + bias;
                 if (a.skip) v += a.skip[at + j];
-                t[j] = a.relu ? relu(v) : v;
+                t[j] = activated(v, a.relu);
             }
         }
         for (int j = 0; j < a.W; j++) {

@@ -7,6 +7,7 @@ from .layer import Chain, Layer, forward_hook, in_mode, undisturbed
 from .linear import Linear
 from .pooling import GlobalAveragePool, MaxPool
 from .relu import ReLU
+from .relu6 import ReLU6
 
 __all__ = [
     "BatchNorm",
@@ -18,6 +19,7 @@ __all__ = [
     "Linear",
     "MaxPool",
     "ReLU",
+    "ReLU6",
     "forward_hook",
     "in_mode",
     "undisturbed",

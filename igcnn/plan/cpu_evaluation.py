@@ -73,7 +73,7 @@ class Evaluation:
         y = operation.y
         if isinstance(operation, op.Convolution | op.InterleavedGroupConvolution):
             if y not in self.last_terms:
-                self._convolve(operation, y, None, relu=False)
+                self._convolve(operation, y, None, relu=0)
         elif isinstance(operation, op.NormAddReLU):
             self._add_sum(operation)
         elif isinstance(operation, op.Head):
@@ -85,7 +85,7 @@ class Evaluation:
             self.program.evaluation.append(self.program.transform(operation, x, array))
             self._done(operation.x)
 
-    def _convolve(self, unit: Unit, y: int, skip: int | None, relu: bool) -> None:
+    def _convolve(self, unit: Unit, y: int, skip: int | None, relu: int) -> None:
         """Compute a unit into tensor y, of its own or of the sum that it ends in."""
         norm = self.folded.get(unit.y)
         array = self.values[y] = self.program.activation(y)

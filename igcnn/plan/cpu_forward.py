@@ -186,7 +186,9 @@ class CpuForward(Program):
         if isinstance(operation, op.NormAddReLU) and self._is_recomputed(operation):
             (term,) = operation.terms
             assert term.norm is not None
-            self.recomputed[y] = self.norms[term.norm].activation(self.values[term.value])
+            self.recomputed[y] = self.norms[term.norm].activation(
+                self.values[term.value], operation.relu
+            )
             return
         array = self.values[y] = self.activation(y)
         if isinstance(operation, op.Convolution | op.InterleavedGroupConvolution):
@@ -210,7 +212,7 @@ class CpuForward(Program):
         """Return whether all that take a tensor compute it from what is stored."""
         (first, *others) = operation.terms
         takers = self.graph.consumers[operation.y]
-        single = not others and first.norm is not None and operation.relu
+        single = not others and first.norm is not None and operation.relu > 0
         return single and not any(isinstance(taker, op.NormAddReLU) for taker in takers)
 
     def _terms(self, operation: op.NormAddReLU) -> list[Fields]:

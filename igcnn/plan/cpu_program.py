@@ -157,7 +157,7 @@ class CpuProgram(CpuForward):
                     batch_norm.compiled_batch_norm_gradient, self.lanes, norm, H * W, array
                 )
                 sums.append((array, call))
-        ending = {"relu": int(producer.relu), "norms": len(fields), "norm": fields}
+        ending = {"relu": producer.relu, "norms": len(fields), "norm": fields}
         if producer.relu:
             ending["value"] = self.input(value)
         return ending, sums

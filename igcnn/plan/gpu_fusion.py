@@ -43,7 +43,7 @@ def fuse(graph: op.Graph, shared_bytes: int) -> Fusion:
             continue
         takers = graph.consumers[operation.y]
         by_units = bool(takers) and all(taker.y in units for taker in takers)
-        if operation.relu and operation.inputs[0] in units and by_units:
+        if operation.relu == 1 and operation.inputs[0] in units and by_units:
             fusion.recomputed[operation.y] = operation.inputs[0]
     return fusion
 
@@ -71,7 +71,8 @@ def _unit(
     """Return how the fused kernels compute a unit, None if they do not."""
     trained = all(graph.trained[i] for i in operation.weights)
     alone = graph.norm_of(operation.y) is not None and operation.x != 0
-    if graph.dtype != "float32" or not trained or not alone:
+    clipped = any(getattr(taker, "relu", 0) == 2 for taker in graph.consumers[operation.y])
+    if graph.dtype != "float32" or not trained or not alone or clipped:
         return None
     shapes = graph.shapes[operation.x], graph.weights[operation.w1]
     geometry = operation.stride, operation.padding, operation.L

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import PlanError
 from ..kernels import combine, convolution, linear, permutation, pooling
 from ..kernels import interleaved_group_convolution as igc
-from ..kernels.combine import NO_RELU, WHERE_NORMED, WHERE_Y
+from ..kernels.combine import NO_RELU, WHERE_NORMED, WHERE_Y, WHERE_Y6
 from ..kernels.interleaved_group_convolution import Incoming
 from . import graph as op
 from .gpu_forward import GpuForward
@@ -96,8 +96,9 @@ class GpuProgram(GpuForward):
             x = self.values[term.value]
             norm = None if term.norm is None else self.norms[term.norm]
             if norm:
-                single = operation.relu and len(operation.terms) == 1
-                mask = WHERE_NORMED if single else WHERE_Y if operation.relu else NO_RELU
+                mask = (NO_RELU, WHERE_Y, WHERE_Y6)[operation.relu]
+                if mask == WHERE_Y and len(operation.terms) == 1:
+                    mask = WHERE_NORMED
                 sums = self.partial_sums(self.norm_shape(term.value))
                 self.backward.append(
                     partial(combine.launch_combine_sums, gy, y, x, norm, sums, mask)

@@ -107,10 +107,10 @@ class Term:
 
 @dataclass(frozen=True)
 class NormAddReLU(Operation):
-    """y = Σ terms, each batch normalised or as it is, then ReLU if `relu`."""
+    """y = Σ terms, each batch normalised or as it is; relu 0: no more, 1: ReLU, 2: ReLU6."""
 
     terms: tuple[Term, ...]
-    relu: bool
+    relu: int
 
     @property
     def inputs(self) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from ..layers.linear import LinearFunction
 from ..layers.permutation import PermutationFunction
 from ..layers.pooling import AveragePoolFunction, GlobalAveragePoolFunction, MaxPoolFunction
 from ..layers.relu import ReLUFunction
+from ..layers.relu6 import ReLU6Function
 from . import graph as op
 
 Array = np.ndarray
@@ -113,18 +114,18 @@ class _Builder:
             spec = self._weight(gamma), self._weight(beta), function.momentum, function.eps
             self.norms.append(op.BatchNormSpec(*spec))
             self.running.append(function.running)
-            self._sum((op.Term(self._value(x), len(self.norms) - 1),), output, relu=False)
+            self._sum((op.Term(self._value(x), len(self.norms) - 1),), output, relu=0)
         elif isinstance(function, AddFunction):
-            self._sum(self._terms(inputs[0]) + self._terms(inputs[1]), output, relu=False)
-        elif isinstance(function, ReLUFunction):
-            self._sum(self._terms(inputs[0]), output, relu=True)
+            self._sum(self._terms(inputs[0]) + self._terms(inputs[1]), output, relu=0)
+        elif isinstance(function, ReLUFunction | ReLU6Function):
+            self._sum(self._terms(inputs[0]), output, 1 + isinstance(function, ReLU6Function))
         else:
             self._add_operation(function, inputs, output)
 
-    def _sum(self, terms: tuple[op.Term, ...], output: Tensor, relu: bool) -> None:
-        """Leave the sum open where only an add or ReLU takes it, else make it an operation."""
+    def _sum(self, terms: tuple[op.Term, ...], output: Tensor, relu: int) -> None:
+        """Leave the sum open where only an add or a ReLU takes it, else make it an operation."""
         number = self._number(output)
-        if not relu and self.consumers.get(id(output), []) in (["add"], ["relu"]):
+        if not relu and self.consumers.get(id(output), []) in (["add"], ["relu"], ["relu6"]):
             self.open[number] = terms
         else:
             self.operations.append(op.NormAddReLU(number, terms, relu))

@@ -192,6 +192,7 @@ OPERATIONS = {
     "linear": (F.linear, (2, 3), (4, 3), C),
     "add": (F.add, (2, 3), (2, 3)),
     "relu": (F.relu, (2, 3)),
+    "relu6": (F.relu6, (2, 3)),
     "max_pool2d": (lambda x: F.max_pool2d(x, 2, 2, 1), X),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), X),
     "global_avg_pool2d": (F.global_avg_pool2d, X),
@@ -260,6 +261,6 @@ def test_features_are_no_images():
 @pytest.mark.parametrize("name", F.__all__)
 def test_every_docstring_tells_shapes_element_types_and_errors(name):
     text = " ".join(getattr(F, name).__doc__.split())
-    of_any_shape = ("N, ", "ShapeError:") if name in ("add", "relu", "exp", "log") else ()
+    of_any_shape = ("N, ", "ShapeError:") if name in ("add", "relu", "relu6", "exp", "log") else ()
     for words in ("float32 or", "float64", "Raises:", "DtypeError:", "N, ", "ShapeError:"):
         assert words in text or words in of_any_shape, words

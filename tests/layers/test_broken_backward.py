@@ -13,6 +13,7 @@ from igcnn.layers.linear import LinearFunction
 from igcnn.layers.permutation import PermutationFunction
 from igcnn.layers.pooling import AveragePoolFunction, GlobalAveragePoolFunction, MaxPoolFunction
 from igcnn.layers.relu import ReLUFunction
+from igcnn.layers.relu6 import ReLU6Function
 from igcnn.layers.softmax_cross_entropy import SoftmaxCrossEntropyFunction
 
 C = (2, 4, 5, 3)
@@ -30,6 +31,7 @@ OPS = [
     (BatchNormEvaluationFunction, [C, (4,), (4,)], lambda x, g, b: functional.batch_norm(
         x, g, b, STATISTICS, STATISTICS, False)),
     (ReLUFunction, [C], functional.relu),
+    (ReLU6Function, [C], functional.relu6),
     (AddFunction, [C, C], functional.add),
     (MaxPoolFunction, [C], lambda x: functional.max_pool2d(x, 2)),
     (AveragePoolFunction, [C], lambda x: functional.avg_pool2d(x, 2)),

@@ -1,11 +1,11 @@
-"""relu, add and cross_entropy on the tape."""
+"""relu, relu6, add and cross_entropy on the tape."""
 
 import numpy as np
 import pytest
 
 from igcnn import Tensor, gradcheck
 from igcnn.errors import DtypeError, ShapeError
-from igcnn.functional import add, cross_entropy, relu
+from igcnn.functional import add, cross_entropy, relu, relu6
 
 
 def leaf(shape, seed=0):
@@ -19,6 +19,17 @@ def test_relu():
     y.backward([1, 1, 1])
     assert y.data.tolist() == [0, 0, 2]
     assert x.grad.tolist() == [0, 0, 1]
+
+
+def test_relu6():
+    x = leaf((2, 3, 7, 5))
+    x.data *= 6
+    assert gradcheck(relu6, x).worst_error < 1e-9
+    x = Tensor([-1.0, 0.0, 2.0, 6.0, 7.0], requires_grad=True)
+    y = relu6(x)
+    y.backward([1, 1, 1, 1, 1])
+    assert y.data.tolist() == [0, 0, 2, 6, 6]
+    assert x.grad.tolist() == [0, 0, 1, 0, 0]
 
 
 def test_add():

@@ -11,6 +11,7 @@ from igcnn.functional import (
     linear,
     max_pool2d,
     relu,
+    relu6,
 )
 from igcnn.layers import BatchNorm, Layer
 
@@ -45,11 +46,15 @@ def small_network(**settings):
 
 
 class Blocks(Layer):
-    """A residual block of another form than those of the paper's networks, after a first layer."""
+    """A residual block of another form than those of the paper's networks, after a first layer.
 
-    def __init__(self, projected):
+    With `six` it has ReLU6, whose inputs go far beyond 6.
+    """
+
+    def __init__(self, projected, six=False):
         super().__init__()
         self.projected = projected
+        self.relu = relu6 if six else relu
         rng = np.random.default_rng(3)
         for name, kernel, inputs in (("a", 3, 3), ("b", 3, 4), ("c", 3, 4), ("d", 1, 4)):
             weight = rng.standard_normal((4, inputs, kernel, kernel))
@@ -58,20 +63,22 @@ class Blocks(Layer):
         self.norms = {
             name: self.add_child(f"bn_{name}", BatchNorm(4, dtype="float64")) for name in "abcd"
         }
+        for norm in self.norms.values():
+            norm.gamma.data *= 9 if six else 1
 
     def forward(self, x):
         def layer(name, x):
             weight = getattr(self, name)
             return self.norms[name](conv2d(x, weight, padding=weight.shape[2] // 2))
 
-        y = relu(layer("a", x))
+        y = self.relu(layer("a", x))
         if self.projected:  # its gradient comes before that of the branch with two convolutions
             skip = layer("d", y)
-            y = relu(add(layer("c", relu(layer("b", y))), skip))
+            y = self.relu(add(layer("c", self.relu(layer("b", y))), skip))
         else:  # that of the sum comes after that of the only convolution
-            y = relu(add(layer("b", y), y))
-            y = relu(layer("c", y))
-            y = relu(layer("d", y))
+            y = self.relu(add(layer("b", y), y))
+            y = self.relu(layer("c", y))
+            y = self.relu(layer("d", y))
         return linear(global_avg_pool2d(y), self.v)
 
 

@@ -50,12 +50,15 @@ def test_any_batch_size(images, dtype):
     assert_equal(networks[1].state_dict(), networks[0].state_dict(), tolerance)
 
 
+@pytest.mark.parametrize("device", ["cpu", "emu"])
+@pytest.mark.parametrize("six", [False, True])
 @pytest.mark.parametrize("projected", [False, True])
-def test_a_gradient_ends_when_all_that_read_a_tensor_have_added_theirs(projected):
-    networks = [Blocks(projected) for _ in range(2)]
+def test_a_gradient_ends_when_all_that_read_a_tensor_have_added_theirs(projected, six, device):
+    networks = [Blocks(projected, six) for _ in range(2)]
     x, labels = batch(5, dtype="float64")
     expected, _ = updated(TapeEngine(networks[0]), networks[0], [(x, labels)])
-    actual, _ = updated(Plan(networks[1], x.shape[1:], 5), networks[1], [(x, labels)])
+    plan = Plan(networks[1], x.shape[1:], 5, device)
+    actual, _ = updated(plan, networks[1], [(x, labels)])
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
     assert_equal(networks[1].state_dict(), networks[0].state_dict(), 1e-12)
 

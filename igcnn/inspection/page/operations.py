@@ -186,6 +186,19 @@ OPERATIONS = (
         cuda=(("relu.relu_forward",), ("relu.relu_backward",)),
     ),
     Operation(
+        key="relu6",
+        title="Rectified linear unit, cut off at 6",
+        layers=("ReLU6",),
+        says="As ReLU, but nothing becomes larger than 6; there the gradient is 0 as well.",
+        forward=r"y = \min(\max(x, 0), 6)",
+        backward=(
+            r"\frac{\partial \ell}{\partial x} = "
+            r"\frac{\partial \ell}{\partial y} \, [\, 0 < y < 6 \,]",
+        ),
+        numpy=(("relu6.relu6_forward",), ("relu6.relu6_backward",)),
+        cuda=(("relu6.relu6_forward",), ("relu6.relu6_backward",)),
+    ),
+    Operation(
         key="add",
         title="Addition",
         layers=("Add",),
