@@ -8,6 +8,7 @@ from .layers.interleaved_group_convolution import (
     interleaved_group_conv2d,
     interleaved_group_conv2d_steps,
 )
+from .layers.interleaved_product import interleaved_product
 from .layers.linear import linear
 from .layers.permutation import permute_channels
 from .layers.pooling import avg_pool2d, global_avg_pool2d, max_pool2d
@@ -25,6 +26,7 @@ __all__ = [
     "global_avg_pool2d",
     "interleaved_group_conv2d",
     "interleaved_group_conv2d_steps",
+    "interleaved_product",
     "linear",
     "log",
     "max_pool2d",

@@ -1,6 +1,14 @@
 """What a network is made of, what it costs, and whether its gradients are right."""
 
-from .composed import Composition, compose, composed_kernel, unit_parameters, widest
+from .composed import (
+    Composition,
+    Conditions,
+    compose,
+    composed_kernel,
+    conditions,
+    unit_parameters,
+    widest,
+)
 from .devices import DeviceDifference, compare_devices, other_devices
 from .doctor import Finding, examine
 from .gradients import LayerGradients, check_gradients
@@ -12,6 +20,7 @@ from .wiring import Wiring, wire
 
 __all__ = [
     "Composition",
+    "Conditions",
     "DeviceDifference",
     "Finding",
     "LayerGradients",
@@ -25,6 +34,7 @@ __all__ = [
     "compare_devices",
     "compose",
     "composed_kernel",
+    "conditions",
     "examine",
     "make_report",
     "other_devices",

@@ -1,6 +1,8 @@
-"""The regular convolution that an interleaved group convolution equals (paper, section 3).
+"""The regular convolution that a product of group convolutions equals.
 
-The unit is linear, y = P · W^d · P^T · W^p · x, so it is one dense convolution with the kernel
+An interleaved group convolution (paper, section 3) and the longer products of IGCV2 are linear,
+y = P_K · W_K · … · P_1 · W_1 · x, so each is one dense convolution. For the two factors of a unit
+its kernel is
 
     W = P · W^d · P^T · W^p        W[(l,m), (l',m')] = W^d_m[l, l'] · W^p_l'[m, m']
 
@@ -8,22 +10,28 @@ Between an input and an output channel there is exactly one path, through channe
 partition l', and no two products share an entry of W. Seen as L × L blocks of M × M kernels,
 block (l, l') is W^p_l' with its rows scaled by the diagonal matrix of W^d_m[l, l']: all blocks
 of a column have the same rows up to factors.
+
+Products of any length are told by their *conditions* (IGCV2, section 3): complementary, if every
+input reaches every output, strictly if by exactly one path; and balanced, if all factors have
+the same fan-in, for then no product of as many factors with one path has fewer parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..autograd import Tensor, no_grad
+from ..errors import ShapeError
 from ..functional import conv2d
-from ..kernels.interleaved_group_convolution import check_mix
 from ..kernels.permutation import permutation_index
-from ..layers.interleaved_group_convolution import InterleavedGroupConvolution
+from ..layers import InterleavedGroupConvolution, InterleavedProduct
 
 Array = np.ndarray
+Unit = InterleavedGroupConvolution | InterleavedProduct
 
 LARGEST_BLOCK = 512  # rows of a matrix whose singular values are worth waiting for
 
@@ -53,86 +61,146 @@ class Composition:
     scale: float
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """What holds of a product of K factors (IGCV2, section 3).
+
+    Attributes:
+        fan_ins: of each factor: inputs of one output, taps of a spatial kernel included.
+        least_paths: fewest paths from an input to an output channel; 0: some do not meet.
+        most_paths: most of them.
+        parameters: of all factors, Q.
+        bound: K·C·(S·C)^(1/K), which no strict product of K factors of width C and S taps comes
+            below; None where the factors have several widths.
+    """
+
+    fan_ins: tuple[int, ...]
+    least_paths: int
+    most_paths: int
+    parameters: int
+    bound: float | None
+
+    @property
+    def complementary(self) -> bool:
+        """Whether every input reaches every output."""
+        return self.least_paths > 0
+
+    @property
+    def strict(self) -> bool:
+        """Whether every input reaches every output by exactly one path."""
+        return self.least_paths == self.most_paths == 1
+
+    @property
+    def balanced(self) -> bool:
+        """Whether all factors have the same fan-in."""
+        return len(set(self.fan_ins)) == 1
+
+
 def composed_kernel(
-    primary: Array, secondary: Array, L: int, secondary_groups: int, outputs: Array | None = None
+    weights: Sequence[Array], groups: Sequence[int], outputs: Array | None = None
 ) -> Array:
-    """Return W = P · W^d · P^T · W^p.
+    """Return W = P_K · W_K · … · P_1 · W_1.
 
     Args:
-        primary: W^p, (C_out, C_in/L, KH, KW).
-        secondary: W^d, (C_out, C_out/secondary_groups, 1, 1).
-        L: number of primary partitions.
-        secondary_groups: number of secondary partitions.
+        weights: W_1, …, W_K, each (C_k, C_{k−1}/G_k, KH, KW), at most one larger than 1×1.
+        groups: G_1, …, G_K.
         outputs: the output channels to return, (R,); by default all.
 
     Returns:
-        (R, C_in, KH, KW).
+        (R, C_0, KH, KW).
 
     Raises:
-        ShapeError: L or secondary_groups do not divide C_out, or the weights do not fit them.
+        ShapeError: the groups do not divide the channels, or the weights do not fit each other.
     """
-    C_out, Cg, KH, KW = primary.shape
-    check_mix(C_out, secondary.shape, L, secondary_groups)
-    outputs = np.arange(C_out) if outputs is None else outputs
-    K = C_out // secondary_groups
-    # P: row t of W^d makes the output; P^T: its K inputs are the primary outputs q
-    t = permutation_index(C_out, secondary_groups)[outputs]
-    q = permutation_index(C_out, L)[t[:, None] // K * K + np.arange(K)]
-    partition = q // (C_out // L)
-    W = np.zeros((len(outputs), L, Cg, KH, KW), primary.dtype)
-    for k in range(K):
-        factors = secondary[t, k, 0, 0][:, None, None, None]
-        W[np.arange(len(outputs)), partition[:, k]] += factors * primary[q[:, k]]
-    return W.reshape(len(outputs), L * Cg, KH, KW)
+    for k, (weight, G) in enumerate(zip(weights, groups, strict=True)):
+        C, C_in = len(weight), weight.shape[1] * G
+        if C % G or (k and C_in != len(weights[k - 1])):
+            raise ShapeError(
+                f"composed_kernel: weight {k + 1}, {weight.shape} in {G} groups, takes {C_in} "
+                f"channels to {C}; they must divide into the groups and follow the weight before"
+            )
+    C_out = len(weights[-1])
+    rows = np.eye(C_out, dtype=weights[0].dtype)
+    rows = (rows if outputs is None else rows[outputs])[:, :, None, None]  # (R, C_K, 1, 1)
+    for weight, G in zip(reversed(weights), reversed(groups), strict=True):
+        C, Cg, KH, KW = weight.shape
+        R, _, h, w = rows.shape
+        convolved = np.empty_like(rows)
+        convolved[:, permutation_index(C, G)] = rows  # what P_k takes from where
+        # (R, G, C/G, h, w) · (G, C/G, Cg, KH, KW), of which one is 1×1
+        rows = np.einsum(
+            "rgohw,gocab->rgchawb",
+            convolved.reshape(R, G, C // G, h, w),
+            weight.reshape(G, C // G, Cg, KH, KW),
+            optimize=True,
+        ).reshape(R, G * Cg, h * KH, w * KW)
+    return rows
 
 
-def compose(
-    unit: InterleavedGroupConvolution, x: Array, outputs: Array | None = None
-) -> Composition:
+def conditions(unit: Unit) -> Conditions:
+    """Return which conditions a unit meets."""
+    weights = [tensor.data for tensor in unit.weights]
+    fan_ins = tuple(math.prod(weight.shape[1:]) for weight in weights)
+    # with all weights 1 each product counts one path
+    ones = [np.ones(weight.shape[:2], np.float64)[:, :, None, None] for weight in weights]
+    paths = composed_kernel(ones, unit.groups)
+    widths = {len(weight) for weight in weights} | {weights[0].shape[1] * unit.groups[0]}
+    parameters = sum(weight.size for weight in weights)
+    bound = None
+    if len(widths) == 1:
+        (C,), K = widths, len(weights)
+        taps = math.prod(math.prod(weight.shape[2:]) for weight in weights)
+        bound = K * C * (taps * C) ** (1 / K)
+    return Conditions(fan_ins, int(paths.min()), int(paths.max()), parameters, bound)
+
+
+def compose(unit: Unit, x: Array, outputs: Array | None = None) -> Composition:
     """Return the regular convolution that a unit equals, verified on images.
 
     Args:
-        unit: an interleaved group convolution, on the CPU.
+        unit: an interleaved group convolution or product, on the CPU.
         x: (N, C_in, H, W), of the unit's element type.
         outputs: the output channels to look at, (R,); by default all.
     """
-    weights = unit.primary.data, unit.secondary.data
-    partitions = unit.L, unit.secondary_groups
-    outputs = np.arange(len(weights[0])) if outputs is None else outputs
-    kernel = composed_kernel(*weights, *partitions, outputs)
+    weights = [tensor.data for tensor in unit.weights]
+    outputs = np.arange(len(weights[-1])) if outputs is None else outputs
+    kernel = composed_kernel(weights, unit.groups, outputs)
     # with all weights 1 each product counts one path
-    primary, secondary = (np.ones_like(w[:, :, :1, :1]) for w in weights)
-    paths = composed_kernel(primary, secondary, *partitions, outputs)[:, :, 0, 0]
+    ones = [np.ones_like(weight[:, :, :1, :1]) for weight in weights]
+    paths = composed_kernel(ones, unit.groups, outputs)[:, :, 0, 0]
+    padding = kernel.shape[2] // 2, kernel.shape[3] // 2
     with no_grad():
         y = unit(Tensor(x)).numpy()[:, outputs]
-        dense = conv2d(Tensor(x), Tensor(kernel), stride=unit.stride, padding=unit.padding)
+        dense = conv2d(Tensor(x), Tensor(kernel), stride=unit.stride, padding=padding)
     return Composition(
         outputs=outputs,
         kernel=kernel,
         parameters=sum(w.size for w in weights),
-        dense_parameters=weights[0].size * unit.L,
+        dense_parameters=len(weights[-1]) * math.prod(kernel.shape[1:]),
         paths=paths.astype(int),
-        rank=_rank(*weights, *partitions),
+        rank=_rank(weights, unit.groups),
         difference=float(np.abs(y - dense.numpy()).max()),
         scale=float(np.abs(y).max()),
     )
 
 
-def _rank(primary: Array, secondary: Array, L: int, secondary_groups: int) -> int | None:
-    """Return the rank of W, from its factors where one of them has full rank."""
-    C_out = len(primary)
-    K = C_out // secondary_groups
-    if max(C_out // L, K) > LARGEST_BLOCK:
+def _rank(weights: Sequence[Array], groups: Sequence[int]) -> int | None:
+    """Return the rank of W, from its factors where at most one of them lacks full rank."""
+    widths = [len(weight) for weight in weights]
+    if max(C // G for C, G in zip(widths, groups, strict=True)) > LARGEST_BLOCK:
         return None
     # the factors are block-diagonal, so their ranks are sums over blocks
-    rank_p = int(np.linalg.matrix_rank(primary.reshape(L, C_out // L, -1)).sum())
-    rank_d = int(np.linalg.matrix_rank(secondary.reshape(secondary_groups, K, K)).sum())
-    if C_out in (rank_p, rank_d):
-        return min(rank_p, rank_d)
-    if C_out > LARGEST_BLOCK:
+    ranks = [
+        int(np.linalg.matrix_rank(weight.reshape(G, len(weight) // G, -1)).sum())
+        for weight, G in zip(weights, groups, strict=True)
+    ]
+    lacking = sum(rank < C for rank, C in zip(ranks, widths, strict=True))
+    if lacking <= 1 and len(set(widths)) == 1:
+        return min(ranks)
+    if max(widths) > LARGEST_BLOCK:
         return None
-    W = composed_kernel(primary, secondary, L, secondary_groups)
-    return int(np.linalg.matrix_rank(W.reshape(C_out, -1)))
+    W = composed_kernel(weights, groups)
+    return int(np.linalg.matrix_rank(W.reshape(len(W), -1)))
 
 
 def widest(budget: float, kernel_area: int = 9) -> tuple[int, int]:

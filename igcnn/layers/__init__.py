@@ -3,6 +3,7 @@
 from .batch_norm import BatchNorm
 from .convolution import Convolution
 from .interleaved_group_convolution import InterleavedGroupConvolution
+from .interleaved_product import InterleavedProduct
 from .layer import Chain, Layer, forward_hook, in_mode, undisturbed
 from .linear import Linear
 from .pooling import GlobalAveragePool, MaxPool
@@ -15,6 +16,7 @@ __all__ = [
     "Convolution",
     "GlobalAveragePool",
     "InterleavedGroupConvolution",
+    "InterleavedProduct",
     "Layer",
     "Linear",
     "MaxPool",

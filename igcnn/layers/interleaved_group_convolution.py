@@ -31,10 +31,9 @@ from ..kernels.interleaved_group_convolution import (
     mix_backward_weight,
     mix_forward,
 )
-from .convolution import conv2d
 from .initialise import he_normal
+from .interleaved_product import interleaved_product
 from .layer import Layer
-from .permutation import permute_channels
 
 Array = np.ndarray
 
@@ -118,6 +117,8 @@ def interleaved_group_conv2d_steps(
 ) -> Tensor:
     """Return the same as interleaved_group_conv2d, by the four steps of the paper.
 
+    They are an interleaved_product of two factors.
+
     The arguments are the same: (N, C, H, W) and both weights, all float32 or all float64.
 
     Raises:
@@ -128,10 +129,7 @@ def interleaved_group_conv2d_steps(
     """
     sizes = _sizes(x, primary, secondary, L, secondary_groups, stride, padding)
     stride, padding, L, S = sizes
-    p = conv2d(x, primary, stride=stride, padding=padding, groups=L)
-    interleaved = permute_channels(p, L)
-    mixed = conv2d(interleaved, secondary, groups=S)
-    return permute_channels(mixed, S)
+    return interleaved_product(x, (primary, secondary), (L, S), stride, padding)
 
 
 class InterleavedGroupConvolution(Layer):
@@ -205,6 +203,16 @@ class InterleavedGroupConvolution(Layer):
         """W^d: a parameter, or fixed."""
         weight = self.conv2_weight
         return weight if isinstance(weight, Tensor) else Tensor(weight)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """W^p and W^d: those of an interleaved product of two factors."""
+        return [self.primary, self.secondary]
+
+    @property
+    def groups(self) -> tuple[int, int]:
+        """The numbers of primary and of secondary partitions."""
+        return self.L, self.secondary_groups
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C_out, OH, OW) for x, (N, C, H, W); errors as in the operation."""

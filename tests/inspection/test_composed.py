@@ -8,10 +8,11 @@ from igcnn.errors import ShapeError
 from igcnn.inspection.composed import (
     compose,
     composed_kernel,
+    conditions,
     unit_parameters,
     widest,
 )
-from igcnn.layers import InterleavedGroupConvolution
+from igcnn.layers import InterleavedGroupConvolution, InterleavedProduct
 
 
 def unit(C_in, C_out, L, groups=None, stride=1, kernel_size=3):
@@ -49,7 +50,7 @@ def test_entries_are_the_products_of_the_paper():
     layer = unit(6, 6, L)
     W_p = layer.primary.data.reshape(L, M, M, 3, 3)
     W_d = layer.secondary.data.reshape(M, L, L)
-    W = composed_kernel(layer.primary.data, layer.secondary.data, L, M)
+    W = composed_kernel([layer.primary.data, layer.secondary.data], [L, M])
     for l, m, k, n in np.ndindex(L, M, L, M):  # noqa: E741 – the paper's letter
         np.testing.assert_allclose(W[l * M + m, k * M + n], W_d[m, l, k] * W_p[k, m, n])
 
@@ -102,9 +103,84 @@ def test_rank_is_that_of_the_kernel():
     assert compose(layer, x).rank == 12
 
 
-def test_weights_that_do_not_fit():
-    with pytest.raises(ShapeError):
-        composed_kernel(np.ones((4, 3, 1, 1)), np.ones((4, 4, 1, 1)), 3, 1)
+@pytest.mark.parametrize(
+    ("weights", "groups"),
+    [
+        ([(4, 3, 1, 1), (4, 4, 1, 1)], [3, 1]),  # 3 groups do not divide 4 channels
+        ([(4, 2, 1, 1), (4, 3, 1, 1)], [2, 1]),  # the second takes 3 channels, not 4
+    ],
+)
+def test_weights_that_do_not_fit(weights, groups):
+    with pytest.raises(ShapeError, match="composed_kernel: weight"):
+        composed_kernel([np.ones(shape) for shape in weights], groups)
+
+
+def product(channels, groups, **settings):
+    rng = np.random.default_rng(7)
+    return InterleavedProduct(channels, groups, **settings, rng=rng, dtype="float64")
+
+
+def count_paths(channels, groups):
+    """Return how many paths there are from each input to each output, by following each."""
+    reached = np.eye(channels[0], dtype=int)  # (channel, input)
+    for C_in, C, G in zip(channels, channels[1:], groups, strict=False):
+        outputs = np.zeros((C, channels[0]), int)
+        for c in range(C):
+            group = c // (C // G)
+            outputs[c] = sum(reached[group * (C_in // G) + i] for i in range(C_in // G))
+        # Reorder(G): channel c comes from place c mod G of run c div G
+        reached = np.array([outputs[c % G * (C // G) + c // G] for c in range(C)])
+    return reached
+
+
+PRODUCTS = {
+    "K = 3, one path": ([24] * 4, [24, 4, 6], {}),  # channel-wise, then 6 · 4 = 24
+    "K = 4, one path": ([24] * 5, [24, 12, 8, 6], {}),  # 2 · 3 · 4 = 24
+    "K = 4, several": ([16] * 5, [16, 4, 4, 2], {}),  # 4 · 4 · 8 > 16
+    "K = 3, not all meet": ([36] * 4, [36, 12, 12], {}),  # 3 · 3 < 36
+    "spatial in the middle": ([12] * 4, [3, 12, 4], {"kernel_sizes": [1, 3, 1]}),
+    "wider, stride 2": ([8, 16, 16], [8, 4], {"stride": 2}),
+    "all 1×1": ([6, 6, 6], [2, 3], {"kernel_sizes": [1, 1]}),
+    "5×3": ([6, 6, 12], [3, 2], {"kernel_sizes": [(5, 3), 1]}),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_a_product_is_one_regular_convolution(name):
+    channels, groups, settings = PRODUCTS[name]
+    layer = product(channels, groups, **settings)
+    found = compose(layer, np.random.default_rng(0).normal(size=(2, channels[0], 9, 7)))
+    assert found.difference <= 1e-12 * found.scale
+    paths = count_paths(channels, groups)
+    np.testing.assert_array_equal(found.paths, paths)
+    told = conditions(layer)
+    assert (told.least_paths, told.most_paths) == (paths.min(), paths.max())
+    assert told.strict == name.endswith(("one path", "middle")) or "K" not in name
+    assert found.rank == np.linalg.matrix_rank(found.kernel.reshape(channels[-1], -1))
+
+
+def test_conditions_of_igcv2():
+    """Of width 81 with one path, three factors of 9 inputs are balanced and meet the bound."""
+    told = conditions(product([81] * 4, [81, 9, 9]))
+    assert told.fan_ins == (9, 9, 9)
+    assert told.strict
+    assert told.balanced
+    assert told.parameters == 81 * 27
+    assert told.bound == pytest.approx(told.parameters)
+    # the same width by other numbers costs more
+    other = conditions(product([81] * 4, [81, 27, 3]))
+    assert other.strict
+    assert not other.balanced
+    assert other.parameters > other.bound == pytest.approx(told.bound)
+    assert conditions(product([8, 16, 16], [8, 4])).bound is None
+
+
+def test_conditions_of_a_unit_are_those_of_the_paper():
+    told = conditions(unit(18, 18, 18 // 2))
+    assert told.strict
+    assert told.fan_ins == (2 * 9, 9)  # M·S and L
+    assert told.parameters == unit_parameters(9, 2)
+    assert conditions(unit(12, 24, 6, 2, 2)).most_paths == 2
 
 
 @pytest.mark.parametrize(("budget", "L", "M"), [(4672, 28, 3), (17536, 40, 5), (10, 1, 1)])

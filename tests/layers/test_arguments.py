@@ -189,6 +189,7 @@ OPERATIONS = {
     "conv2d": (lambda *a: F.conv2d(*a, groups=2), X, W, C),
     "unit": (F.interleaved_group_conv2d, X, PRIMARY, SECONDARY),
     "steps": (F.interleaved_group_conv2d_steps, X, PRIMARY, SECONDARY),
+    "product": (lambda x, *w: F.interleaved_product(x, w, (2, 2)), X, PRIMARY, SECONDARY),
     "linear": (F.linear, (2, 3), (4, 3), C),
     "add": (F.add, (2, 3), (2, 3)),
     "relu": (F.relu, (2, 3)),
