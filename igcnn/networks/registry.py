@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..conversions import BY_TYPE, WORDS
 from ..errors import ConfigError
+from ..kinds import BY_TYPE
 from ..layers import Chain, Layer
 from ..registry import Registry
 
@@ -53,12 +53,12 @@ class Family:
                 f"{self.name} has no setting {setting!r}: {hint}it takes "
                 f"{', '.join(self.defaults)}"
             )
-        convert = BY_TYPE[type(self.defaults[setting])]
+        kind = BY_TYPE[type(self.defaults[setting])]
         try:
-            return convert(value)
+            return kind.read(value)
         except ValueError as error:
             raise ConfigError(
-                f"{self.name}: {setting} must be {WORDS[convert]}, not {value!r}"
+                f"{self.name}: {setting} must be {kind.what}, not {value!r}"
             ) from error
 
     def complete(self, given: Settings) -> dict[str, Any]:
