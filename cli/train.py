@@ -335,12 +335,13 @@ def _report(result: Result, run: RunDirectory, settings: dict[str, Any]) -> list
 
 def _say(run: RunDirectory, line: str) -> None:
     """Log a line and print it; a reader of stdout who went away does not end a run."""
+    from igcnn.training.progress import terminal_width, wrap_line
     from igcnn.training.silent_run import SilentRun
 
     if isinstance(run, SilentRun):
         return
     run.log(line)
     try:
-        click.echo(line)
+        click.echo(wrap_line(line, terminal_width()))
     except OSError:
         return
