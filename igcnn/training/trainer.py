@@ -312,28 +312,28 @@ class Trainer:
             raise self._diverged("test loss", evaluation.loss)
         self.agreement.compare(f"after epoch {state.epochs + 1}")
         state.epochs += 1
-        self.run_directory.append_epoch(
-            {
-                "epoch": state.epochs,
-                "step": state.step,
-                "train_loss": state.epoch.mean_loss,
-                "train_top1": state.epoch.top1,
-                "test_loss": evaluation.loss,
-                "test_top1": evaluation.top1,
-                "test_top5": evaluation.top5,
-                "lr": self.schedule.lr_at(state.step),
-                "seconds": round(self._seconds(), 3),
-            }
-        )
+        row = {
+            "epoch": state.epochs,
+            "step": state.step,
+            "train_loss": state.epoch.mean_loss,
+            "train_top1": state.epoch.top1,
+            "test_loss": evaluation.loss,
+            "test_top1": evaluation.top1,
+            "test_top5": evaluation.top5,
+            "lr": self.schedule.lr_at(state.step),
+            "seconds": round(self._seconds(), 3),
+        }
+        self.run_directory.append_epoch(row)
         improved = evaluation.top1 > state.best_top1
         if improved:
             state.best_top1, state.best_epoch = evaluation.top1, state.epochs
-        self._say(
+        self.run_directory.log(
             f"epoch {state.epochs}/{-(-self.total // self.updates_per_epoch)} done: training loss "
             f"{state.epoch.mean_loss:.4f}, top-1 {state.epoch.top1:.2f} %; test loss "
             f"{evaluation.loss:.4f}, top-1 {evaluation.top1:.2f} %, top-5 {evaluation.top5:.2f} %"
             f"{' (best)' if improved else ''}"
         )
+        self.progress.epoch(row, improved)
         state.epoch = Sums()
         if improved:
             self._save(self.run_directory.best)
