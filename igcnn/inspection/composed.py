@@ -120,8 +120,9 @@ def composed_kernel(
                 f"channels to {C}; they must divide into the groups and follow the weight before"
             )
     C_out = len(weights[-1])
-    rows = np.eye(C_out, dtype=weights[0].dtype)
-    rows = (rows if outputs is None else rows[outputs])[:, :, None, None]  # (R, C_K, 1, 1)
+    chosen = slice(None) if outputs is None else outputs
+    rows: Array = np.eye(C_out, dtype=weights[0].dtype)[chosen]
+    rows = rows.reshape(-1, C_out, 1, 1)
     for weight, G in zip(reversed(weights), reversed(groups), strict=True):
         C, Cg, KH, KW = weight.shape
         R, _, h, w = rows.shape

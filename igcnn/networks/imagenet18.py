@@ -57,10 +57,13 @@ def resnet_imagenet_layers(
             stride = 2 if k and i == 0 else 1
             shortcut = None
             if width_in != width:
-                shortcut = "proj", units.conv(width_in, width, 1, stride, relu=False, conv_name="")
+                shortcut = (
+                    "proj",
+                    units.conv(width_in, width, 1, stride, activation=None, conv_name=""),
+                )
             layers[f"g{k + 1}_b{i + 1}"] = ResidualBlock(
                 ("conv1", units.conv(width_in, width, stride=stride, conv_name="")),
-                ("conv2", units.conv(width, width, relu=False, conv_name="")),
+                ("conv2", units.conv(width, width, activation=None, conv_name="")),
                 shortcut,
             )
             width_in = width
@@ -116,11 +119,13 @@ def resnet_igc_imagenet_layers(
             stride = 2 if k and i == 0 else 1
             shortcut = None
             if width_in != width:
-                projection = units.conv(width_in, width, 1, stride, groups=partitions, relu=False)
+                projection = units.conv(
+                    width_in, width, 1, stride, groups=partitions, activation=None
+                )
                 shortcut = "proj", projection
             layers[f"g{k + 1}_b{i + 1}"] = ResidualBlock(
                 ("conv1", units.igc(width_in, width, partitions, stride=stride)),
-                ("conv2", units.igc(width, width, partitions, relu=False)),
+                ("conv2", units.igc(width, width, partitions, activation=None)),
                 shortcut,
             )
             width_in = width

@@ -87,6 +87,12 @@ NETWORKS: Registry[Family] = Registry(
         "resnet_igc": "igcnn.networks.resnet_igc",
         "resnet_imgnet_d18": "igcnn.networks.imagenet18",
         "resnet_igc_imgnet_d18": "igcnn.networks.imagenet18",
+        "igcv2": "igcnn.networks.igcv2",
+        "igcv3": "igcnn.networks.inverted",
+        "igcv3_imgnet": "igcnn.networks.inverted",
+        "mobilenetv2": "igcnn.networks.inverted",
+        "mobilenetv2_imgnet": "igcnn.networks.inverted",
+        "merge_and_run": "igcnn.networks.merge_and_run",
     },
 )
 
@@ -95,6 +101,7 @@ def register_network(
     name: str,
     *,
     image_size: int = 32,
+    defaults: Settings | None = None,
     derived: Mapping[str, Callable[[Settings], Any]] | None = None,
 ) -> Callable[[AnyBuilder], AnyBuilder]:
     """Return a decorator that registers a function as the builder of a network.
@@ -118,6 +125,7 @@ def register_network(
     Args:
         name: what `--net` calls the network.
         image_size: side in pixels of the images that it is made for, where nothing else is said.
+        defaults: those that differ from the function's own, where it builds several networks.
         derived: name of a setting whose default is None → function that returns its default for
             the other settings.
 
@@ -133,14 +141,15 @@ def register_network(
             raise ConfigError(
                 f"{name}: the builder {build.__name__} must take {', '.join(sorted(missing))}"
             )
-        defaults = {key: keywords[key].default for key in keywords if key not in SUPPLIED}
-        for key, default in defaults.items():
+        own = {key: keywords[key].default for key in keywords if key not in SUPPLIED}
+        own |= defaults or {}
+        for key, default in own.items():
             if type(default) not in BY_TYPE:
                 raise ConfigError(
                     f"{name}: the keyword {key} of {build.__name__} needs a default that is a "
                     "bool, int, float, str or None"
                 )
-        family = Family(name, build, defaults, image_size, derived or {})
+        family = Family(name, build, own, image_size, derived or {})
         NETWORKS.add(name, family, build.__module__)
         return build
 

@@ -41,10 +41,10 @@ def resnet_layers(
             stride = 2 if k and i == 0 else 1
             shortcut = None
             if width_in != width:
-                shortcut = "p0_line", units.conv(width_in, width, 1, stride, relu=False)
+                shortcut = "p0_line", units.conv(width_in, width, 1, stride, activation=None)
             layers[f"g{k + 1}_b{i + 1}"] = ResidualBlock(
                 ("p2_two1", units.conv(width_in, width, stride=stride)),
-                ("p2_two2", units.conv(width, width, relu=False)),
+                ("p2_two2", units.conv(width, width, activation=None)),
                 shortcut,
             )
             width_in = width

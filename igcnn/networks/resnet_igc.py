@@ -45,11 +45,11 @@ def resnet_igc_layers(
             stride = 2 if k and i == 0 else 1
             shortcut = None
             if width_in != width:
-                projection = units.conv(width_in, width, 1, stride, groups=L, relu=False)
+                projection = units.conv(width_in, width, 1, stride, groups=L, activation=None)
                 shortcut = "p0_line", projection
             layers[f"g{k + 1}_b{i + 1}"] = ResidualBlock(
                 ("p2_two1", units.igc(width_in, width, L, width_in // L, stride)),
-                ("p2_two2", units.igc(width, width, L, width // L, relu=False)),
+                ("p2_two2", units.igc(width, width, L, width // L, activation=None)),
                 shortcut,
             )
             width_in = width

@@ -1,4 +1,4 @@
-"""Which sizes there are: depths, units of each stage, channels."""
+"""Which sizes there are: depths, units of each stage, channels, lists of numbers."""
 
 from ..errors import ConfigError
 
@@ -50,6 +50,30 @@ def residual_stages(net: str, depth: int) -> list[int]:
         stages.append(remaining // (3 - stage))
         remaining -= stages[-1]
     return stages
+
+
+def whole_numbers(net: str, name: str, text: str, count: int | None = None) -> list[int]:
+    """Return the integers from 1 up that a setting lists, separated by commas.
+
+    Args:
+        net: network, for the error.
+        name: of the setting.
+        text: such as 1,4,6.
+        count: how many there must be; None for any number.
+
+    Raises:
+        ConfigError: the text is no such list.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1 or count not in (None, len(numbers)):
+        wanted = f"{count} integers" if count else "integers"
+        raise ConfigError(
+            f"{net}: {name} must be {wanted} from 1 up, separated by commas, not {text!r}"
+        )
+    return numbers
 
 
 def _neighbours(lower: int, step: int, depth: int) -> str:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..autograd import Tensor
-from ..layers import BatchNorm, Chain, Convolution, InterleavedGroupConvolution, Layer, ReLU
+from ..layers import (
+    BatchNorm,
+    Chain,
+    Convolution,
+    InterleavedGroupConvolution,
+    InterleavedProduct,
+    Layer,
+    ReLU,
+)
 from ..layers.add import add
 
 Array = np.ndarray
+Activation = Callable[[], Layer] | None
 
 
 @dataclass(frozen=True)
@@ -21,11 +31,13 @@ class Units:
         momentum: of batch norm; 0.99 in the plain families, 0.9 in the residual ones.
         rng: source of the initial weights.
         dtype: float32 or float64.
+        eps: of batch norm.
     """
 
     momentum: float
     rng: np.random.Generator
     dtype: str
+    eps: float = 2e-5
 
     def conv(
         self,
@@ -34,10 +46,10 @@ class Units:
         kernel_size: int = 3,
         stride: int = 1,
         groups: int = 1,
-        relu: bool = True,
+        activation: Activation = ReLU,
         conv_name: str = "conv",
     ) -> Chain:
-        """Return convolution, batch norm and, by default, ReLU; padded by K div 2."""
+        """Return convolution, batch norm and activation; padded by K div 2."""
         padding = kernel_size // 2
         layers: dict[str, Layer] = {
             conv_name: Convolution(
@@ -51,7 +63,7 @@ class Units:
                 dtype=self.dtype,
             )
         }
-        return self._finished(layers, out_channels, relu)
+        return self._finished(layers, out_channels, activation)
 
     def igc(
         self,
@@ -60,10 +72,10 @@ class Units:
         L: int,
         secondary_groups: int | None = None,
         stride: int = 1,
-        relu: bool = True,
+        activation: Activation = ReLU,
         secondary: Array | None = None,
     ) -> Chain:
-        """Return interleaved group convolution, batch norm and, by default, ReLU.
+        """Return interleaved group convolution, batch norm and activation.
 
         Nothing stands between the primary and the secondary convolution.
         """
@@ -79,12 +91,19 @@ class Units:
                 dtype=self.dtype,
             )
         }
-        return self._finished(layers, out_channels, relu)
+        return self._finished(layers, out_channels, activation)
 
-    def _finished(self, layers: dict[str, Layer], channels: int, relu: bool) -> Chain:
-        layers["bn"] = BatchNorm(channels, self.momentum, dtype=self.dtype)
-        if relu:
-            layers["relu"] = ReLU()
+    def product(self, channels: list[int], groups: list[int], stride: int = 1) -> Chain:
+        """Return an interleaved product, batch norm and ReLU; see InterleavedProduct."""
+        product = InterleavedProduct(
+            channels, groups, stride=stride, rng=self.rng, dtype=self.dtype
+        )
+        return self._finished({"": product}, channels[-1], ReLU)
+
+    def _finished(self, layers: dict[str, Layer], channels: int, activation: Activation) -> Chain:
+        layers["bn"] = BatchNorm(channels, self.momentum, self.eps, dtype=self.dtype)
+        if activation:
+            layers["relu"] = activation()
         return Chain(layers)
 
 

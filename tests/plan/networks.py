@@ -32,6 +32,8 @@ CASES = [
     ("resnet_imgnet_d18", {"L": 4, "M": 1}, 33, 3),
     ("resnet_igc_imgnet_d18", {"L": 4, "M": 2}, 33, 3),
     ("resnet_igc_imgnet_d18", {"L": 2, "M": 4, "growth": "M"}, 32, 5),
+    ("igcv2", {"depth": 8, "width": 12, "factors": "3,4"}, 8, 5),
+    ("igcv3", {"width_mult": 0.25, "blocks": "1,2,1,1,1,1,1"}, 9, 5),
 ]
 
 
