@@ -48,7 +48,7 @@ def collect(
         (config or "", _read(config) if config else {}),
         ("environment", _of_environment(environment)),
         ("flags", flags),
-        ("--set", dict(_split(assignment) for assignment in assignments)),
+        ("--set", dict(map(split_assignment, assignments))),
     ]
     return combine(layers)
 
@@ -83,7 +83,12 @@ def unused(environment: Mapping[str, str] = os.environ) -> list[str]:
     return lines
 
 
-def _split(assignment: str) -> tuple[str, str]:
+def split_assignment(assignment: str) -> tuple[str, str]:
+    """Return name and value of a text such as batch-size=64.
+
+    Raises:
+        ConfigError: it has no equals sign.
+    """
     name, equals, value = assignment.partition("=")
     if not equals:
         raise ConfigError(f"--set takes key=value, not {assignment!r}; for example --set lr=0.05")
