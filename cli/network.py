@@ -26,14 +26,14 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--image-size", type=int, help="Side in pixels. [default: 32; ImageNet: 224]"
         ),
         click.option("--classes", type=int, help="Classes. [default: 10; ImageNet: 1000]"),
-        setting_options(*NAMES),
+        setting_options(*NAMES, net=str(SETTINGS["net"].default)),
     ):
         command = option(command)
     return command
 
 
 def make_network(
-    classes: int | None, image_size: int | None, dtype: str = "float32", **options: str | None
+    classes: int | None, image_size: int | None, dtype: str = "float32", **options: Any
 ) -> tuple[Network, tuple[int, int, int]]:
     """Return the network that the options describe, and the shape of its images.
 
@@ -43,11 +43,7 @@ def make_network(
     from igcnn.errors import ConfigError
     from igcnn.networks import build_network
 
-    given = {
-        name: SETTINGS[name].convert(value, SETTINGS[name].flag)
-        for name, value in options.items()
-        if value is not None
-    }
+    given = {name: value for name, value in options.items() if value is not None}
     given.setdefault("net", SETTINGS["net"].default)
     network = build_network(**given, num_classes=classes, dtype=dtype)
     side = image_size
