@@ -18,7 +18,7 @@ def runs_command(folder: str, as_json: bool) -> None:
     igcnn train --resume.
     """
     from igcnn.errors import ConfigError
-    from igcnn.training.progress import duration
+    from igcnn.text import duration
     from igcnn.training.runs import find_runs
 
     if not Path(folder).is_dir():

@@ -310,7 +310,7 @@ def _describe(
 
 def _report(result: Result, run: RunDirectory, settings: dict[str, Any]) -> list[str]:
     """Return what there is to say after the last step."""
-    from igcnn.training.progress import duration
+    from igcnn.text import duration
 
     last = result.evaluation
     lines = [
@@ -335,7 +335,7 @@ def _report(result: Result, run: RunDirectory, settings: dict[str, Any]) -> list
 
 def _say(run: RunDirectory, line: str) -> None:
     """Log a line and print it; a reader of stdout who went away does not end a run."""
-    from igcnn.training.progress import terminal_width, wrap_line
+    from igcnn.text import terminal_width, wrap_line
     from igcnn.training.silent_run import SilentRun
 
     if isinstance(run, SilentRun):
