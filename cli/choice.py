@@ -76,7 +76,7 @@ def _choose_run(
     """Return the run directory and the checkpoint to go on from, None for a new run."""
     from igcnn.errors import CheckpointError, ConfigError
     from igcnn.training import RunDirectory
-    from igcnn.training.run_directory import default_folder, new_run, newest_run
+    from igcnn.training.run_directory import dataset_label, default_folder, new_run, newest_run
 
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run and --overwrite deletes it; give one")
@@ -103,7 +103,8 @@ def _choose_run(
             run.refuse_if_used()
         return run, None
     network = build(settings, None)
-    folder = default_folder(Path("runs"), settings["dataset"], network.settings)
+    label = dataset_label(settings["dataset"], settings["data_dir"])
+    folder = default_folder(Path("runs"), label, network.settings)
     newest = newest_run(folder) if resume else None
     if newest:
         return newest, newest.last

@@ -9,11 +9,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from igcnn.settings import FOLDER, SETTINGS, SWITCH, Setting, any_of
+from igcnn.text import NO_BREAK
 
 Command = Callable[..., Any]
 
 FIRST_COLUMN = 24  # of names and metavars; longer ones stand on a line of their own
-NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 class Value(click.ParamType):

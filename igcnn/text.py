@@ -9,6 +9,8 @@ from collections.abc import Sequence
 LABEL = 12  # columns of the labels of lines such as "run folder  runs/a"
 CONTINUED = " \\"  # at the end of a line of a shell command
 GAP = "  "  # between columns
+NONE = "–"  # in a table, for what there is not
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def duration(seconds: float) -> str:
@@ -26,6 +28,8 @@ def terminal_width() -> int:
 def wrap_line(line: str, width: int, indent: int = LABEL) -> str:
     """Return a labelled line broken between words to fit a width; a command can be copied.
 
+    At NO_BREAK it stays together.
+
     Args:
         line: one line.
         width: columns of the terminal.
@@ -39,7 +43,7 @@ def wrap_line(line: str, width: int, indent: int = LABEL) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return (f"{CONTINUED}\n" if command else "\n").join(broken)
+    return (f"{CONTINUED}\n" if command else "\n").join(broken).replace(NO_BREAK, " ")
 
 
 def table_lines(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:

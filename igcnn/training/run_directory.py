@@ -284,8 +284,20 @@ class RunDirectory:
 
 
 def default_folder(root: Path, dataset: str, network: Mapping[str, Any]) -> Path:
-    """Return the folder in which the runs of a network on a data set lie."""
+    """Return the folder in which the runs of a network on a data set lie.
+
+    Args:
+        root: of all runs.
+        dataset: see dataset_label.
+        network: its settings.
+    """
     return root / dataset / f"{network['net']}-L{network['L']}M{network['M']}-d{network['depth']}"
+
+
+def dataset_label(dataset: str, data_dir: str | None) -> str:
+    """Return what a data set is called in paths and lists: one's own has its folder's name."""
+    own = Path(data_dir).absolute().name if data_dir else ""
+    return own if own and dataset == "folder" else dataset
 
 
 def new_run(folder: Path) -> RunDirectory:
