@@ -32,7 +32,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             help="Setting of a network of your own.",
         ),
-        setting_options(*NAMES),
+        setting_options(*NAMES, net=str(SETTINGS["net"].default)),
     ):
         command = option(command)
     return command
@@ -43,7 +43,7 @@ def make_network(
     image_size: int | None,
     assignments: tuple[str, ...],
     dtype: str = "float32",
-    **options: str | None,
+    **options: Any,
 ) -> tuple[Network, tuple[int, int, int]]:
     """Return the network that the options describe, and the shape of its images.
 
@@ -53,11 +53,7 @@ def make_network(
     from igcnn.errors import ConfigError
     from igcnn.networks import NETWORKS, build_network
 
-    given = {
-        name: SETTINGS[name].convert(value, SETTINGS[name].flag)
-        for name, value in options.items()
-        if value is not None
-    }
+    given = {name: value for name, value in options.items() if value is not None}
     net = given.pop("net", SETTINGS["net"].default)
     for name, text in map(split_assignment, assignments):
         given[name] = NETWORKS[net].convert(name, text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..layers.summary import summarize
 from ..networks import Network
+from ..text import duration
 from .checkpoint import Checkpoint
-from .epoch_table import duration
 from .trainer import Result, Trainer
 
 
