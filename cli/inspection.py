@@ -79,7 +79,9 @@ def inspect_command(
     if checkpoint is None:
         subject = _of_initial_weights(options, place)
     else:
-        given = [f"--{n.replace('_', '-')}" for n, value in options.items() if value is not None]
+        given = [
+            f"--{n.replace('_', '-')}" for n, value in options.items() if value not in (None, ())
+        ]
         if given:
             raise ConfigError(
                 f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"

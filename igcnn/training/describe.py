@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..layers.summary import summarize
-from ..networks import Network
 from ..text import duration
 from .checkpoint import Checkpoint
 from .trainer import Result, Trainer
@@ -22,7 +24,7 @@ def opening_lines(trainer: Trainer, checkpoint: Checkpoint | None) -> list[str]:
     run.write_summary(summary.to_text())
     steps = ", ".join(map(str, recipe.lr_steps or ())) or "none"
     lines = [
-        f"network     {describe_network(trainer.network)}: {summary.params:,} parameters, "
+        f"network     {describe_network(trainer.network.settings)}: {summary.params:,} parameters, "
         f"{summary.macs:,} multiply-adds an image",
         f"data set    {data.name}: {len(data.train.labels):,} training and "
         f"{len(data.test.labels):,} test images of {height}×{width} in "
@@ -63,11 +65,10 @@ def closing_lines(trainer: Trainer, result: Result, data_dir: str | None) -> lis
     ]
 
 
-def describe_network(network: Network) -> str:
-    """Return name and settings of a network."""
-    settings = {k: v for k, v in network.settings.items() if k not in ("net", "num_classes")}
-    name = network.settings.get("net", "network")
-    return ", ".join([name, *(f"{key} {value}" for key, value in settings.items())])
+def describe_network(settings: Mapping[str, Any]) -> str:
+    """Return name and settings of a network in a line."""
+    own = (f"{k} {v}" for k, v in settings.items() if k not in ("net", "num_classes"))
+    return ", ".join([settings.get("net", "network"), *own])
 
 
 def describe_best(result: Result) -> str:

@@ -186,7 +186,7 @@ class Fit:
 
     def __repr__(self) -> str:
         parts = [
-            f"{describe_network(self.network)} on {self.dataset.name}",
+            f"{describe_network(self.network.settings)} on {self.dataset.name}",
             f"run={str(self.run.path)!r}",
         ]
         if self.result is None:
