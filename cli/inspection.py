@@ -11,6 +11,7 @@ import click
 
 from .dataset import open_dataset
 from .network import make_network, network_options
+from .options import FILE, setting_options
 
 if TYPE_CHECKING:
     from igcnn.inspection import Subject
@@ -28,14 +29,11 @@ class Place(NamedTuple):
 
 
 @click.command("inspect")
-@click.argument("checkpoint", required=False, metavar="[CHECKPOINT]")
+@click.argument("checkpoint", required=False, metavar="[CHECKPOINT|RUN]", type=FILE)
 @network_options
-@click.option("--image", metavar="FILE", help="A picture to show the network.")
-@click.option(
-    "--dataset", help="Or a test image of this data set.  [default: as in training, or digits]"
-)
-@click.option("--index", type=click.IntRange(0), help="Which one.  [default: 0]")
-@click.option("--data-dir", help="Folder with the data set's files.")
+@click.option("--image", metavar="FILE", type=FILE, help="Image to show the network.")
+@setting_options("dataset", "data_dir", dataset="as in training, or digits")
+@click.option("--index", type=click.IntRange(0), help="Test image to show instead. [default: 0]")
 @click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the page's numbers as one object.")
@@ -81,7 +79,9 @@ def inspect_command(
     if checkpoint is None:
         subject = _of_initial_weights(options, place)
     else:
-        given = [f"--{n.replace('_', '-')}" for n, value in options.items() if value is not None]
+        given = [
+            f"--{n.replace('_', '-')}" for n, value in options.items() if value not in (None, ())
+        ]
         if given:
             raise ConfigError(
                 f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"

@@ -294,22 +294,3 @@ _TABLE = (
 )
 
 SETTINGS = {setting.name: setting for setting in _TABLE}
-
-
-def find_setting(name: str, source: str) -> Setting:
-    """Return the setting of a name.
-
-    Args:
-        name: with underscores.
-        source: where it was given, for the error.
-
-    Raises:
-        ConfigError: there is no such setting.
-    """
-    if name in SETTINGS:
-        return SETTINGS[name]
-    near = difflib.get_close_matches(name, SETTINGS, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(
-        f"unknown setting {name!r} ({source}): {hint}choose one of {', '.join(SETTINGS)}"
-    )

@@ -1,5 +1,6 @@
 """What a network is made of, what it costs, and whether its gradients are right."""
 
+from ..layers.summary import LayerSummary, Summary, summarize
 from .composed import (
     Composition,
     Conditions,
@@ -14,7 +15,6 @@ from .doctor import Finding, examine
 from .gradients import LayerGradients, check_gradients
 from .report import make_report
 from .subject import Subject
-from .summary import LayerSummary, Summary, summarize
 from .trace import Trace, TracedRecord, trace
 from .wiring import Wiring, wire
 

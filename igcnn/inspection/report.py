@@ -12,6 +12,7 @@ from ..backend import single_threaded_blas
 from ..errors import DivergedError
 from ..kernels.softmax_cross_entropy import softmax_cross_entropy_forward
 from ..layers import BatchNorm, InterleavedGroupConvolution, Layer
+from ..layers.summary import LayerSummary, Summary, summarize
 from ..networks import Network
 from ..version import __version__
 from .activations import Seen, dead_channels, distribution, maps, observe, significant
@@ -21,7 +22,6 @@ from .gradients import LayerGradients, check_layers
 from .pixel import write_out
 from .special_cases import special_cases
 from .subject import Subject
-from .summary import LayerSummary, Summary, summarize
 from .wiring import wire
 
 Array = np.ndarray

@@ -14,10 +14,10 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..layers import InterleavedGroupConvolution
+from ..layers.summary import summarize
 from ..networks import build_network
 from ..training.run_directory import RunDirectory
 from ..training.runs import RunSummary, find_runs
-from .summary import summarize
 
 
 @dataclass(frozen=True)

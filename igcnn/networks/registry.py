@@ -69,7 +69,7 @@ class Family:
         """
         settings = dict(self.defaults)
         for name, value in given.items():
-            if value is not None or name not in settings:
+            if value is not None:
                 settings[name] = self.convert(name, value)
         for name, derive in self.derived.items():
             if settings[name] is None:
