@@ -138,13 +138,18 @@ def composed_kernel(
     return rows
 
 
-def conditions(unit: Unit) -> Conditions:
-    """Return which conditions a unit meets."""
+def conditions(unit: Unit, outputs: Array | None = None) -> Conditions:
+    """Return which conditions a unit meets.
+
+    Args:
+        unit: an interleaved group convolution or product.
+        outputs: the output channels whose paths are counted, (R,); by default all.
+    """
     weights = [tensor.data for tensor in unit.weights]
     fan_ins = tuple(math.prod(weight.shape[1:]) for weight in weights)
     # with all weights 1 each product counts one path
     ones = [np.ones(weight.shape[:2], np.float64)[:, :, None, None] for weight in weights]
-    paths = composed_kernel(ones, unit.groups)
+    paths = composed_kernel(ones, unit.groups, outputs)
     widths = {len(weight) for weight in weights} | {weights[0].shape[1] * unit.groups[0]}
     parameters = sum(weight.size for weight in weights)
     bound = None

@@ -18,6 +18,7 @@ from ..layers import (
     Linear,
     MaxPool,
     ReLU,
+    ReLU6,
 )
 from .activations import Seen
 
@@ -130,6 +131,13 @@ def _(layer: BatchNorm, x: Array, index: tuple[int, ...]) -> list[Step]:
 def _(layer: ReLU, x: Array, index: tuple[int, ...]) -> list[Step]:
     value = float(x[index])
     return [Step(f"y{list(index)}", "max(x, 0)", max(value, 0.0), inputs={"x": value})]
+
+
+@_steps.register
+def _(layer: ReLU6, x: Array, index: tuple[int, ...]) -> list[Step]:
+    value = float(x[index])
+    clipped = min(max(value, 0.0), 6.0)
+    return [Step(f"y{list(index)}", "min(max(x, 0), 6)", clipped, inputs={"x": value})]
 
 
 @_steps.register

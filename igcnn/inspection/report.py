@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +17,7 @@ from ..layers.summary import LayerSummary, Summary, summarize
 from ..networks import Network
 from ..version import __version__
 from .activations import Seen, dead_channels, distribution, maps, observe, significant
-from .composed import candidates, compose, unit_parameters, widest
+from .composed import Unit, candidates, compose, conditions, unit_parameters, widest
 from .devices import compare_devices
 from .gradients import LayerGradients, check_layers
 from .pixel import write_out
@@ -233,6 +234,8 @@ def _units(seen: list[Seen]) -> dict[str, Any]:
     known: dict[tuple[int, ...], dict[str, Any]] = {}
     for one in seen:
         layer = one.layer
+        if isinstance(layer, Unit):
+            units.append(_unit(one, layer))
         if not isinstance(layer, InterleavedGroupConvolution):
             continue
         size = one.x.shape[1], one.y.shape[1], layer.L, layer.secondary_groups
@@ -240,30 +243,25 @@ def _units(seen: list[Seen]) -> dict[str, Any]:
             known[size] = {"name": one.name, "units": [], **wire(*size).to_json()}
             wirings.append(known[size])
         known[size]["units"].append(one.name)
-        units.append(_unit(one, layer))
     return {"units": units, "wirings": wirings}
 
 
-def _unit(seen: Seen, layer: InterleavedGroupConvolution) -> dict[str, Any]:
+def _unit(seen: Seen, layer: Unit) -> dict[str, Any]:
     """Return a unit beside the regular convolution that it equals, in float64."""
     C_in, C_out = seen.x.shape[1], seen.y.shape[1]
-    double = InterleavedGroupConvolution(
-        C_in,
-        C_out,
-        layer.L,
-        layer.secondary_groups,
-        (layer.primary.shape[2], layer.primary.shape[3]),
-        layer.stride,
-        secondary=layer.secondary.data,
-        rng=np.random.default_rng(0),
-        dtype="float64",
-    )
-    double.primary.data[...] = layer.primary.data
+    double = copy.deepcopy(layer)
+    for _, tensor in double.named_parameters():
+        tensor.data = tensor.data.astype(np.float64)
+    for name, array in double.buffers().items():
+        setattr(double, name, array.astype(np.float64))
     x = seen.x[:1].astype(np.float64)
-    pixels = COMPOSED_MACS / (layer.primary.size + layer.secondary.size) * math.prod(layer.stride)
-    side = max(*layer.primary.shape[2:], int(math.sqrt(pixels)))
+    parameters = sum(weight.size for weight in layer.weights)
+    pixels = COMPOSED_MACS / parameters * math.prod(layer.stride)
+    kernel = max(max(weight.shape[2:]) for weight in layer.weights)
+    side = max(kernel, int(math.sqrt(pixels)))
     x = x[:, :, :side, :side]
     outputs = _spread(C_out)
+    told = conditions(layer, outputs)
     found = compose(double, x, outputs)
     lengths = (found.kernel**2).sum(axis=(2, 3))
     columns = -(-C_in // COMPOSED_SIDE)
@@ -274,14 +272,17 @@ def _unit(seen: Seen, layer: InterleavedGroupConvolution) -> dict[str, Any]:
         "name": seen.name,
         "C_in": C_in,
         "C_out": C_out,
-        "L": layer.L,
-        "secondary_groups": layer.secondary_groups,
+        "groups": list(layer.groups),
+        "fan_ins": list(told.fan_ins),
+        "strict": told.strict,
+        "balanced": told.balanced,
+        "bound": told.bound,
         "stride": list(layer.stride),
-        "parameters": layer.primary.size + layer.secondary.size,
+        "parameters": parameters,
         "dense_parameters": found.dense_parameters,
         "rank": found.rank,
-        "paths": int(found.paths.max()),
-        "fewest_paths": int(found.paths.min()),
+        "paths": told.most_paths,
+        "fewest_paths": told.least_paths,
         "difference": found.difference,
         "scale": found.scale,
         "image": list(x.shape[2:]),

@@ -14,6 +14,7 @@ NETWORKS = [
     dict(net="plain_igc", depth=8, L=4, M=2, fusion="four_branch"),
     dict(net="resnet", depth=8, L=4, M=1),
     dict(net="resnet_imgnet_d18", L=4, M=1),
+    dict(net="igcv3", width_mult=0.25, blocks="1,1,1,1,1,1,1"),
 ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from igcnn import Tensor, build_network, no_grad
 from igcnn.inspection import summarize
 from igcnn.inspection.page import render_page
-from igcnn.layers import InterleavedGroupConvolution
+from igcnn.layers import InterleavedGroupConvolution, InterleavedProduct
 from igcnn.layers.convolution import ConvolutionFunction
 from igcnn.layers.interleaved_group_convolution import InterleavedGroupConvolutionFunction
 from igcnn.layers.linear import LinearFunction
@@ -28,6 +28,7 @@ NETWORKS = [
     dict(net="plain_igc", depth=5, L=4, M=2, fusion="summation"),
     dict(net="plain_igc", depth=5, L=4, M=2, fusion="identity"),
     dict(net="plain_igc", depth=5, L=4, M=2, fusion="four_branch"),
+    dict(net="igcv2", depth=5, width=12, factors="3,4"),
 ]
 
 
@@ -69,13 +70,11 @@ def test_numbers_are_those_of_the_engine(settings, reported):
         expected = exponentials[answer["index"]] / exponentials.sum()
         assert answer["probability"] == pytest.approx(expected, rel=1e-3, abs=1e-9)
 
-    units = [
-        name
-        for name, layer in network.named_layers()
-        if isinstance(layer, InterleavedGroupConvolution)
-    ]
-    assert [unit["name"] for unit in report["units"]] == units
-    assert sorted(name for w in report["wirings"] for name in w["units"]) == sorted(units)
+    layers = dict(network.named_layers())
+    wired = [n for n, x in layers.items() if isinstance(x, InterleavedGroupConvolution)]
+    products = [n for n, x in layers.items() if isinstance(x, InterleavedProduct)]
+    assert [unit["name"] for unit in report["units"]] == wired + products
+    assert sorted(name for w in report["wirings"] for name in w["units"]) == sorted(wired)
     for unit in report["units"]:
         assert unit["difference"] <= 1e-12 * unit["scale"]
 
@@ -137,6 +136,19 @@ def test_the_error_curve_has_a_valley(reported):
     assert 0 < smallest < len(norm["steps"]) - 1
     assert norm["errors"][0] > 1e3 * norm["errors"][smallest]
     assert norm["errors"][-1] > 1e3 * norm["errors"][smallest]
+
+
+def test_conditions_of_units(reported):
+    _, report = reported(**NETWORKS[-1])
+    first, second, third = report["units"]
+    assert first["name"] == "g1_b1"
+    assert first["fan_ins"] == [9, 3, 4]
+    assert (first["fewest_paths"], first["paths"], first["strict"]) == (1, 1, True)
+    assert first["parameters"] == 12 * (9 + 3 + 4) > first["bound"]
+    for unit in (second, third):  # the width doubles
+        assert (unit["fewest_paths"], unit["paths"], unit["strict"]) == (2, 2, False)
+        assert unit["bound"] is None
+    assert all(unit["difference"] <= 1e-12 * unit["scale"] for unit in report["units"])
 
 
 def test_the_documentation_names_every_number(reported):

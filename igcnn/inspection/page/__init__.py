@@ -97,8 +97,8 @@ def _maps(layer: dict[str, Any]) -> dict[str, Any]:
 def _operations(report: dict[str, Any]) -> list[Operation]:
     """Return the operations that the network and its loss consist of."""
     types = {layer["type"] for layer in report["layers"]} | {"loss"}
-    if "InterleavedGroupConvolution" in types:
+    if types & {"InterleavedGroupConvolution", "InterleavedProduct"}:
         types |= {"Permutation", "Convolution"}
-    if "resnet" in report["network"]["net"]:
+    if any(word in report["network"]["net"] for word in ("resnet", "igcv3", "mobilenet", "merge")):
         types.add("Add")
     return [each for each in OPERATIONS if types & set(each.layers)]

@@ -263,17 +263,19 @@ def kernel(unit: dict[str, Any]) -> Markup:
     """Return the composed kernel as a picture: rows are outputs, columns inputs."""
     values = np.array(unit["kernel"], float)
     address, columns, rows = tiles(values[None], 0.0, float(values.max()))
-    step = unit["C_in"] / unit["L"] / unit["columns"]
+    partitions = unit["groups"][0]
+    step = unit["C_in"] / partitions / unit["columns"]
+    meet = "all" if unit["fewest_paths"] else "not all"
     lines = ""
     if step >= 2 and unit["columns"] == 1:
-        lines += "".join(f"M{step * k:.2f} 0v{rows}" for k in range(1, unit["L"]))
+        lines += "".join(f"M{step * k:.2f} 0v{rows}" for k in range(1, partitions))
     if len(unit["outputs"]) == unit["C_out"]:
-        height = unit["C_out"] / unit["L"]
-        lines += "".join(f"M0 {height * k:.2f}h{columns}" for k in range(1, unit["L"]))
+        height = unit["C_out"] / partitions
+        lines += "".join(f"M0 {height * k:.2f}h{columns}" for k in range(1, partitions))
     return Markup(
         f'<svg class="kernel" viewBox="0 0 {columns} {rows}" role="img" aria-label="Length of the '
         f"kernel from each of {unit['C_in']} input channels to each of {len(unit['outputs'])} "
-        f'output channels; all of them are connected">'
+        f'output channels; {meet} of them are connected">'
         f'<image href="{address}" width="{columns}" height="{rows}"/>'
         f'<path class="blocks" d="{lines}"/></svg>'
     )

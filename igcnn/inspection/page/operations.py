@@ -126,6 +126,21 @@ OPERATIONS = (
         ),
     ),
     Operation(
+        key="interleaved_product",
+        title="Interleaved product",
+        layers=("InterleavedProduct",),
+        says="Group convolutions, one of them spatial, each followed by a permutation that deals "
+        "the channels of its groups out to those of the next. An interleaved group convolution "
+        "is the case of two factors. Its steps are convolutions and permutations, below.",
+        forward=r"y = P_K \, W_K \cdots P_2 \, W_2 \, P_1 \, W_1 \, x",
+        backward=(
+            r"\frac{\partial \ell}{\partial x} = W_1^{\mathsf{T}} P_1^{\mathsf{T}} \cdots "
+            r"W_K^{\mathsf{T}} P_K^{\mathsf{T}} \, \frac{\partial \ell}{\partial y}",
+        ),
+        numpy=((), ()),
+        cuda=((), ()),
+    ),
+    Operation(
         key="permutation",
         title="Permutation",
         layers=("Permutation",),
