@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from igcnn.settings import NETWORK, SETTINGS
+from igcnn.text import NO_BREAK, terminal_width, wrap_line
 
 from .options import setting_options
 
@@ -46,14 +47,29 @@ def make_network(
     given = {name: value for name, value in options.items() if value is not None}
     given.setdefault("net", SETTINGS["net"].default)
     network = build_network(**given, num_classes=classes, dtype=dtype)
-    side = image_size
-    if side is None:
-        side = IMAGENET_SIZE if "imgnet" in given["net"] else CIFAR_SIZE
+    side = default_side(given["net"]) if image_size is None else image_size
     if side < 1:
         raise ConfigError(f"--image-size must be at least 1, not {side}")
     return network, (3, side, side)
 
 
+def default_side(net: str) -> int:
+    """Return the side of the images that a network is for."""
+    return IMAGENET_SIZE if "imgnet" in net else CIFAR_SIZE
+
+
+def refuse_options(checkpoint: str, options: dict[str, Any]) -> None:
+    """Raise ConfigError if an option of a network is given beside a checkpoint."""
+    from igcnn.errors import ConfigError
+
+    given = [f"--{n.replace('_', '-')}" for n, value in options.items() if value is not None]
+    if given:
+        raise ConfigError(
+            f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"
+        )
+
+
 def settings_line(network: Network) -> str:
-    """Return the network's settings in a line."""
-    return "  ".join(f"{name} {value}" for name, value in network.settings.items())
+    """Return the network's settings in a line, or more where the terminal is narrow."""
+    pairs = (f"{name}{NO_BREAK}{value}" for name, value in network.settings.items())
+    return wrap_line("  ".join(pairs), terminal_width(), indent=0)
