@@ -8,7 +8,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from igcnn.settings import FOLDER, SETTINGS, SWITCH, Setting, any_of
+from igcnn.kinds import FOLDER, SWITCH
+from igcnn.settings import SETTINGS, Setting, any_of
 from igcnn.text import NO_BREAK
 
 Command = Callable[..., Any]

@@ -9,7 +9,7 @@ import click
 
 from igcnn.text import terminal_width
 
-from .network import default_side, make_network, network_options, refuse_options, settings_line
+from .network import make_network, network_options, refuse_options, settings_line
 from .options import FILE
 
 if TYPE_CHECKING:
@@ -50,6 +50,6 @@ def _saved(path: str) -> tuple[Network, tuple[int, int, int]]:
     from igcnn.training import load_checkpoint
 
     saved = load_checkpoint(path)
-    prepared = saved.preprocessing
-    side = (prepared and prepared.side) or default_side(saved.network["net"])
-    return saved.build(), (3, side, side)
+    network = saved.build()
+    side = (saved.preprocessing and saved.preprocessing.side) or network.image_size
+    return network, (3, side, side)
