@@ -22,10 +22,11 @@ def opening_lines(trainer: Trainer, checkpoint: Checkpoint | None) -> list[str]:
     _, height, width = data.train.image_shape
     summary = summarize(trainer.network, (3, height, width))
     run.write_summary(summary.to_text())
+    network = describe_network(trainer.network.settings)
     steps = ", ".join(map(str, recipe.lr_steps or ())) or "none"
     lines = [
-        f"network     {describe_network(trainer.network.settings)}: {summary.params:,} parameters, "
-        f"{summary.macs:,} multiply-adds an image",
+        f"network     {network}: {summary.params:,} parameters, {summary.macs:,} multiply-adds an "
+        "image",
         f"data set    {data.name}: {len(data.train.labels):,} training and "
         f"{len(data.test.labels):,} test images of {height}×{width} in "
         f"{len(data.classes)} classes",
