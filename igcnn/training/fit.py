@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
@@ -18,6 +17,7 @@ from ..datasets import Dataset, load_dataset
 from ..errors import ConfigError
 from ..layers.batch_norm import synchronise
 from ..networks import Network
+from ..notebook import address
 from ..settings import SETTINGS
 from ..text import terminal_width, wrap_line
 from .callback import Callback
@@ -200,9 +200,9 @@ class Fit:
         curves = self.run.path / "curves.svg"
         if not curves.is_file():
             return f"<p>{escape(repr(self))}</p>"
-        # as an image its styles stay its own
-        image = b64encode(curves.read_bytes()).decode()
-        return f'<p>{escape(repr(self))}</p><img src="data:image/svg+xml;base64,{image}">'
+        # as an image it keeps its styles to itself
+        picture = address(curves.read_bytes(), "image/svg+xml")
+        return f'<p>{escape(repr(self))}</p><img alt="loss and accuracy" src="{picture}">'
 
 
 def fit(
