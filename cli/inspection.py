@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .dataset import open_dataset
-from .network import make_network, network_options
+from .dataset import data_dir_of_run, open_dataset
+from .network import make_network, network_options, refuse_options
 from .options import FILE, setting_options
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 DEFAULT = "digits"  # the data set that is always there
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """Where an image is: a file's name, or a data set and an index."""
 
     image: str | None
@@ -57,7 +58,7 @@ def inspect_command(
     \b
     pip install "igcnn[inspect]"
     igcnn inspect --net resnet_igc --depth 8 --L 24 --M 2 -o report.html
-    igcnn inspect runs/cifar10/…/checkpoints/best.h5 --index 7 -o seven.html
+    igcnn inspect runs/cifar10/… --index 7 -o seven.html
     igcnn inspect best.h5 --image cat.jpg --overwrite --json > numbers.json
     """
     from igcnn.errors import ConfigError
@@ -79,13 +80,7 @@ def inspect_command(
     if checkpoint is None:
         subject = _of_initial_weights(options, place)
     else:
-        given = [
-            f"--{n.replace('_', '-')}" for n, value in options.items() if value not in (None, ())
-        ]
-        if given:
-            raise ConfigError(
-                f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"
-            )
+        refuse_options(checkpoint, options)
         subject = _of_checkpoint(checkpoint, place)
     report = make_report(subject, other_devices())
     try:
@@ -155,6 +150,9 @@ def _of_checkpoint(path: str, place: Place) -> Subject:
         subject = with_picture(network, Path(place.image), prepared.side, prepared)
     else:
         name = place.dataset or prepared.dataset
-        data = open_dataset(name, place.data_dir, image_size=prepared.side, workers=0)
+        data_dir = place.data_dir
+        if data_dir is None and name == prepared.dataset:
+            data_dir = data_dir_of_run(path)
+        data = open_dataset(name, data_dir, image_size=prepared.side, workers=0)
         subject = with_test_image(network, data, place.index, prepared.side, prepared)
     return replace(subject, checkpoint=path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from igcnn.settings import NETWORK, SETTINGS
+from igcnn.text import NO_BREAK, terminal_width, wrap_line
 
 from .options import setting_options
 from .settings import split_assignment
@@ -60,6 +61,18 @@ def make_network(
     return network, (3, side, side)
 
 
+def refuse_options(checkpoint: str, options: dict[str, Any]) -> None:
+    """Raise ConfigError if an option of a network is given beside a checkpoint."""
+    from igcnn.errors import ConfigError
+
+    given = [f"--{n.replace('_', '-')}" for n, x in options.items() if x not in (None, ())]
+    if given:
+        raise ConfigError(
+            f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"
+        )
+
+
 def settings_line(network: Network) -> str:
-    """Return the network's settings in a line."""
-    return "  ".join(f"{name} {value}" for name, value in network.settings.items())
+    """Return the network's settings in a line, or more where the terminal is narrow."""
+    pairs = (f"{name}{NO_BREAK}{value}" for name, value in network.settings.items())
+    return wrap_line("  ".join(pairs), terminal_width(), indent=0)
