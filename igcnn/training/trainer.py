@@ -142,7 +142,7 @@ class Trainer:
         self.total = recipe.epochs * self.updates_per_epoch
         if max_steps is not None:
             self.total = min(self.total, max_steps)
-        self.schedule = recipe.schedule(len(dataset.train.labels))
+        self.schedule = recipe.make_schedule(len(dataset.train.labels))
         self.optimizer = SGD(
             network.named_parameters(), recipe.lr, recipe.momentum, recipe.weight_decay
         )
