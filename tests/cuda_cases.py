@@ -304,8 +304,7 @@ def head(source, classes, launch=launch_head, smoothing=0.0):
         p = global_average_pool_forward(y)
         logits = linear_forward(p, w, b)
         losses = [
-            softmax_cross_entropy_forward(logits[[n]], labels[[n]], smoothing)[0]
-            for n in range(5)
+            softmax_cross_entropy_forward(logits[[n]], labels[[n]], smoothing)[0] for n in range(5)
         ]
         right = [count_hits(logits[[n]], labels[[n]]) for n in range(5)]
         _, probabilities = softmax_cross_entropy_forward(logits, labels)

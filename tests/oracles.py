@@ -154,7 +154,9 @@ def cross_entropy(logits, labels, smoothing=0):
         top = max(z)
         total = math.fsum(math.exp(v - top) for v in z)
         target = [(1 - smoothing) * (k == labels[n]) + smoothing / K for k in range(K)]
-        losses.append(-math.fsum(q * (v - top - math.log(total)) for q, v in zip(target, z, strict=True)))
+        losses.append(
+            -math.fsum(q * (v - top - math.log(total)) for q, v in zip(target, z, strict=True))
+        )
         for k in range(K):
             gradient[n, k] = (math.exp(z[k] - top) / total - target[k]) / N
     return math.fsum(losses) / N, gradient

@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from .dataset import Augmentation, Dataset, Decoding, Draw, Images, Split
 from .loader import Loader, evaluation_batches
 from .sources import data_home
+from .splitting import hold_out
 
 __all__ = [
     "DATASETS",
@@ -21,6 +22,7 @@ __all__ = [
     "Loader",
     "Split",
     "evaluation_batches",
+    "hold_out",
     "load_dataset",
 ]
 

@@ -30,12 +30,11 @@ class SoftmaxCrossEntropyFunction(Function):
 
     def backward(self, gy: Array) -> tuple[Array]:
         """Return the gradient of the logits."""
-        return (softmax_cross_entropy_backward(gy, *self.saved(), self.smoothing),)
+        probabilities, labels = self.saved()
+        return (softmax_cross_entropy_backward(gy, probabilities, labels, self.smoothing),)
 
 
-def cross_entropy(
-    logits: Tensor, labels: Array | Tensor, label_smoothing: float = 0.0
-) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Array | Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Return the mean over the batch of −log softmax(logits)[label], a 0-d tensor.
 
     Args:

@@ -115,8 +115,8 @@ class Parameters:
             if runs and runs[-1][1] == start:
                 start, _ = runs.pop()
             runs.append((start, stop))
-        arrays = self.flat, self.flat_gradient, self.flat_velocity
-        return [tuple(array[start:stop] for array in arrays) for start, stop in runs]
+        w, g, v = self.flat, self.flat_gradient, self.flat_velocity
+        return [(w[start:stop], g[start:stop], v[start:stop]) for start, stop in runs]
 
     def buckets(self, calls: list[Call]) -> list[GradientBucket]:
         """Return a backward pass in pieces, each with the gradients that it completes.

@@ -145,9 +145,7 @@ PHOTO_EPOCHS = 20, 200  # at least, at most
 PHOTO_BATCH = 8, 64
 
 
-def preset_settings(
-    preset: str | None, dataset: str, images: int | None = None
-) -> dict[str, Any]:
+def preset_settings(preset: str | None, dataset: str, images: int | None = None) -> dict[str, Any]:
     """Return the constants of a preset: arguments of Recipe that differ from its defaults.
 
     "paper" is the recipe of the authors' code (400 epochs for CIFAR, 40 for SVHN, 120 for

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..datasets import Dataset
 from ..errors import CheckpointError
 from ..networks import Network
 from ..optim import SGD
-from .checkpoint import Preprocessing, save_checkpoint
+from .checkpoint import Preprocessing, load_checkpoint, save_checkpoint
 from .run_directory import RunDirectory
 from .state import TrainingState
+
+Array = np.ndarray
 
 
 class Saver:
@@ -47,13 +51,27 @@ class Saver:
         )
         self.settings = settings
 
-    def save(self, path: Path, state: TrainingState, needed: bool) -> str | None:
+    def best_weights(self) -> dict[str, Array] | None:
+        """Return the parameters and statistics in best.h5, None if it cannot be read."""
+        try:
+            return load_checkpoint(self.run.best).state
+        except CheckpointError:
+            return None
+
+    def save(
+        self,
+        path: Path,
+        state: TrainingState,
+        needed: bool,
+        average: Mapping[str, Array] | None = None,
+    ) -> str | None:
         """Write a checkpoint; if it is last.h5, the one before becomes previous.h5.
 
         Args:
             path: of the file.
             state: where the run is.
             needed: nothing comes after it; otherwise a full disk only costs this checkpoint.
+            average: averages of the network's parameters and buffers, None for none.
 
         Returns:
             What there is to say if it could not be written.
@@ -73,6 +91,7 @@ class Saver:
                 preprocessing=self.preprocessing,
                 training=self.settings,
                 progress=state.to_json(),
+                average=average,
             )
         except (CheckpointError, OSError) as error:
             if not needed:
