@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from igcnn.settings import NETWORK, SETTINGS
 
 from . import settings as layers
 
 if TYPE_CHECKING:
     from igcnn.communicator import Communicator
     from igcnn.networks import Network
-    from igcnn.training import Checkpoint, RunDirectory
+    from igcnn.training import Checkpoint, Recipe, RunDirectory
 
 
 def decide_together(
@@ -113,6 +116,18 @@ def build(settings: dict[str, Any], num_classes: int | None) -> Network:
     """Return the network that the settings describe; None for its own number of classes."""
     from igcnn.networks import build_network
 
-    given = {k: settings[k] for k in layers.NETWORK if settings[k] is not None}
+    given = {
+        name: settings[name]
+        for name, setting in SETTINGS.items()
+        if setting.group == NETWORK and settings[name] is not None
+    }
     dtype = "float64" if settings["precision"] == "fp64" else "float32"
-    return build_network(**given, num_classes=num_classes, dtype=dtype)
+    return build_network(**given, seed=settings["seed"], num_classes=num_classes, dtype=dtype)
+
+
+def make_recipe(settings: dict[str, Any]) -> Recipe:
+    """Return the recipe that the settings describe."""
+    from igcnn.training import Recipe
+
+    names = [field.name for field in fields(Recipe)]
+    return Recipe(**{name: settings[name] for name in names if settings[name] is not None})

@@ -46,7 +46,7 @@ def gradcheck_command(
     from igcnn.errors import AutogradError
     from igcnn.inspection import check_gradients
 
-    if options["image_size"] is None and "imgnet" not in options["net"]:
+    if options["image_size"] is None and "imgnet" not in (options["net"] or ""):
         options["image_size"] = SIDE
     device = resolve_device(device)
     network, image_shape = make_network(**options, dtype="float64")

@@ -39,9 +39,7 @@ class Place(NamedTuple):
 @click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the page's numbers as one object.")
-@click.pass_context
 def inspect_command(
-    context: click.Context,
     checkpoint: str | None,
     image: str | None,
     dataset: str | None,
@@ -83,7 +81,7 @@ def inspect_command(
     if checkpoint is None:
         subject = _of_initial_weights(options, place)
     else:
-        given = [f"--{name.replace('_', '-')}" for name in options if _is_given(context, name)]
+        given = [f"--{n.replace('_', '-')}" for n, value in options.items() if value is not None]
         if given:
             raise ConfigError(
                 f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"
@@ -100,10 +98,6 @@ def inspect_command(
     click.echo(path)
     if report["failed"]:
         click.echo(f"gradients are wrong in: {', '.join(report['failed'])}")
-
-
-def _is_given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _check_output(path: Path, overwrite: bool) -> None:

@@ -7,40 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from igcnn.settings import NETWORK, SETTINGS
+
+from .options import setting_options
+
 if TYPE_CHECKING:
     from igcnn.networks import Network
 
 CIFAR_SIZE, IMAGENET_SIZE = 32, 224
 
-OPTIONS = (
-    click.option("--net", default="resnet_igc", show_default=True, help="Network family."),
-    click.option("--depth", type=int, help="Layers with weights.  [default: 20; ImageNet: 18]"),
-    click.option("--L", "L", type=int, help="Primary partitions.  [default: as published]"),
-    click.option("--M", "M", type=int, help="Channels of a primary partition."),
-    click.option("--fusion", help="Secondary convolution of plain_igc.  [default: learned]"),
-    click.option("--growth", help="What stages of resnet_igc_imgnet_d18 double, L or M."),
-    click.option("--classes", type=int, help="Number of classes.  [default: 10; ImageNet: 1000]"),
-    click.option("--image-size", type=int, help="Side in pixels.  [default: 32; ImageNet: 224]"),
-)
+NAMES = tuple(name for name, setting in SETTINGS.items() if setting.group == NETWORK)
 
 
 def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that `make_network` takes to a command."""
-    for option in reversed(OPTIONS):
+    for option in (
+        click.option(
+            "--image-size", type=int, help="Side in pixels. [default: 32; ImageNet: 224]"
+        ),
+        click.option("--classes", type=int, help="Classes. [default: 10; ImageNet: 1000]"),
+        setting_options(*NAMES),
+    ):
         command = option(command)
     return command
 
 
 def make_network(
-    net: str,
-    depth: int | None,
-    L: int | None,
-    M: int | None,
-    fusion: str | None,
-    growth: str | None,
-    classes: int | None,
-    image_size: int | None,
-    dtype: str = "float32",
+    classes: int | None, image_size: int | None, dtype: str = "float32", **options: str | None
 ) -> tuple[Network, tuple[int, int, int]]:
     """Return the network that the options describe, and the shape of its images.
 
@@ -50,19 +43,16 @@ def make_network(
     from igcnn.errors import ConfigError
     from igcnn.networks import build_network
 
-    network = build_network(
-        net,
-        depth=depth,
-        L=L,
-        M=M,
-        num_classes=classes,
-        dtype=dtype,
-        fusion=fusion or "learned",
-        growth=growth,
-    )
+    given = {
+        name: SETTINGS[name].convert(value, SETTINGS[name].flag)
+        for name, value in options.items()
+        if value is not None
+    }
+    given.setdefault("net", SETTINGS["net"].default)
+    network = build_network(**given, num_classes=classes, dtype=dtype)
     side = image_size
     if side is None:
-        side = IMAGENET_SIZE if "imgnet" in net else CIFAR_SIZE
+        side = IMAGENET_SIZE if "imgnet" in given["net"] else CIFAR_SIZE
     if side < 1:
         raise ConfigError(f"--image-size must be at least 1, not {side}")
     return network, (3, side, side)

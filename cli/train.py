@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import settings as layers
-from .choice import build, decide_together, load
+from igcnn.settings import RANKS, RUN, SETTINGS
+
+from .choice import build, decide_together, load, make_recipe
 from .dataset import open_dataset
+from .options import DIRECTORY, FILE, GroupedCommand, grouped_option, setting_options
 from .ranks import ending_together, parse_gpus, start_ranks
 
 if TYPE_CHECKING:
@@ -33,70 +35,50 @@ def authors_spelling(name: str) -> str:
     return AUTHORS.get(name, name)
 
 
-@click.command("train", context_settings={"token_normalize_func": authors_spelling})
-@click.option("--net", help="Network family.  [default: resnet_igc]")
-@click.option("--depth", metavar="N", help="Layers with weights.  [default: 20]")
-@click.option("--L", "L", metavar="N", help="Primary partitions.  [default: 24, regular: 16]")
-@click.option("--M", "M", metavar="N", help="Channels of each.  [default: 2, regular: 1]")
-@click.option(
-    "--dataset", help="digits, cifar10, cifar100, svhn, imagenet or folder.  [default: digits]"
+@click.command(
+    "train", cls=GroupedCommand, context_settings={"token_normalize_func": authors_spelling}
 )
-@click.option("--data-dir", metavar="DIR", help="Folder with the data set's files.")
-@click.option("--image-size", metavar="N", help="Side, of --dataset folder.  [default: 32]")
-@click.option("--workers", metavar="N", help="Processes that decode images.  [default: all cores]")
-@click.option("--on-bad-image", metavar="fail|skip", help="End, or leave it out.  [default: fail]")
-@click.option("--preset", help="Recipe: paper or digits.  [default: the data set's]")
-@click.option("--epochs", metavar="N", help="Passes over the images.  [default: the preset's]")
-@click.option("--batch-size", metavar="N", help="Images of one update.  [default: 64]")
-@click.option("--lr", metavar="X", help="First learning rate.  [default: 0.1]")
-@click.option(
-    "--lr-steps",
-    metavar="N,N,…",
-    help="Epochs after which the rate falls, or none.  [default: 1/2, 3/4, 7/8 of all]",
-)
-@click.option("--lr-factor", metavar="X", help="What a step multiplies it by.  [default: 0.1]")
-@click.option("--momentum", metavar="X", help="Of SGD.  [default: 0.9]")
-@click.option("--weight-decay", metavar="X", help="On every parameter.  [default: 0.0001]")
-@click.option("--seed", metavar="N", help="Of weights, order, augmentation.  [default: 0]")
-@click.option("--device", help="auto, cpu, cuda, cuda:1, … or emu.  [default: auto]")
-@click.option("--precision", help="fp32, fp64, or bf16 activations on a GPU.  [default: fp32]")
-@click.option("--cores", metavar="N", help="Number of CPU threads.  [default: all cores]")
-@click.option(
-    "--eager", is_flag=True, default=None, help="Compute on the plain tape instead of by a plan."
-)
-@click.option(
+@setting_options()
+@grouped_option(
     "--ranks",
+    group=RANKS,
     type=click.IntRange(1),
     metavar="N",
-    help="Start so many processes that share each batch.",
+    help="Start N processes that share each batch.",
 )
-@click.option("--gpus", metavar="N,N,…", help="Start a rank on each of these GPUs.")
-@click.option(
-    "--sync-bn", is_flag=True, default=None, help="Batch norm over all ranks; on the tape."
+@grouped_option("--gpus", group=RANKS, metavar="N,N,…", help="Start a rank on each of these GPUs.")
+@grouped_option(
+    "--out",
+    group=RUN,
+    type=DIRECTORY,
+    metavar="DIR",
+    help="Run directory. [default: runs/DATASET/NET/TIME]",
 )
-@click.option("--reduce", help="Sums on GPUs: auto, nccl or mpi.  [default: auto]")
-@click.option(
-    "--rank-timeout", metavar="X", help="Seconds until a silent rank is lost.  [default: 6]"
-)
-@click.option("--out", metavar="DIR", help="Run directory.  [default: runs/DATASET/NET/TIME]")
-@click.option(
+@grouped_option(
     "--resume",
+    group=RUN,
     is_flag=False,
     flag_value="auto",
+    type=FILE,
     metavar="[auto|PATH]",
-    help="Go on with a run: its folder or checkpoint, auto for the newest of this network.",
+    help="Resume a run: its directory or a checkpoint; auto: the newest of this network.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the run that is in --out.")
-@click.option("--max-steps", metavar="N", help="Stop after so many updates in total.")
-@click.option("--log-interval", metavar="N", help="Updates of a log step.  [default: 20]")
-@click.option("--checkpoint-epochs", metavar="N", help="Epochs between saves.  [default: 1]")
-@click.option("--checkpoint-steps", metavar="N", help="Updates between saves, beside these.")
-@click.option("--progress", help="auto, rich, plain or none.  [default: auto]")
-@click.option(
-    "--tensorboard", is_flag=True, default=None, help="Write events to RUN/tensorboard as well."
+@grouped_option("--overwrite", group=RUN, is_flag=True, help="Replace the run in --out.")
+@grouped_option(
+    "--config",
+    group=RUN,
+    type=FILE,
+    metavar="FILE",
+    help="TOML file of settings, such as a run's config.toml.",
 )
-@click.option("--config", metavar="FILE", help="TOML file of settings, such as a config.toml.")
-@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting.")
+@grouped_option(
+    "--set",
+    "assignments",
+    group=RUN,
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Any setting, over all others.",
+)
 @click.option("--primary-partition", "authors_L", hidden=True)
 @click.option("--secondary-partition", "authors_M", hidden=True)
 def train_command(
@@ -113,20 +95,20 @@ def train_command(
 ) -> None:
     """Train a network and keep everything in a run directory.
 
-    Networks: plain, resnet, plain_igc, resnet_igc for 32×32 images; resnet_imgnet_d18,
-    resnet_igc_imgnet_d18 for 224×224.
+    The imgnet networks are for 224×224 images, the others for 32×32.
 
     \b
-    igcnn train --net resnet_igc --L 24 --M 2 --dataset digits
-    igcnn train --net plain_igc --depth 38 --dataset cifar10 --data-dir ~/data
-    igcnn train --net plain_igc --epochs 10 --lr 0.05 --out try --set fusion=summation
+    igcnn train --net resnet_igc --L 24 --M 2
+    igcnn train --net plain_igc --depth 38 --dataset cifar10
+    igcnn train --dataset folder --data-dir flowers --lr 0.05
+    igcnn train --out try --set fusion=summation
     igcnn train --resume try
     igcnn train --ranks 2 --dataset cifar10
-    mpiexec -n 16 --hostfile hosts igcnn train --dataset imagenet --net resnet_igc_imgnet_d18
+    mpiexec -n 16 --hostfile hosts igcnn train --config big.toml
 
     A setting is taken from the first of: --set, flags, environment (IGCNN_LR=0.05), --config,
-    preset, default. Ctrl-C finishes the step and saves; --resume goes on from there to the same
-    weights as without the stop.
+    preset, default. Ctrl-C finishes the step and saves; --resume continues from there to the
+    same weights as a run without the stop.
     """
     from igcnn.communicator import connect, is_one_of_several
 
@@ -154,7 +136,7 @@ def _authors_partitions(flags: dict[str, Any], L: str | None, M: str | None) -> 
     if not given or flags["net"] != "resnet_igc_imgnet_d18":
         return given
     # there the second is half of M, and 4 by default
-    half = layers.convert("M", M or "4", "--secondary-partition")
+    half = SETTINGS["M"].convert(M or "4", "--secondary-partition")
     if half < 1:
         raise ConfigError(f"--secondary-partition must be at least 1, not {half}")
     partitions = given.get("L", "100")
@@ -180,7 +162,7 @@ def _train(
     from igcnn.backend import keep_memory, resolve_device
     from igcnn.communicator import for_device
     from igcnn.layers.batch_norm import synchronise
-    from igcnn.training import Recipe, Trainer
+    from igcnn.training import Trainer
     from igcnn.training.engine import check_precision
     from igcnn.training.progress import make_progress
     from igcnn.training.tensorboard import check_tensorboard
@@ -189,12 +171,12 @@ def _train(
     settings, run, source = decide_together(communicator, *choices)
     device = resolve_device(settings["device"], communicator.local_rank)
     communicator = for_device(communicator, device, settings["reduce"])
-    communicator.timeout = settings["rank_timeout"]
+    communicator.timeout = settings["rank_timeout"] or communicator.timeout
     check_precision(settings["precision"], device, settings["eager"])
     if settings["tensorboard"]:
         check_tensorboard()
     progress = make_progress(_display(settings["progress"], communicator))
-    recipe = Recipe(**{k: settings[k] for k in layers.RECIPE if settings[k] is not None})
+    recipe = make_recipe(settings)
     checkpoint = load(run, source) if source else None
     dataset = open_dataset(
         settings["dataset"],
@@ -286,16 +268,9 @@ def _write_run(
     """Write config.toml with every setting as it is in force, and env.json."""
     from dataclasses import asdict
 
-    effective = settings | {k: v for k, v in network.settings.items() if k in layers.SETTINGS}
+    effective = settings | {k: v for k, v in network.settings.items() if k in SETTINGS}
     effective |= asdict(recipe)
-    for name in (
-        "progress",
-        "cores",
-        "workers",
-        "rank_timeout",
-        "reduce",
-    ):  # of the terminal and the machine, not of the run
-        del effective[name]
+    effective = {k: v for k, v in effective.items() if SETTINGS[k].recorded}
     if settings["data_dir"]:
         effective["data_dir"] = str(Path(settings["data_dir"]).absolute())
     run.write_config(effective)
@@ -360,12 +335,13 @@ def _report(result: Result, run: RunDirectory, settings: dict[str, Any]) -> list
 
 def _say(run: RunDirectory, line: str) -> None:
     """Log a line and print it; a reader of stdout who went away does not end a run."""
+    from igcnn.training.progress import terminal_width, wrap_line
     from igcnn.training.silent_run import SilentRun
 
     if isinstance(run, SilentRun):
         return
     run.log(line)
     try:
-        click.echo(line)
+        click.echo(wrap_line(line, terminal_width()))
     except OSError:
         return

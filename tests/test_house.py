@@ -23,7 +23,7 @@ ORDER = [
     {"functional"},
     {"networks"},
     {"optim", "datasets", "plan"},
-    {"training"},
+    {"settings", "training"},
     {"inspection"},
     {"cli"},
 ]

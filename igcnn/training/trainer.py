@@ -310,13 +310,15 @@ class Trainer:
         state.epochs += 1
         measured = state.epoch, evaluation, self.evaluator.on
         times = self.schedule.lr_at(state.step), self._seconds()
-        self.run_directory.append_epoch(epoch_row(state.epochs, state.step, *measured, *times))
+        row = epoch_row(state.epochs, state.step, *measured, *times)
+        self.run_directory.append_epoch(row)
         improved = evaluation.top1 > state.best_top1
         if improved:
             state.best_top1, state.best_epoch = evaluation.top1, state.epochs
         epochs = -(-self.total // self.updates_per_epoch)
         best = " (best)" if improved else ""
-        self._say(epoch_line(state.epochs, epochs, *measured) + best)
+        self.run_directory.log(epoch_line(state.epochs, epochs, *measured) + best)
+        self.progress.epoch(row, improved)
         accuracies = state.epoch.top1, evaluation.top1
         lag = lagging_statistics(self.network, state.step, *accuracies)
         if lag and not self._lag_said:
