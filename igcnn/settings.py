@@ -160,6 +160,15 @@ def _integers(value: object) -> list[int]:
     raise ValueError
 
 
+def _texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        parts = [] if value.lower() == "none" else value.split(",")
+        return [_text(part.strip()) for part in parts]
+    if isinstance(value, list | tuple):
+        return [text for part in value for text in _texts(part)]
+    raise ValueError
+
+
 def _boolean(value: object) -> bool:
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
@@ -176,8 +185,10 @@ POSITIVE_NUMBER = Kind("a number above 0", "X", _positive_number)
 TEXT = Kind("a text", "TEXT", _text)
 NAME = Kind("a text", "NAME", lambda value: _text(value).lower())
 FOLDER = Kind("a text", "DIR", _text)
+PATH = Kind("a text", "PATH", _text)
 # in one text they are separated by commas; "none" is the empty list
 INTEGERS = Kind("integers separated by commas", "N,N,…", _integers)
+TEXTS = Kind("texts separated by commas", "TEXT,…", _texts)
 SWITCH = Kind("true or false", "", _boolean)
 
 
@@ -203,6 +214,12 @@ def _presets() -> Sequence[str]:
     from .training.recipe import PRESETS
 
     return PRESETS
+
+
+def _schedules() -> Sequence[str]:
+    from .training.recipe import SCHEDULES
+
+    return SCHEDULES
 
 
 def _progress_modes() -> Sequence[str]:
@@ -286,6 +303,15 @@ _TABLE = (
     ),
     Setting("lr", NUMBER, RECIPE, "Initial learning rate.", shown=_of_recipe("lr")),
     Setting(
+        "schedule",
+        TEXT,
+        RECIPE,
+        "Learning rate schedule.",
+        shown=_of_recipe("schedule"),
+        choices=_schedules,
+        metavar="NAME",
+    ),
+    Setting(
         "lr_steps",
         INTEGERS,
         RECIPE,
@@ -296,8 +322,22 @@ _TABLE = (
         "lr_factor",
         NUMBER,
         RECIPE,
-        "Factor of each fall.",
-        shown=_of_recipe("lr_factor"),
+        "Factor of each fall; exponential: of each epoch.",
+        shown="0.1; exponential: 0.001 in all",
+    ),
+    Setting(
+        "lr_min",
+        NUMBER,
+        RECIPE,
+        "Lowest rate of cosine and exponential.",
+        shown=_of_recipe("lr_min"),
+    ),
+    Setting(
+        "warmup_epochs",
+        NUMBER,
+        RECIPE,
+        "Epochs of linear warm-up.",
+        shown=_of_recipe("warmup_epochs"),
     ),
     Setting("momentum", NUMBER, RECIPE, "SGD momentum.", shown=_of_recipe("momentum")),
     Setting(
@@ -306,6 +346,47 @@ _TABLE = (
         RECIPE,
         "L2 penalty on all parameters.",
         shown=_of_recipe("weight_decay"),
+    ),
+    Setting(
+        "label_smoothing",
+        NUMBER,
+        RECIPE,
+        "Share of the target spread over all classes.",
+        shown=_of_recipe("label_smoothing"),
+    ),
+    Setting(
+        "average",
+        NUMBER,
+        RECIPE,
+        "Decay of a moving average of the weights, such as 0.999; 0 for none.",
+        shown=_of_recipe("average"),
+    ),
+    Setting(
+        "validation",
+        NUMBER,
+        RECIPE,
+        "Fraction of the training images to choose best.h5 on.",
+        shown=_of_recipe("validation"),
+    ),
+    Setting(
+        "patience",
+        INTEGER,
+        RECIPE,
+        "Stop after this many epochs without improvement.",
+        shown="never",
+    ),
+    Setting(
+        "init_from",
+        PATH,
+        RECIPE,
+        "Start with the weights of a checkpoint or run.",
+    ),
+    Setting(
+        "freeze",
+        TEXTS,
+        RECIPE,
+        "Do not train parameters with such names.",
+        metavar="PATTERN,…",
     ),
     Setting("seed", NATURAL, RECIPE, "Random seed.", 0),
     Setting("device", NAME, DEVICE, "Device.", "auto", metavar="auto|cpu|cuda[:N]|emu"),
