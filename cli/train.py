@@ -291,16 +291,13 @@ def _describe(
     summary = summarize(network, (3, height, width))
     run.write_summary(summary.to_text())
     s = network.settings
-    steps = ", ".join(map(str, recipe.lr_steps or ())) or "none"
     lines = [
         f"network     {s['net']}, depth {s['depth']}, L {s['L']}, M {s['M']}: "
         f"{summary.params:,} parameters, {summary.macs:,} multiply-adds an image",
         f"data set    {dataset.name}: {len(dataset.train.labels):,} training and "
         f"{len(dataset.test.labels):,} test images of {height}×{width} in "
         f"{len(dataset.classes)} classes",
-        f"recipe      epochs {recipe.epochs}, batch size {recipe.batch_size}, lr "
-        f"{recipe.lr:g} (×{recipe.lr_factor:g} after epochs: {steps}), momentum "
-        f"{recipe.momentum:g}, weight decay {recipe.weight_decay:g}",
+        f"recipe      {recipe.describe()}",
         f"run folder  {run.path}",
     ]
     if checkpoint:

@@ -47,9 +47,9 @@ def load_folder(data_dir: Path | None, side: int, decoding: Decoding) -> Dataset
         train_split, test_split, classes = _divided(data_dir, side, decoding)
         total, held_out = len(train_split) + len(test_split), len(test_split)
         notes = (
-            f"{data_dir} is not divided into train/ and test/: {held_out} of its {total} images, "
-            f"{TEST_FRACTION:.0%} of each class drawn at random, are for testing; they are the "
-            "same in every run",
+            f"{data_dir} has no train/ and test/: {held_out} of its {total} images, "
+            f"{TEST_FRACTION:.0%} of each class drawn at random, are for testing, the same ones "
+            "in every run",
         )
     elif "train" in parts and len(parts) > 1:
         train_split, classes = _read(data_dir / "train", side, decoding)

@@ -15,19 +15,26 @@ INITIAL_SHARE = 0.01
 
 
 def opening_lines(dataset: Dataset, network: Layer, optimizer: SGD) -> list[str]:
-    """Return what is not as usual: how the images are divided, what is not trained."""
-    lines = list(dataset.notes)
+    """Return what is not as usual: how the images are divided, what is not trained.
+
+    Args:
+        dataset: as it is trained on.
+        network: what is trained.
+        optimizer: has the parameters that are not frozen.
+    """
+    lines = [f"division    {note}" for note in dataset.notes]
     if dataset.validation is not None:
         lines.append(
-            f"validation: best.h5 is chosen on {len(dataset.validation)} images that are not "
-            f"trained on, {len(dataset.train)} are; the test images are evaluated once, at the end"
+            f"validation  {len(dataset.validation)} of the training images are held out to choose "
+            f"best.h5, {len(dataset.train)} are trained on; the test images are evaluated once, "
+            "at the end"
         )
     total = len(network.parameters())
     frozen = total - len(optimizer.parameters)
     if frozen:
         lines.append(
-            f"frozen: {frozen} of {total} parameters; the running statistics of batch norm follow "
-            "the training images all the same"
+            f"frozen      {frozen} of {total} parameters; the running statistics of batch norm "
+            "still follow the training images"
         )
     return lines
 

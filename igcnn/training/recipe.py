@@ -117,6 +117,37 @@ class Recipe:
                 "200,300,350"
             )
 
+    def describe(self) -> str:
+        """Return the recipe in a line; what is off is left out."""
+        match self.schedule:
+            case "steps":
+                steps = ", ".join(map(str, self.lr_steps or ())) or "none"
+                falls = f"×{self.lr_factor:g} after epochs: {steps}"
+            case "exponential":
+                falls = f"×{self.lr_factor:.4g} an epoch, at least {self.lr_min:g}"
+            case "cosine":
+                falls = f"cosine to {self.lr_min:g}"
+            case _:
+                falls = self.schedule
+        beyond = (
+            ("warm-up epochs", self.warmup_epochs),
+            ("label smoothing", self.label_smoothing),
+            ("average of the weights", self.average),
+            ("validation", self.validation),
+            ("patience", self.patience or 0),
+        )
+        return ", ".join(
+            [
+                f"epochs {self.epochs}",
+                f"batch size {self.batch_size}",
+                f"lr {self.lr:g} ({falls})",
+                f"momentum {self.momentum:g}",
+                f"weight decay {self.weight_decay:g}",
+                *(f"{name} {value:g}" for name, value in beyond if value),
+                *([f"frozen {', '.join(self.freeze)}"] if self.freeze else []),
+            ]
+        )
+
     def make_schedule(self, images: int) -> Schedule:
         """Return the learning rate by updates for a training set of so many images."""
         epoch = -(-images // self.batch_size)  # the last batch of an epoch is completed

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..communicator import Communicator
 from ..datasets import Dataset
 from ..errors import CheckpointError
 from ..networks import Network
@@ -28,6 +30,7 @@ class Saver:
         optimizer: its velocity.
         dataset: how its pixels were prepared.
         settings: JSON values: what the training depends on.
+        communicator: connects the ranks, of which rank 0 writes.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Saver:
         optimizer: SGD,
         dataset: Dataset,
         settings: Mapping[str, Any],
+        communicator: Communicator,
     ) -> None:
         self.run = run
         self.network = network
@@ -50,6 +54,7 @@ class Saver:
             dataset.train.view,
         )
         self.settings = settings
+        self.communicator = communicator
 
     def best_weights(self) -> dict[str, Array] | None:
         """Return the parameters and statistics in best.h5, None if it cannot be read."""
@@ -67,6 +72,8 @@ class Saver:
     ) -> str | None:
         """Write a checkpoint; if it is last.h5, the one before becomes previous.h5.
 
+        The other ranks wait until it is written: none ends while rank 0 saves.
+
         Args:
             path: of the file.
             state: where the run is.
@@ -79,6 +86,23 @@ class Saver:
         Raises:
             CheckpointError: it is needed and cannot be written; what was there stays.
         """
+        failure = None
+        if self.communicator.rank == 0:
+            failure = self._write(path, state, needed, average)
+        if not self.communicator.broken:
+            # rank 0 takes its time, which is no reason to think that it is lost
+            waiting = self.communicator.patience() if self.communicator.rank else nullcontext()
+            with waiting:
+                self.communicator.gather(b"")
+        return failure
+
+    def _write(
+        self,
+        path: Path,
+        state: TrainingState,
+        needed: bool,
+        average: Mapping[str, Array] | None,
+    ) -> str | None:
         try:
             # no checkpoint is newer than its rows: they would be lost
             self.run.flush()

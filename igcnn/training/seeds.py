@@ -60,7 +60,7 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> Path:
 
 def seed_table(summary: dict[str, Any]) -> list[str]:
     """Return the lines of a table: a row a seed, then mean ± standard deviation."""
-    rows = [("seed", "best top-1", "last top-1")]
+    rows: list[tuple[str, ...]] = [("seed", "best top-1", "last top-1")]
     for run in summary["seeds"]:
         rows.append((str(run["seed"]), *(f"{run[name]:.2f} %" for name in SUMMARISED)))
     means = []

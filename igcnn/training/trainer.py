@@ -33,7 +33,6 @@ from .epoch import (
     epoch_line,
     epoch_row,
     lagging_statistics,
-    opening_lines,
     step_row,
 )
 from .evaluator import Evaluator
@@ -156,7 +155,7 @@ class Trainer:
         labels = dataset.train.labels
         self.agreement = Agreement(self.communicator, network, self.optimizer, labels)
         settings = self._training_settings()
-        self.saver = Saver(run, network, self.optimizer, dataset, settings)
+        self.saver = Saver(run, network, self.optimizer, dataset, settings, self.communicator)
         self._interrupt = Interrupt(silent=self.communicator.rank > 0)
         self._signal: str | None = None  # by which the ranks have agreed to stop
         self._fresh = True  # no update yet: the first one compiles
@@ -208,8 +207,6 @@ class Trainer:
         try:
             with single_threaded_blas(), overflow, self._interrupt:
                 if self.state.step == 0:
-                    for line in opening_lines(self.dataset, self.network, self.optimizer):
-                        self._say(line)
                     # shows that there is room, and is there if step 2 diverges
                     self._save(needed=True)
                 return self._run()
@@ -398,23 +395,12 @@ class Trainer:
         return error
 
     def _save(self, needed: bool = False, path: Path | None = None) -> None:
-        """Write a checkpoint, last.h5 by default.
-
-        Args:
-            needed: nothing comes after it; otherwise a full disk only costs this checkpoint.
-            path: of the file.
-        """
-        path = path or self.run_directory.last
+        """Write a checkpoint, last.h5 by default; see Saver.save."""
         self.state.seconds = self._seconds()
-        if self.communicator.rank == 0:
-            failure = self.saver.save(path, self.state, needed, self.evaluator.averages())
-            if failure:
-                self._say(failure)
-        if not self.communicator.broken:
-            # no rank ends while rank 0 saves, for which the others have time
-            waiting = self.communicator.patience() if self.communicator.rank else NOTHING
-            with waiting:
-                self.communicator.gather(b"")
+        averages = self.evaluator.averages()
+        failure = self.saver.save(path or self.run_directory.last, self.state, needed, averages)
+        if failure:
+            self._say(failure)
 
     def _training_settings(self) -> dict[str, Any]:
         return {

@@ -95,7 +95,9 @@ def test_class_folders_without_train_and_test(tmp_path):
     assert np.bincount(data.train.labels).tolist() == [8, 5]
     np.testing.assert_allclose(data.mean, data.train.images.mean(axis=(0, 2, 3)), atol=1e-6)
     (note,) = data.notes
-    assert "3 of its 16 images, 20% of each class drawn at random, are for testing" in note
+    assert (
+        "3 of its 16 images, 20% of each class drawn at random, are for testing, the same" in note
+    )
     again = load_dataset("folder", photos, image_size=8)
     np.testing.assert_array_equal(data.test.images, again.test.images)
 

@@ -10,7 +10,7 @@ from igcnn.datasets import hold_out
 from igcnn.errors import ConfigError
 from igcnn.layers import BatchNorm
 from igcnn.training import Recipe, TapeEngine, evaluate, evaluator
-from igcnn.training.epoch import lagging_statistics
+from igcnn.training.epoch import lagging_statistics, opening_lines
 
 from .test_trainer import assert_equal_state, rows_of
 
@@ -107,7 +107,6 @@ def test_validation_images_choose_and_test_images_judge_once(whole, dataset, mak
     assert evaluate(engine, dataset.test, **constants).top1 == result.best_evaluation.top1
     last = TapeEngine(load_checkpoint(trainer.run_directory.last).build())
     assert evaluate(last, dataset.test, **constants).top1 == result.evaluation.top1
-    assert "evaluated once, at the end" in (trainer.run_directory.path / "train.log").read_text()
 
 
 def test_test_images_are_not_looked_at_before_the_end(make_trainer, dataset, monkeypatch):
@@ -182,10 +181,17 @@ def test_frozen_parameters_keep_their_bits(whole, make_trainer):
     assert set(saved.velocity) == set(names) - set(frozen)
     # the running statistics of a frozen batch norm follow the images
     assert (after["g0_bn_moving_mean"] != before["g0_bn_moving_mean"]).any()
-    assert (
-        f"frozen: {len(frozen)} of {len(names)}"
-        in (trainer.run_directory.path / "train.log").read_text()
-    )
+
+
+def test_what_is_not_as_usual_is_said(whole, make_trainer):
+    def said(trainer):
+        return opening_lines(trainer.dataset, trainer.network, trainer.optimizer)
+
+    held_out, frozen = said(whole[0])
+    assert "20 of the training images are held out" in held_out
+    assert "80 are trained on; the test images are evaluated once, at the end" in held_out
+    assert frozen.startswith("frozen      7 of 29 parameters; the running statistics")
+    assert said(make_trainer()) == []
 
 
 def test_patterns_that_match_nothing_or_everything(make_trainer):

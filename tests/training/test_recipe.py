@@ -113,3 +113,24 @@ def test_photos_are_trained_on_for_about_3000_updates(images, epochs, batch_size
 def test_unknown_preset():
     with pytest.raises(ConfigError, match="paper, digits, photos"):
         preset_settings("papper", "cifar10")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({}, "lr 0.1 (×0.1 after epochs: 2, 3), momentum 0.9, weight decay 0.0001"),
+        (
+            {"schedule": "cosine", "warmup_epochs": 1},
+            "lr 0.1 (cosine to 0), momentum 0.9, weight ",
+        ),
+        ({"schedule": "exponential"}, "lr 0.1 (×0.1778 an epoch, at least 0), "),
+        ({"schedule": "constant", "freeze": ("g0_*", "g1_*")}, "0.0001, frozen g0_*, g1_*"),
+        (
+            {"label_smoothing": 0.1, "average": 0.999, "validation": 0.1, "patience": 5},
+            ", label smoothing 0.1, average of the weights 0.999, validation 0.1, patience 5",
+        ),
+    ],
+)
+def test_in_a_line(arguments, text):
+    assert text in Recipe(epochs=4, **arguments).describe()
+    assert Recipe(epochs=4, **arguments).describe().startswith("epochs 4, batch size 64, lr 0.1 (")
