@@ -43,11 +43,6 @@ def open_dataset(
     from igcnn.errors import ConfigError, MissingDataError
     from igcnn.training.cores import available_cores
 
-    if name == "digits" and data_dir is not None:
-        raise ConfigError(
-            f"digits come with the package and are not read from {data_dir}; name what is there: "
-            "--dataset folder (or cifar10, cifar100, svhn, imagenet)"
-        )
     if on_bad_image not in (None, "fail", "skip"):
         raise ConfigError(f"on_bad_image must be fail or skip, not {on_bad_image!r}")
 

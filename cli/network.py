@@ -10,11 +10,10 @@ import click
 from igcnn.settings import NETWORK, SETTINGS
 
 from .options import setting_options
+from .settings import split_assignment
 
 if TYPE_CHECKING:
     from igcnn.networks import Network
-
-CIFAR_SIZE, IMAGENET_SIZE = 32, 224
 
 NAMES = tuple(name for name, setting in SETTINGS.items() if setting.group == NETWORK)
 
@@ -26,6 +25,13 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--image-size", type=int, help="Side in pixels. [default: 32; ImageNet: 224]"
         ),
         click.option("--classes", type=int, help="Classes. [default: 10; ImageNet: 1000]"),
+        click.option(
+            "--set",
+            "assignments",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="Setting of a network of your own.",
+        ),
         setting_options(*NAMES),
     ):
         command = option(command)
@@ -33,26 +39,30 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make_network(
-    classes: int | None, image_size: int | None, dtype: str = "float32", **options: str | None
+    classes: int | None,
+    image_size: int | None,
+    assignments: tuple[str, ...],
+    dtype: str = "float32",
+    **options: str | None,
 ) -> tuple[Network, tuple[int, int, int]]:
     """Return the network that the options describe, and the shape of its images.
 
     Raises:
-        ConfigError: there is no such network, or image_size is below 1.
+        ConfigError: there is no such network or setting, or image_size is below 1.
     """
     from igcnn.errors import ConfigError
-    from igcnn.networks import build_network
+    from igcnn.networks import NETWORKS, build_network
 
     given = {
         name: SETTINGS[name].convert(value, SETTINGS[name].flag)
         for name, value in options.items()
         if value is not None
     }
-    given.setdefault("net", SETTINGS["net"].default)
-    network = build_network(**given, num_classes=classes, dtype=dtype)
-    side = image_size
-    if side is None:
-        side = IMAGENET_SIZE if "imgnet" in given["net"] else CIFAR_SIZE
+    net = given.pop("net", SETTINGS["net"].default)
+    for name, text in map(split_assignment, assignments):
+        given[name] = NETWORKS[net].convert(name, text)
+    network = build_network(net, **{"num_classes": classes, **given}, dtype=dtype)
+    side = network.image_size if image_size is None else image_size
     if side < 1:
         raise ConfigError(f"--image-size must be at least 1, not {side}")
     return network, (3, side, side)

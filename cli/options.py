@@ -8,7 +8,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from igcnn.settings import FOLDER, SETTINGS, SWITCH, Setting, any_of
+from igcnn.kinds import FOLDER, PATH, SWITCH, TEXTS
+from igcnn.settings import SETTINGS, Setting, any_of
 
 Command = Callable[..., Any]
 
@@ -57,16 +58,23 @@ class GroupedOption(click.Option):
         return record and (record[0], self.help or "")
 
 
+def _none_for_nothing(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Return the value of an option, None where one that can be repeated was not given."""
+    return None if value == () else value
+
+
 class SettingOption(GroupedOption):
     """The option of a setting. Its value stays text, which Setting.convert reads."""
 
     def __init__(self, *arguments: Any, setting: Setting, **options: Any) -> None:
         switch = setting.kind is SWITCH
-        path = "dir" if setting.kind is FOLDER else ""
+        path = {FOLDER: "dir", PATH: "file"}.get(setting.kind, "")
         super().__init__(
             *arguments,
             group=setting.group,
             is_flag=switch,
+            multiple=setting.kind is TEXTS,
+            callback=_none_for_nothing,
             default=None,
             type=None if switch else Value(setting.names, path),
             help=options.pop("help", setting.help),

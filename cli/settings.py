@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from igcnn.errors import ConfigError
-from igcnn.settings import SETTINGS, find_setting
+from igcnn.settings import SETTINGS
 
 # read elsewhere, or by the programs in benchmarks/
 OTHER_VARIABLES = {
@@ -41,26 +41,16 @@ def collect(
     Raises:
         ConfigError: an unknown name or a value of the wrong kind.
     """
+    from igcnn.training.combine import combine
+
     layers = [
         ("config.toml of the run", resumed or {}),
         (config or "", _read(config) if config else {}),
         ("environment", _of_environment(environment)),
-        ("flags", {name: value for name, value in flags.items() if value is not None}),
-        ("--set", dict(_split(assignment) for assignment in assignments)),
+        ("flags", flags),
+        ("--set", dict(map(split_assignment, assignments))),
     ]
-    given: dict[str, Any] = {}
-    for source, layer in layers:
-        for name, value in layer.items():
-            given[name] = find_setting(name, source).convert(value, source)
-    defaults = {name: setting.default for name, setting in SETTINGS.items()}
-    return defaults | preset(defaults | given) | given
-
-
-def preset(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the preset that `settings` names, or that its data set has."""
-    from igcnn.training import preset_settings
-
-    return preset_settings(settings["preset"], settings["dataset"])
+    return combine(layers)
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -93,7 +83,12 @@ def unused(environment: Mapping[str, str] = os.environ) -> list[str]:
     return lines
 
 
-def _split(assignment: str) -> tuple[str, str]:
+def split_assignment(assignment: str) -> tuple[str, str]:
+    """Return name and value of a text such as batch-size=64.
+
+    Raises:
+        ConfigError: it has no equals sign.
+    """
     name, equals, value = assignment.partition("=")
     if not equals:
         raise ConfigError(f"--set takes key=value, not {assignment!r}; for example --set lr=0.05")

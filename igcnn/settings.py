@@ -13,6 +13,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ConfigError
+from .kinds import (
+    FOLDER,
+    INTEGER,
+    INTEGERS,
+    NAME,
+    NATURAL,
+    NUMBER,
+    PATH,
+    POSITIVE,
+    POSITIVE_NUMBER,
+    SWITCH,
+    TEXT,
+    TEXTS,
+    Kind,
+)
 
 # groups, in the order in which they are shown
 NETWORK = "Network"
@@ -21,21 +36,6 @@ RECIPE = "Recipe"
 DEVICE = "Device"
 RANKS = "Several processes"
 RUN = "Run"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What values a setting takes.
-
-    Attributes:
-        what: in words, for errors.
-        metavar: what stands for the value in a help text, "" for a switch.
-        read: returns a value from a text or from TOML; raises ValueError for another kind.
-    """
-
-    what: str
-    metavar: str
-    read: Callable[[object], Any]
 
 
 @dataclass(frozen=True)
@@ -113,83 +113,6 @@ def any_of(names: Sequence[str]) -> str:
     """Return names as "a, b or c"."""
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
-
-
-def _integer(value: object) -> int:
-    if isinstance(value, str):
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise ValueError
-
-
-def _integer_from(minimum: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        result = _integer(value)
-        if result < minimum:
-            raise ValueError
-        return result
-
-    return read
-
-
-def _number(value: object) -> float:
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        return float(value)
-    raise ValueError
-
-
-def _positive_number(value: object) -> float:
-    result = _number(value)
-    if not result > 0:
-        raise ValueError
-    return result
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str) and value:
-        return value
-    raise ValueError
-
-
-def _integers(value: object) -> list[int]:
-    if isinstance(value, str):
-        return [] if value.lower() == "none" else [int(part) for part in value.split(",")]
-    if isinstance(value, list):
-        return [_integer(part) for part in value]
-    raise ValueError
-
-
-def _texts(value: object) -> list[str]:
-    if isinstance(value, str):
-        parts = [] if value.lower() == "none" else value.split(",")
-        return [_text(part.strip()) for part in parts]
-    if isinstance(value, list | tuple):
-        return [text for part in value for text in _texts(part)]
-    raise ValueError
-
-
-def _boolean(value: object) -> bool:
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if isinstance(value, bool):
-        return value
-    raise ValueError
-
-
-INTEGER = Kind("an integer", "N", _integer)
-NATURAL = Kind("an integer from 0 up", "N", _integer_from(0))
-POSITIVE = Kind("an integer from 1 up", "N", _integer_from(1))
-NUMBER = Kind("a number", "X", _number)
-POSITIVE_NUMBER = Kind("a number above 0", "X", _positive_number)
-TEXT = Kind("a text", "TEXT", _text)
-NAME = Kind("a text", "NAME", lambda value: _text(value).lower())
-FOLDER = Kind("a text", "DIR", _text)
-PATH = Kind("a text", "PATH", _text)
-# in one text they are separated by commas; "none" is the empty list
-INTEGERS = Kind("integers separated by commas", "N,N,…", _integers)
-TEXTS = Kind("texts separated by commas", "TEXT,…", _texts)
-SWITCH = Kind("true or false", "", _boolean)
 
 
 def _networks() -> Sequence[str]:
@@ -443,22 +366,3 @@ _TABLE = (
 )
 
 SETTINGS = {setting.name: setting for setting in _TABLE}
-
-
-def find_setting(name: str, source: str) -> Setting:
-    """Return the setting of a name.
-
-    Args:
-        name: with underscores.
-        source: where it was given, for the error.
-
-    Raises:
-        ConfigError: there is no such setting.
-    """
-    if name in SETTINGS:
-        return SETTINGS[name]
-    near = difflib.get_close_matches(name, SETTINGS, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(
-        f"unknown setting {name!r} ({source}): {hint}choose one of {', '.join(SETTINGS)}"
-    )

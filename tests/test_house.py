@@ -14,7 +14,7 @@ import igcnn
 ROOT = Path(__file__).parents[1]
 ORDER = [
     {"errors", "version"},
-    {"backend", "compiler", "files"},
+    {"backend", "compiler", "files", "kinds", "registry"},
     {"communicator"},
     {"emulator"},
     {"kernels"},

@@ -8,7 +8,8 @@ import pytest
 from igcnn.datasets import DATASETS
 from igcnn.errors import ConfigError
 from igcnn.networks import NETWORKS
-from igcnn.settings import SETTINGS, any_of, find_setting
+from igcnn.settings import SETTINGS, any_of
+from igcnn.training.combine import find_setting
 
 
 def test_the_table_is_light():

@@ -25,6 +25,7 @@ from ..errors import DataError, MissingDataError
 from ..files import write_atomically
 from .cifar_pack import EXTENSION, packed, unpacked
 from .dataset import Augmentation, Dataset, Split
+from .registry import register_dataset
 
 Array = np.ndarray
 
@@ -70,6 +71,7 @@ class Form:
     decode: Decoder
 
 
+@register_dataset("cifar10")
 def load_cifar10(data_dir: Path | None) -> Dataset:
     """Return CIFAR-10: 50,000 training and 10,000 test images, uint8, (N, 3, 32, 32).
 
@@ -143,6 +145,7 @@ def pack_cifar10(
     return paths
 
 
+@register_dataset("cifar100")
 def load_cifar100(data_dir: Path | None) -> Dataset:
     """Return CIFAR-100 with its 100 fine labels; sizes and errors as for CIFAR-10."""
     binary = Form(

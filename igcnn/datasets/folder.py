@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import DataError, MissingDataError
 from .dataset import Augmentation, Dataset, Decoding, Split
 from .encoded import EncodedSplit
+from .registry import register_dataset
 from .splitting import stratified
 from .stores import class_folders
 
@@ -18,8 +19,9 @@ TEST_FRACTION = 0.2  # of images that are not divided into train/ and test/
 TEST_SEED = 0  # the same images in every run, so that runs can be compared
 
 
-def load_folder(data_dir: Path | None, side: int, decoding: Decoding) -> Dataset:
-    """Return the images, their middle squares resized to side × side, in memory.
+@register_dataset("folder")
+def load_folder(data_dir: Path | None, image_size: int, decoding: Decoding) -> Dataset:
+    """Return the images, their middle squares resized to image_size pixels a side, in memory.
 
     Mean and deviation are those of the training images. Augmentation is that of CIFAR: padding
     by an eighth, random crop, mirror.
@@ -27,7 +29,7 @@ def load_folder(data_dir: Path | None, side: int, decoding: Decoding) -> Dataset
     Args:
         data_dir: a folder with train/ and test/ (or val/), each with a folder for each class;
             or with the folders of the classes: a fifth of each class is then for testing.
-        side: in pixels.
+        image_size: side in pixels.
         decoding: processes, and what becomes of broken images.
 
     Raises:
@@ -43,8 +45,8 @@ def load_folder(data_dir: Path | None, side: int, decoding: Decoding) -> Dataset
         raise missing
     parts = [name for name in ("train", "test", "val") if (data_dir / name).is_dir()]
     notes: tuple[str, ...] = ()
-    if not parts and data_dir.is_dir() and any(path.is_dir() for path in data_dir.iterdir()):
-        train_split, test_split, classes = _divided(data_dir, side, decoding)
+    if not parts and _has_folders(data_dir):
+        train_split, test_split, classes = _divided(data_dir, image_size, decoding)
         total, held_out = len(train_split) + len(test_split), len(test_split)
         notes = (
             f"{data_dir} has no train/ and test/: {held_out} of its {total} images, "
@@ -52,8 +54,8 @@ def load_folder(data_dir: Path | None, side: int, decoding: Decoding) -> Dataset
             "in every run",
         )
     elif "train" in parts and len(parts) > 1:
-        train_split, classes = _read(data_dir / "train", side, decoding)
-        test_split, test_classes = _read(data_dir / parts[1], side, decoding)
+        train_split, classes = _read(data_dir / "train", image_size, decoding)
+        test_split, test_classes = _read(data_dir / parts[1], image_size, decoding)
         if classes != test_classes:
             odd = sorted(set(classes) ^ set(test_classes))[:3]
             raise DataError(
@@ -70,11 +72,18 @@ def load_folder(data_dir: Path | None, side: int, decoding: Decoding) -> Dataset
         classes=classes,
         mean=(red, green, blue),
         std=(deviations[0], deviations[1], deviations[2]),
-        augmentation=Augmentation(pad=side // PADDING, mirror=True),
+        augmentation=Augmentation(pad=image_size // PADDING, mirror=True),
         train=train_split,
         test=test_split,
         notes=notes,
     )
+
+
+def _has_folders(folder: Path) -> bool:
+    """Return whether there is a folder that has folders, hidden ones aside."""
+    if not folder.is_dir():
+        return False
+    return any(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir())
 
 
 def _divided(folder: Path, side: int, decoding: Decoding) -> tuple[Split, Split, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from ..errors import DataError, MissingDataError
 from ..files import write_atomically
 from .dataset import Dataset, Split
 from .matfile import MatArray, read_arrays
+from .registry import register_dataset
 
 Array = np.ndarray
 
@@ -33,6 +34,7 @@ IMAGE_BYTES = 3 * SIDE * SIDE
 IMAGES_AT_ONCE = 256
 
 
+@register_dataset("svhn")
 def load_svhn(data_dir: Path | None) -> Dataset:
     """Return SVHN: 604,388 training images (1.9 GB) and 26,032 test images of 32 × 32.
 

@@ -14,7 +14,7 @@ GAP = 20.0
 INITIAL_SHARE = 0.01
 
 
-def opening_lines(dataset: Dataset, network: Layer, optimizer: SGD) -> list[str]:
+def unusual_lines(dataset: Dataset, network: Layer, optimizer: SGD) -> list[str]:
     """Return what is not as usual: how the images are divided, what is not trained.
 
     Args:

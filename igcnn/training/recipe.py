@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from ..optim import CosineSchedule, ExponentialSchedule, Schedule, StepSchedule
 
 SCHEDULES = ("steps", "cosine", "exponential", "constant")
+OF_ONE_SCHEDULE = ("lr_steps", "lr_factor", "lr_min")  # what not all of them have
 STEP_FACTOR = 0.1
 FALL = 1e-3  # of the learning rate over a whole run, exponential by default; as by three steps
 

@@ -20,9 +20,10 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,16 +57,12 @@ class RunDirectory:
 
     Args:
         path: of the folder.
-
-    Attributes:
-        mirrors: called with every row of metrics as well.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._pending: dict[Path, str] = {}  # rows that a full disk did not take
         self._lock = FolderLock(self.path)
-        self.mirrors: list[Callable[[Mapping[str, float]], None]] = []
 
     @property
     def last(self) -> Path:
@@ -220,8 +217,6 @@ class RunDirectory:
         """Add a log step to metrics.jsonl."""
         text = json.dumps({key: row[key] for key in LOG_KEYS}) + "\n"
         self._append(self.path / "metrics.jsonl", text)
-        for mirror in self.mirrors:
-            mirror(row)
 
     def append_epoch(self, row: Mapping[str, float]) -> None:
         """Add an epoch to metrics.csv and draw the curves again."""
@@ -232,8 +227,6 @@ class RunDirectory:
         curves = draw_curves(self.read_steps(), self.read_epochs())
         with contextlib.suppress(OSError):
             write_atomically(self.path / "curves.svg", curves.encode())
-        for mirror in self.mirrors:
-            mirror(row)
 
     def _append(self, path: Path, text: str) -> None:
         """Add rows to a file now, or with the next ones if the disk takes none."""
@@ -301,7 +294,14 @@ class RunDirectory:
 
 def default_folder(root: Path, dataset: str, network: Mapping[str, Any]) -> Path:
     """Return the folder in which the runs of a network on a data set lie."""
-    return root / dataset / f"{network['net']}-L{network['L']}M{network['M']}-d{network['depth']}"
+    own = {k: v for k, v in network.items() if k not in ("net", "num_classes")}
+    name = network.get("net", "network")
+    if {"depth", "L", "M"} <= own.keys():
+        label = f"{name}-L{own['L']}M{own['M']}-d{own['depth']}"
+    else:
+        label = "-".join([name, *(f"{key}{value}" for key, value in own.items())])
+    dataset, label = (re.sub(r"[^\w.+-]|^\.", "_", text) for text in (dataset, label))
+    return root / dataset / label
 
 
 def new_run(folder: Path) -> RunDirectory:

@@ -26,6 +26,7 @@ from ..networks import Network
 from ..optim import SGD
 from .agreement import Agreement
 from .average import WeightAverage
+from .callback import Callback
 from .checkpoint import Checkpoint
 from .engine import Engine, TapeEngine
 from .epoch import (
@@ -77,6 +78,9 @@ class Trainer:
         communicator: connects the ranks that train together, each with its part of every batch;
             None for one process. Rank 0 alone saves.
 
+    Attributes:
+        callbacks: are told of every log step and epoch.
+
     Raises:
         ConfigError: an interval or max_steps below 1, classes that do not match, or patterns
             of names to freeze that match none or all.
@@ -123,6 +127,7 @@ class Trainer:
         self.checkpoint_epochs = checkpoint_epochs
         self.checkpoint_steps = checkpoint_steps
         self.progress = progress or Progress()
+        self.callbacks: list[Callback] = []
         self.communicator = communicator or Communicator()
         self.engine = engine or TapeEngine(network, self.communicator, recipe.label_smoothing)
         self.state = TrainingState()
@@ -178,6 +183,10 @@ class Trainer:
         checkpoint.restore(self.optimizer)
         self.state = state
         self.run_directory.cut_after(state.step)
+
+    def stop(self) -> None:
+        """Let the run end with the next update, or with the epoch that has just ended."""
+        self.total = self.state.step
 
     def run(self) -> Result:
         """Train to the end of the recipe, or to max_steps.
@@ -294,6 +303,8 @@ class Trainer:
             self.progress.update(row)
             if state.step % self.log_interval == 0:
                 self.run_directory.append_step(row)
+                if any([callback.on_step(row) for callback in self.callbacks]):
+                    self.stop()
                 self.progress.log(row)
                 state.interval = Sums()
 
@@ -309,6 +320,8 @@ class Trainer:
         times = self.schedule.lr_at(state.step), self._seconds()
         row = epoch_row(state.epochs, state.step, *measured, *times)
         self.run_directory.append_epoch(row)
+        if any([callback.on_epoch(row) for callback in self.callbacks]):
+            self.stop()
         improved = evaluation.top1 > state.best_top1
         if improved:
             state.best_top1, state.best_epoch = evaluation.top1, state.epochs

@@ -10,7 +10,7 @@ from igcnn.datasets import hold_out
 from igcnn.errors import ConfigError
 from igcnn.layers import BatchNorm
 from igcnn.training import Recipe, TapeEngine, evaluate, evaluator
-from igcnn.training.epoch import lagging_statistics, opening_lines
+from igcnn.training.epoch import lagging_statistics, unusual_lines
 
 from .test_trainer import assert_equal_state, rows_of
 
@@ -185,7 +185,7 @@ def test_frozen_parameters_keep_their_bits(whole, make_trainer):
 
 def test_what_is_not_as_usual_is_said(whole, make_trainer):
     def said(trainer):
-        return opening_lines(trainer.dataset, trainer.network, trainer.optimizer)
+        return unusual_lines(trainer.dataset, trainer.network, trainer.optimizer)
 
     held_out, frozen = said(whole[0])
     assert "20 of the training images are held out" in held_out

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, no_grad
-from ..layers import Layer, forward_hook, in_mode
+from .layer import Layer, forward_hook, in_mode
 
 RULE = "1 multiply-add = one multiplication and one addition; convolution and fully connected only"
 KINDS = ("conv", "bn", "fc")
