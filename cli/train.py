@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from igcnn.settings import RANKS, RUN, SETTINGS
+from igcnn.settings import RANKS, RECIPE, RUN, SETTINGS
 
+from . import settings
 from .choice import decide_together, say
 from .dataset import open_dataset
 from .options import DIRECTORY, FILE, GroupedCommand, grouped_option, setting_options
 from .ranks import ending_together, parse_gpus, start_ranks
+from .seeds import train_seeds
 
 if TYPE_CHECKING:
     from igcnn.communicator import Communicator
@@ -36,6 +38,12 @@ def authors_spelling(name: str) -> str:
     "train", cls=GroupedCommand, context_settings={"token_normalize_func": authors_spelling}
 )
 @setting_options()
+@grouped_option(
+    "--seeds",
+    group=RECIPE,
+    metavar="N,N,…",
+    help="Train once with each seed, in OUT/seedN, and report mean and deviation.",
+)
 @grouped_option(
     "--ranks",
     group=RANKS,
@@ -84,6 +92,7 @@ def train_command(
     overwrite: bool,
     config: str | None,
     assignments: tuple[str, ...],
+    seeds: str | None,
     ranks: int | None,
     gpus: str | None,
     authors_L: str | None,
@@ -99,6 +108,7 @@ def train_command(
     igcnn train --net plain_igc --depth 38 --dataset cifar10
     igcnn train --dataset folder --data-dir flowers --lr 0.05
     igcnn train --out try --set fusion=summation
+    igcnn train --out tries --seeds 0,1,2
     igcnn train --resume try
     igcnn train --ranks 2 --dataset cifar10
     mpiexec -n 16 --hostfile hosts igcnn train --config big.toml
@@ -121,8 +131,23 @@ def train_command(
         if chosen:
             flags["device"] = f"cuda:{chosen[0]}"
     communicator = connect()
+    places = assignments, config
     with ending_together(communicator):
-        _train(communicator, flags, assignments, config, out, resume, overwrite)
+        if seeds is None:
+            _train(communicator, flags, *places, out, resume, overwrite)
+            return
+        again = None if overwrite else "auto"
+        train_seeds(
+            communicator,
+            seeds,
+            out,
+            resume,
+            overwrite,
+            lambda seed: settings.collect(flags | {"seed": str(seed)}, *places),
+            lambda seed, path: _train(
+                communicator, flags | {"seed": str(seed)}, *places, path, again, overwrite
+            ),
+        )
 
 
 def _authors_partitions(flags: dict[str, Any], L: str | None, M: str | None) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from ..layers.summary import summarize
 from ..networks import Network
 from .checkpoint import Checkpoint
-from .epoch import unusual_lines
+from .epoch import lagging_statistics, unusual_lines
 from .epoch_table import duration
+from .metrics import held_out
 from .result import Result
 from .trainer import Trainer
 
@@ -52,6 +53,16 @@ def closing_lines(trainer: Trainer, result: Result, data_dir: str | None) -> lis
     ]
     if result.best_epoch:
         lines.insert(0, f"best        {describe_best(result)}")
+    rows = run.read_epochs()
+    if result.stopped_early:
+        lines.append(
+            f"stopped     early: the validation accuracy has not improved since epoch "
+            f"{result.best_epoch}"
+        )
+    if rows:
+        accuracies = rows[-1]["train_top1"], rows[-1][f"{held_out(rows[-1])}_top1"]
+        lag = lagging_statistics(trainer.network, int(rows[-1]["step"]), *accuracies)
+        lines += [lag] if lag else []
     if result.best_epoch and trainer.dataset.validation is None:
         lines.append(
             "note        best.h5 was chosen on the test images, so its accuracy on them is "

@@ -11,7 +11,7 @@ NAMES = {"val": "validation", "test": "test"}
 # when batch norm is to blame: accuracies so many points apart, and a share of the running
 # statistics that is still of their initial values
 GAP = 20.0
-INITIAL_SHARE = 0.01
+INITIAL_SHARE = 0.05
 
 
 def unusual_lines(dataset: Dataset, network: Layer, optimizer: SGD) -> list[str]:
@@ -126,7 +126,7 @@ def lagging_statistics(
     while momentum**updates >= INITIAL_SHARE:
         updates += 1
     return (
-        f"batch norm: after {step} updates its running statistics (momentum {momentum:g}) are "
+        f"batch norm  after {step} updates its running statistics (momentum {momentum:g}) are "
         f"still {share:.0%} initial values, so the accuracy of {held_out_top1:.2f} % does not "
         f"show yet what is learned; train for {updates} updates or more before judging it"
     )

@@ -33,7 +33,6 @@ from .epoch import (
     NAMES,
     epoch_line,
     epoch_row,
-    lagging_statistics,
     step_row,
 )
 from .evaluator import Evaluator
@@ -156,7 +155,6 @@ class Trainer:
             self._check,
         )
         self._saved_average: Mapping[str, Array] | None = None  # of the checkpoint to resume
-        self._lag_said = False
         labels = dataset.train.labels
         self.agreement = Agreement(self.communicator, network, self.optimizer, labels)
         settings = self._training_settings()
@@ -329,11 +327,6 @@ class Trainer:
         best = " (best)" if improved else ""
         self.run_directory.log(epoch_line(state.epochs, epochs, *measured) + best)
         self.progress.epoch(row, improved)
-        accuracies = state.epoch.top1, evaluation.top1
-        lag = lagging_statistics(self.network, state.step, *accuracies)
-        if lag and not self._lag_said:
-            self._say(lag)
-        self._lag_said = self._lag_said or bool(lag)
         state.epoch = Sums()
         if improved:
             self._save(path=self.run_directory.best)
@@ -341,17 +334,11 @@ class Trainer:
             self._save(needed=self._is_done())
 
     def _result(self) -> Result:
-        """Evaluate on the test images, and say if the run was stopped early."""
+        """Evaluate on the test images."""
         state, test = self.state, self.dataset.test
         chosen_on_test = self.evaluator.held_out is test
         last = (self._evaluation if chosen_on_test else None) or self._evaluate(test)
         best = None if chosen_on_test else self._evaluate_best(last)
-        if self._is_stalled():
-            self._say(
-                f"stopped early: the validation accuracy has not improved for "
-                f"{state.epochs - state.best_epoch} epochs; the best is that of epoch "
-                f"{state.best_epoch}"
-            )
         progress = state.best_top1, state.best_epoch, state.step, self._seconds()
         return Result(last, *progress, best, self._is_stalled())
 

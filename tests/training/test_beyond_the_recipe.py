@@ -10,6 +10,7 @@ from igcnn.datasets import hold_out
 from igcnn.errors import ConfigError
 from igcnn.layers import BatchNorm
 from igcnn.training import Recipe, TapeEngine, evaluate, evaluator
+from igcnn.training.describe import closing_lines
 from igcnn.training.epoch import lagging_statistics, unusual_lines
 
 from .test_trainer import assert_equal_state, rows_of
@@ -150,8 +151,9 @@ def test_patience(make_trainer):
     assert (result.best_epoch, result.step) == (1, 3 * UPDATES)
     run = trainer.run_directory
     assert load_checkpoint(run.last).progress["step"] == 3 * UPDATES
-    text = (run.path / "train.log").read_text()
-    assert "stopped early: the validation accuracy has not improved for 2 epochs" in text
+    assert "stopped     early: the validation accuracy has not improved since epoch 1" in (
+        closing_lines(trainer, result, None)
+    )
     again = make_trainer(recipe=still)
     again.resume(load_checkpoint(run.last))
     assert again.run().step == 3 * UPDATES
@@ -259,16 +261,32 @@ def test_batch_norm_that_lags_is_explained():
     text = lagging_statistics(layer, 92, 82.0, 13.9)
     assert "after 92 updates" in text
     assert "still 40% initial values" in text
-    assert "train for 459 updates or more" in text
+    assert "train for 299 updates or more" in text
     assert lagging_statistics(layer, 92, 82.0, 70.0) is None
-    assert lagging_statistics(layer, 459, 82.0, 13.9) is None
+    assert lagging_statistics(layer, 299, 82.0, 13.9) is None
     assert lagging_statistics(BatchNorm(4, momentum=0.9), 92, 82.0, 13.9) is None
 
 
-def test_lagging_statistics_are_said_once(make_trainer, monkeypatch):
-    from igcnn.training import trainer as module
+def test_the_end_tells_what_best_was_chosen_on(whole, make_trainer):
+    trainer, result = whole
+    told = closing_lines(trainer, result, None)
+    assert told[0] == (
+        f"best        test top-1 {result.best_evaluation.top1:.2f} % after epoch "
+        f"{result.best_epoch}, chosen for {result.best_top1:.2f} % on the validation images"
+    )
+    assert not any(line.startswith("note") for line in told)
+    plain = make_trainer()
+    (note,) = [x for x in closing_lines(plain, plain.run(), None) if x.startswith("note")]
+    assert "chosen on the test images" in note
+    assert note.endswith("--validation 0.1")
 
-    monkeypatch.setattr(module, "lagging_statistics", lambda *_: "it lags")
-    trainer = make_trainer()
-    trainer.run()
-    assert (trainer.run_directory.path / "train.log").read_text().count("it lags") == 1
+
+def test_the_end_explains_batch_norm_that_lags(whole, monkeypatch):
+    from igcnn.training import describe
+
+    seen = []
+    monkeypatch.setattr(describe, "lagging_statistics", lambda *args: seen.append(args) or "lags")
+    trainer, result = whole
+    assert closing_lines(trainer, result, None).count("lags") == 1
+    row = trainer.run_directory.read_epochs()[-1]
+    assert seen == [(trainer.network, row["step"], row["train_top1"], row["val_top1"])]
