@@ -9,6 +9,7 @@ import click
 
 from .dataset import Progress
 from .network import make_network, network_options, settings_line
+from .options import setting_options
 
 SHRINKING = 4  # of the images, to be done in seconds
 
@@ -24,10 +25,10 @@ SHRINKING = 4  # of the images, to be done in seconds
 )
 @click.option("--tolerance", type=float, default=1e-6, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, … or emu.")
+@setting_options("device", device="cpu")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def gradcheck_command(
-    elements: int, tolerance: float, seed: int, device: str, as_json: bool, **options: Any
+    elements: int, tolerance: float, seed: int, device: str | None, as_json: bool, **options: Any
 ) -> None:
     """Compare every layer's gradient with central differences, in float64.
 
@@ -47,7 +48,7 @@ def gradcheck_command(
     from igcnn.errors import AutogradError
     from igcnn.inspection import check_gradients
 
-    device = resolve_device(device)
+    device = resolve_device(device or "cpu")
     network, image_shape = make_network(**options, dtype="float64")
     if options["image_size"] is None:
         side = network.image_size // SHRINKING

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from .dataset import open_dataset
-from .network import make_network, network_options
+from .dataset import data_dir_of_run, open_dataset
+from .network import make_network, network_options, refuse_options
+from .options import FILE, setting_options
 
 if TYPE_CHECKING:
     from igcnn.inspection import Subject
@@ -28,14 +29,11 @@ class Place(NamedTuple):
 
 
 @click.command("inspect")
-@click.argument("checkpoint", required=False, metavar="[CHECKPOINT]")
+@click.argument("checkpoint", required=False, metavar="[CHECKPOINT|RUN]", type=FILE)
 @network_options
-@click.option("--image", metavar="FILE", help="A picture to show the network.")
-@click.option(
-    "--dataset", help="Or a test image of this data set.  [default: as in training, or digits]"
-)
-@click.option("--index", type=click.IntRange(0), help="Which one.  [default: 0]")
-@click.option("--data-dir", help="Folder with the data set's files.")
+@click.option("--image", metavar="FILE", type=FILE, help="Image to show the network.")
+@setting_options("dataset", "data_dir", dataset="as in training, or digits")
+@click.option("--index", type=click.IntRange(0), help="Test image to show instead. [default: 0]")
 @click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the page's numbers as one object.")
@@ -59,7 +57,7 @@ def inspect_command(
     \b
     pip install "igcnn[inspect]"
     igcnn inspect --net resnet_igc --depth 8 --L 24 --M 2 -o report.html
-    igcnn inspect runs/cifar10/…/checkpoints/best.h5 --index 7 -o seven.html
+    igcnn inspect runs/cifar10/… --index 7 -o seven.html
     igcnn inspect best.h5 --image cat.jpg --overwrite --json > numbers.json
     """
     from igcnn.errors import ConfigError
@@ -81,11 +79,7 @@ def inspect_command(
     if checkpoint is None:
         subject = _of_initial_weights(options, place)
     else:
-        given = [f"--{n.replace('_', '-')}" for n, value in options.items() if value is not None]
-        if given:
-            raise ConfigError(
-                f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"
-            )
+        refuse_options(checkpoint, options)
         subject = _of_checkpoint(checkpoint, place)
     report = make_report(subject, other_devices())
     try:
@@ -155,6 +149,9 @@ def _of_checkpoint(path: str, place: Place) -> Subject:
         subject = with_picture(network, Path(place.image), prepared.side, prepared)
     else:
         name = place.dataset or prepared.dataset
-        data = open_dataset(name, place.data_dir, image_size=prepared.side, workers=0)
+        data_dir = place.data_dir
+        if data_dir is None and name == prepared.dataset:
+            data_dir = data_dir_of_run(path)
+        data = open_dataset(name, data_dir, image_size=prepared.side, workers=0)
         subject = with_test_image(network, data, place.index, prepared.side, prepared)
     return replace(subject, checkpoint=path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from igcnn.settings import NETWORK, SETTINGS
+from igcnn.text import NO_BREAK, terminal_width, wrap_line
 
 from .options import setting_options
 from .settings import split_assignment
@@ -32,7 +33,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             help="Setting of a network of your own.",
         ),
-        setting_options(*NAMES),
+        setting_options(*NAMES, net=str(SETTINGS["net"].default)),
     ):
         command = option(command)
     return command
@@ -43,7 +44,7 @@ def make_network(
     image_size: int | None,
     assignments: tuple[str, ...],
     dtype: str = "float32",
-    **options: str | None,
+    **options: Any,
 ) -> tuple[Network, tuple[int, int, int]]:
     """Return the network that the options describe, and the shape of its images.
 
@@ -53,11 +54,7 @@ def make_network(
     from igcnn.errors import ConfigError
     from igcnn.networks import NETWORKS, build_network
 
-    given = {
-        name: SETTINGS[name].convert(value, SETTINGS[name].flag)
-        for name, value in options.items()
-        if value is not None
-    }
+    given = {name: value for name, value in options.items() if value is not None}
     net = given.pop("net", SETTINGS["net"].default)
     for name, text in map(split_assignment, assignments):
         given[name] = NETWORKS[net].convert(name, text)
@@ -68,6 +65,19 @@ def make_network(
     return network, (3, side, side)
 
 
+def refuse_options(checkpoint: str, options: dict[str, Any]) -> None:
+    """Raise ConfigError if an option of a network is given beside a checkpoint."""
+    from igcnn.errors import ConfigError
+
+    flags = {name: f"--{name.replace('_', '-')}" for name in options} | {"assignments": "--set"}
+    given = [flags[name] for name, value in options.items() if value not in (None, ())]
+    if given:
+        raise ConfigError(
+            f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"
+        )
+
+
 def settings_line(network: Network) -> str:
-    """Return the network's settings in a line."""
-    return "  ".join(f"{name} {value}" for name, value in network.settings.items())
+    """Return the network's settings in a line, or more where the terminal is narrow."""
+    pairs = (f"{name}{NO_BREAK}{value}" for name, value in network.settings.items())
+    return wrap_line("  ".join(pairs), terminal_width(), indent=0)

@@ -10,11 +10,11 @@ from click.shell_completion import CompletionItem
 
 from igcnn.kinds import FOLDER, PATH, SWITCH, TEXTS
 from igcnn.settings import SETTINGS, Setting, any_of
+from igcnn.text import NO_BREAK
 
 Command = Callable[..., Any]
 
 FIRST_COLUMN = 24  # of names and metavars; longer ones stand on a line of their own
-NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 class Value(click.ParamType):
@@ -64,9 +64,17 @@ def _none_for_nothing(ctx: click.Context, param: click.Parameter, value: Any) ->
 
 
 class SettingOption(GroupedOption):
-    """The option of a setting. Its value stays text, which Setting.convert reads."""
+    """The option of a setting.
 
-    def __init__(self, *arguments: Any, setting: Setting, **options: Any) -> None:
+    Args:
+        setting: from the table.
+        raw: let the value stay text, and None where it is not given.
+        shown: words for another default than the setting's, which the command finds for None.
+    """
+
+    def __init__(
+        self, *arguments: Any, setting: Setting, raw: bool, shown: str | None, **options: Any
+    ) -> None:
         switch = setting.kind is SWITCH
         path = {FOLDER: "dir", PATH: "file"}.get(setting.kind, "")
         super().__init__(
@@ -74,13 +82,17 @@ class SettingOption(GroupedOption):
             group=setting.group,
             is_flag=switch,
             multiple=setting.kind is TEXTS,
-            callback=_none_for_nothing,
-            default=None,
+            default=None if raw or shown else setting.default,
             type=None if switch else Value(setting.names, path),
-            help=options.pop("help", setting.help),
+            callback=_none_for_nothing if raw else self._converted,
+            help=setting.help,
             **options,
         )
         self.setting = setting
+        self.shown = shown
+
+    def _converted(self, ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        return None if value is None else self.setting.convert(value, self.setting.flag)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
         """Return flag and value, help with choices and default."""
@@ -89,8 +101,8 @@ class SettingOption(GroupedOption):
         value = setting.metavar or "|".join(names) or setting.kind.metavar
         if names and setting.metavar:
             text = f"{text.removesuffix('.')}: {any_of(names)}."
-        if default := setting.default_text():
-            text += f" [default: {default.replace(' ', NO_BREAK)}]".replace(": ", f":{NO_BREAK}")
+        if default := self.shown or setting.default_text():
+            text += f" [default: {default}]".replace(" ", NO_BREAK).replace(NO_BREAK, " ", 1)
         return f"{setting.flag} {value}".rstrip(), text
 
 
@@ -120,20 +132,25 @@ def grouped_option(*names: str, group: str, **options: Any) -> Callable[[Command
     return click.option(*names, cls=GroupedOption, group=group, **options)
 
 
-def setting_options(*names: str, **helps: str) -> Callable[[Command], Command]:
+def setting_options(*names: str, raw: bool = False, **shown: str) -> Callable[[Command], Command]:
     """Return what adds the options of settings to a command.
 
     Args:
         names: of settings; all by default.
-        helps: name → help text instead of the setting's.
+        raw: see SettingOption.
+        shown: name → words for another default.
     """
 
     def add(command: Command) -> Command:
         for name in reversed(names or tuple(SETTINGS)):
             setting = SETTINGS[name]
-            help = helps.get(name, setting.help)
             command = click.option(
-                setting.flag, name, cls=SettingOption, setting=setting, help=help
+                setting.flag,
+                name,
+                cls=SettingOption,
+                setting=setting,
+                raw=raw,
+                shown=shown.get(name),
             )(command)
         return command
 

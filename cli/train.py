@@ -37,7 +37,7 @@ def authors_spelling(name: str) -> str:
 @click.command(
     "train", cls=GroupedCommand, context_settings={"token_normalize_func": authors_spelling}
 )
-@setting_options()
+@setting_options(raw=True)
 @grouped_option(
     "--seeds",
     group=RECIPE,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..layers.summary import summarize
 from ..networks import Network
+from ..text import duration
 from .checkpoint import Checkpoint
 from .epoch import lagging_statistics, unusual_lines
-from .epoch_table import duration
 from .metrics import held_out
 from .result import Result
 from .trainer import Trainer

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from ..text import GAP, duration
 from .metrics import held_out
 
-GAP = "  "
 BEST = "best"  # stands behind a row
 LINES_PER_HEADING = 20
 
@@ -26,13 +26,6 @@ class Column(NamedTuple):
     titles: tuple[str, str, str]
     width: int
     text: Callable[[float], str]
-
-
-def duration(seconds: float) -> str:
-    """Return a time as 1:02:03 or 2:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _loss(value: float) -> str:

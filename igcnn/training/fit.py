@@ -19,13 +19,14 @@ from ..errors import ConfigError
 from ..layers.batch_norm import synchronise
 from ..networks import Network
 from ..settings import SETTINGS
+from ..text import terminal_width, wrap_line
 from .callback import Callback
 from .checkpoint import Checkpoint, load_checkpoint
 from .combine import combine, network_settings
 from .cores import available_cores
 from .describe import closing_lines, describe_best, describe_network, opening_lines
 from .engine import check_precision, make_engine
-from .progress import make_progress, terminal_width, wrap_line
+from .progress import make_progress
 from .result import Result
 from .run_directory import RunDirectory
 from .setup import (

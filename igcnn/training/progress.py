@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Mapping
 from typing import TextIO
 
 from ..errors import ConfigError
-from .epoch_table import EpochTable, duration
+from ..text import duration, terminal_width
+from .epoch_table import EpochTable
 
-LABEL = 12  # columns of the labels of lines such as "run folder  runs/a"
-CONTINUED = " \\"  # at the end of a line of a shell command
 MODES = ("auto", "rich", "plain", "none")
 
 
@@ -173,21 +170,3 @@ class RichProgress(Progress):
     def close(self) -> None:
         """Leave the bar as it is."""
         self.live.stop()
-
-
-def terminal_width() -> int:
-    """Return the columns of the terminal, or COLUMNS; 80 where there is neither."""
-    return shutil.get_terminal_size().columns
-
-
-def wrap_line(line: str, width: int) -> str:
-    """Return a labelled line broken between words to fit a width; a command can be copied."""
-    command = line[LABEL:].startswith("igcnn ")
-    broken = textwrap.wrap(
-        line,
-        width - len(CONTINUED) if command else width,
-        subsequent_indent=" " * LABEL,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return (f"{CONTINUED}\n" if command else "\n").join(broken)

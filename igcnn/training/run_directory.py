@@ -293,7 +293,13 @@ class RunDirectory:
 
 
 def default_folder(root: Path, dataset: str, network: Mapping[str, Any]) -> Path:
-    """Return the folder in which the runs of a network on a data set lie."""
+    """Return the folder in which the runs of a network on a data set lie.
+
+    Args:
+        root: of all runs.
+        dataset: see dataset_label.
+        network: its settings.
+    """
     own = {k: v for k, v in network.items() if k not in ("net", "num_classes")}
     name = network.get("net", "network")
     if {"depth", "L", "M"} <= own.keys():
@@ -302,6 +308,12 @@ def default_folder(root: Path, dataset: str, network: Mapping[str, Any]) -> Path
         label = "-".join([name, *(f"{key}{value}" for key, value in own.items())])
     dataset, label = (re.sub(r"[^\w.+-]|^\.", "_", text) for text in (dataset, label))
     return root / dataset / label
+
+
+def dataset_label(dataset: str, data_dir: str | None) -> str:
+    """Return what a data set is called in paths and lists: one's own has its folder's name."""
+    own = Path(data_dir).absolute().name if data_dir else ""
+    return own if own and dataset == "folder" else dataset
 
 
 def new_run(folder: Path) -> RunDirectory:

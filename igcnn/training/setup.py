@@ -12,7 +12,7 @@ from ..networks import Network, build_network
 from .checkpoint import Checkpoint, load_checkpoint, load_newest
 from .combine import network_settings
 from .recipe import OF_ONE_SCHEDULE, Recipe, preset_settings
-from .run_directory import RunDirectory, default_folder, new_run, newest_run
+from .run_directory import RunDirectory, dataset_label, default_folder, new_run, newest_run
 
 Settings = Mapping[str, Any]
 
@@ -85,7 +85,8 @@ def choose_run(
             run.refuse_if_used()
         return run, None
     described = (network or make_network(settings, None)).settings
-    folder = default_folder(Path("runs"), settings["dataset"], described)
+    label = dataset_label(settings["dataset"], settings["data_dir"])
+    folder = default_folder(Path("runs"), label, described)
     newest = newest_run(folder) if resume else None
     if newest:
         return newest, newest.last

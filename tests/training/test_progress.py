@@ -4,14 +4,8 @@ import re
 import pytest
 
 from igcnn.errors import ConfigError
-from igcnn.training.epoch_table import EpochTable, duration
-from igcnn.training.progress import (
-    PlainProgress,
-    Progress,
-    RichProgress,
-    make_progress,
-    wrap_line,
-)
+from igcnn.training.epoch_table import EpochTable
+from igcnn.training.progress import PlainProgress, Progress, RichProgress, make_progress
 
 ROW = {
     "step": 20,
@@ -128,15 +122,6 @@ def test_the_line_of_figures_fits(width):
         assert text in line
 
 
-def test_lines_break_between_words_and_commands_can_be_copied():
-    line = "recipe      epochs 400, batch size 64, lr 0.1 (×0.1 after epochs: 200, 300, 350)"
-    assert wrap_line(line, 99) == line
-    assert wrap_line(line, 60).splitlines() == [line[:57], " " * 12 + line[58:]]
-    command = "next        igcnn eval runs/digits/20260101-120000 --dataset digits"
-    first, second = wrap_line(command, 60).splitlines()
-    assert (first, second) == (command[:-16].rstrip() + " \\", " " * 12 + "--dataset digits")
-
-
 def test_none_shows_nothing():
     progress = make_progress("none", io.StringIO())
     assert type(progress) is Progress
@@ -154,10 +139,3 @@ def test_a_reader_who_goes_away_ends_nothing():
 def test_unknown_mode():
     with pytest.raises(ConfigError, match="auto, rich, plain, none"):
         make_progress("fancy")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "0:00"), (59.6, "1:00"), (3599, "59:59"), (90061, "25:01:01")]
-)
-def test_duration(seconds, text):
-    assert duration(seconds) == text
