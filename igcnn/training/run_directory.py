@@ -163,7 +163,6 @@ class RunDirectory:
             self.last.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / ".writable", b"")
             (self.path / ".writable").unlink()
-            self.result.unlink(missing_ok=True)
             if overwrite:
                 for path in self._files():
                     path.unlink(missing_ok=True)
@@ -259,7 +258,8 @@ class RunDirectory:
     def cut_after(self, step: int) -> None:
         """Remove the rows of later steps than `step` from metrics.jsonl and metrics.csv.
 
-        They were written after the checkpoint that the run goes on from, and will be again.
+        They were written after the checkpoint that the run goes on from, and will be again, as
+        will result.json.
 
         Raises:
             CheckpointError: a row in the middle of a file is damaged.
@@ -274,6 +274,7 @@ class RunDirectory:
                 f"the metrics in {self.path} are damaged ({error}); repair or remove "
                 "metrics.jsonl and metrics.csv"
             ) from error
+        self.result.unlink(missing_ok=True)
         text = "".join(json.dumps(row) + "\n" for row in steps)
         write_atomically(self.path / "metrics.jsonl", text.encode())
         if epochs:
@@ -288,6 +289,7 @@ class RunDirectory:
             "metrics.csv",
             "curves.svg",
             "summary.txt",
+            "result.json",
         )
         return [self.path / name for name in names] + [self.last, self.previous, self.best]
 
