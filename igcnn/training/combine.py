@@ -10,7 +10,7 @@ from ..errors import ConfigError
 from ..kinds import BY_TYPE
 from ..networks import NETWORKS
 from ..settings import NETWORK, SETTINGS, Setting
-from .recipe import preset_settings
+from .recipe import OF_ONE_SCHEDULE, Recipe, preset_settings
 
 
 def network_settings(net: str) -> dict[str, Setting]:
@@ -83,6 +83,10 @@ def combine_with_sources(
         net = _network_of(layer, source, net)
     given: dict[str, tuple[Any, str]] = {}
     for source, layer in layers:
+        if layer.get("schedule") is not None:
+            before = given["schedule"][0] if "schedule" in given else Recipe.schedule
+            schedule = SETTINGS["schedule"].convert(layer["schedule"], source)
+            _drop_constants(given, before, schedule)
         foreign = _foreign(_network_of(layer, source, net), net)
         if dataset is not None:  # whose name need not be registered
             foreign.add("dataset")
@@ -94,7 +98,16 @@ def combine_with_sources(
         given["dataset"] = dataset, "the data set"
     chosen = defaults | given
     preset = preset_settings(chosen["preset"][0], chosen["dataset"][0])
+    if "schedule" in given:
+        _drop_constants(preset, preset.get("schedule", Recipe.schedule), given["schedule"][0])
     return defaults | {name: (value, "preset") for name, value in preset.items()} | given
+
+
+def _drop_constants(below: dict[str, Any], before: str, chosen: str) -> None:
+    """Remove what only the schedule `before` has if another one is chosen."""
+    if chosen != before:
+        for name in OF_ONE_SCHEDULE:
+            below.pop(name, None)
 
 
 def _network_of(layer: Mapping[str, Any], source: str, otherwise: str) -> str:
