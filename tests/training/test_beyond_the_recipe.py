@@ -150,7 +150,7 @@ def test_patience(make_trainer):
     run = trainer.run_directory
     assert load_checkpoint(run.last).progress["step"] == 3 * UPDATES
     assert "stopped     early: the validation accuracy has not improved since epoch 1" in (
-        closing_lines(trainer, result, None)
+        closing_lines(trainer, result)
     )
     again = make_trainer(recipe=still)
     again.resume(load_checkpoint(run.last))
@@ -269,14 +269,14 @@ def test_batch_norm_that_lags_is_explained():
 
 def test_the_end_tells_what_best_was_chosen_on(whole, make_trainer):
     trainer, result = whole
-    told = closing_lines(trainer, result, None)
+    told = closing_lines(trainer, result)
     assert told[0] == (
         f"best        test top-1 {result.best_evaluation.top1:.2f} % after epoch "
         f"{result.best_epoch}, chosen for {result.best_top1:.2f} % on the validation images"
     )
     assert not any(line.startswith("note") for line in told)
     plain = make_trainer()
-    (note,) = [x for x in closing_lines(plain, plain.run(), None) if x.startswith("note")]
+    (note,) = [x for x in closing_lines(plain, plain.run()) if x.startswith("note")]
     assert "chosen on the test images" in note
     assert note.endswith("--validation 0.1")
 
@@ -287,6 +287,6 @@ def test_the_end_explains_batch_norm_that_lags(whole, monkeypatch):
     seen = []
     monkeypatch.setattr(describe, "lagging_statistics", lambda *args: seen.append(args) or "lags")
     trainer, result = whole
-    assert closing_lines(trainer, result, None).count("lags") == 1
+    assert closing_lines(trainer, result).count("lags") == 1
     row = trainer.run_directory.read_epochs()[-1]
     assert seen == [(trainer.network, row["step"], row["train_top1"], row["val_top1"])]
