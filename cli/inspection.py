@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from .dataset import open_dataset
-from .network import make_network, network_options
+from .network import given_options, make_network, network_options
 
 if TYPE_CHECKING:
     from igcnn.inspection import Subject
@@ -83,8 +83,7 @@ def inspect_command(
     if checkpoint is None:
         subject = _of_initial_weights(options, place)
     else:
-        given = [f"--{name.replace('_', '-')}" for name in options if _is_given(context, name)]
-        if given:
+        if given := given_options(context, options):
             raise ConfigError(
                 f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"
             )
@@ -100,10 +99,6 @@ def inspect_command(
     click.echo(path)
     if report["failed"]:
         click.echo(f"gradients are wrong in: {', '.join(report['failed'])}")
-
-
-def _is_given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _check_output(path: Path, overwrite: bool) -> None:

@@ -16,6 +16,7 @@ from .convert import convert_group
 from .data import data_group
 from .doctor import doctor_command
 from .eval import evaluate_command
+from .export import export_command
 from .failure import report
 from .gradcheck import gradcheck_command
 from .inspection import inspect_command
@@ -59,6 +60,7 @@ cli.add_command(doctor_command)
 cli.add_command(runs_command)
 cli.add_command(plot_command)
 cli.add_command(data_group)
+cli.add_command(export_command)
 cli.add_command(convert_group)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,6 +29,13 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(OPTIONS):
         command = option(command)
     return command
+
+
+def given_options(context: click.Context, options: Iterable[str]) -> list[str]:
+    """Return those of the options, as flags, that the command line has."""
+    source = click.core.ParameterSource.COMMANDLINE
+    given = [name for name in options if context.get_parameter_source(name) is source]
+    return [f"--{name.replace('_', '-')}" for name in given]
 
 
 def make_network(

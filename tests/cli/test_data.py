@@ -232,7 +232,7 @@ def test_the_authors_line_for_imagenet_warns(igcnn, tree):
 
 def test_converting(igcnn, refused, tmp_path):
     from igcnn import build_network
-    from tests.training.test_mxnet import released, symbol_of, write
+    from tests.exchange.test_mxnet import released, symbol_of, write
 
     network = build_network("resnet_igc_imgnet_d18", L=6, M=2, num_classes=7)
     params, symbol = write(tmp_path, released(network)[0], symbol_of(network))

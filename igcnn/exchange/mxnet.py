@@ -22,7 +22,7 @@ import numpy as np
 
 from ..errors import CheckpointError, ConfigError, ShapeError
 from ..networks import Network, build_network
-from .checkpoint import Preprocessing
+from ..training import Preprocessing
 
 Array = np.ndarray
 
@@ -134,13 +134,6 @@ def convert(params: Path, symbol: Path) -> tuple[Network, Preprocessing]:
             _check_norm(name, node, symbol)
             if str(node["param"].get("fix_gamma", "True")) == "True":
                 arrays[f"{name}_gamma"] = np.ones_like(arrays[f"{name}_gamma"])
-    own = network.state_dict()
-    missing, unknown = sorted(own.keys() - arrays.keys()), sorted(arrays.keys() - own.keys())
-    if missing or unknown:
-        raise CheckpointError(
-            f"{params}: does not fit {network.settings['net']}: lacks {missing[:3] or 'nothing'}, "
-            f"has beyond it {unknown[:3] or 'nothing'}"
-        )
     try:
         network.load_state_dict(arrays)
     except CheckpointError as error:
