@@ -1,9 +1,13 @@
 """`igcnn export` and `igcnn convert torch|safetensors`."""
 
+import json
+import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from igcnn import load_checkpoint, save_checkpoint
 from tests.exchange.networks import PREPROCESSING, equal_bits, sample
@@ -145,3 +149,22 @@ def test_a_file_that_does_not_say_what_it_holds_needs_the_network(igcnn, refused
     convert = ("convert", "safetensors", "plain.safetensors", "-o", "x.h5")
     assert "pass --like or --net" in refused(2, *convert)
     succeeded(igcnn(*convert, *RESNET))
+
+
+@pytest.mark.parametrize(("package", "ending"), [("onnxruntime", "onnx"), ("torch", "pt")])
+def test_python_in_the_page_does_what_predict_does(
+    igcnn, network, monkeypatch, capfd, package, ending
+):
+    pytest.importorskip(package)
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if package in b)
+    pixels = np.random.default_rng(3).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("digit.png")
+    succeeded(igcnn("export", "best.h5", "-o", f"net.{ending}"))
+    expected = json.loads(succeeded(igcnn("predict", "best.h5", "digit.png", "--json")))
+    monkeypatch.syspath_prepend(".")
+    try:
+        exec(block, {})
+    finally:
+        sys.modules.pop("net", None)
+    assert capfd.readouterr().out == expected[0]["classes"][0]["class"] + "\n"

@@ -3,7 +3,9 @@
 import numpy as np
 
 from igcnn import build_network, no_grad
-from igcnn.layers import in_mode
+from igcnn.autograd import Tensor
+from igcnn.functional import avg_pool2d, conv2d
+from igcnn.layers import BatchNorm, Convolution, Layer, Linear, in_mode
 from igcnn.training import Preprocessing
 
 SMALL = {
@@ -18,6 +20,27 @@ FUSIONS = "summation", "identity", "four_branch"  # of plain_igc: weights that a
 PREPROCESSING = Preprocessing(
     "cifar10", tuple("abcdefghij"), (1.5, 2.5, 3.5), (61.0, 62.0, 63.0), 32, "square"
 )
+
+
+class Own(Layer):
+    """What no network of the registry has: biases, shared and scaled layers, arithmetic."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.first = Convolution(3, 6, 3, padding=1, rng=rng)
+        self.bias = Tensor(np.linspace(-1, 1, 6, dtype=np.float32), requires_grad=True)
+        self.shared = Convolution(6, 6, (1, 3), padding="same", groups=2, rng=rng)
+        self.bn = BatchNorm(6)
+        self.scale = Tensor(np.full((1, 6, 1, 1), 1.5, np.float32), requires_grad=True)
+        self.fc = Linear(6 * 4 * 4, 5, rng=rng)
+
+    def forward(self, x):
+        x = conv2d(x, self.first.weight, self.bias, padding=1)
+        y = self.shared(self.bn(self.shared(x)))
+        x = (x * self.scale - y) / 2 + (y * 0.1).exp()
+        x = x * x.mean(axis=(2, 3), keepdims=True)
+        x = avg_pool2d(x, 3, 2, 1, count_include_pad=False)
+        return self.fc(x.reshape(len(x.data), -1))
 
 
 def image_shape(net):

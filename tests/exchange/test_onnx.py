@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from igcnn.autograd import Tensor
+from igcnn import __version__
 from igcnn.errors import ConfigError, DivergedError, IgcnnError
-from igcnn.functional import avg_pool2d, conv2d
 from igcnn.layers import BatchNorm, Chain, Convolution, GlobalAveragePool, Layer, Linear, ReLU
 
 from .networks import (
     FUSIONS,
     PREPROCESSING,
     SMALL,
+    Own,
     difference,
     image_shape,
     images,
@@ -72,9 +72,8 @@ def test_a_unit_is_group_convolution_permutation_group_convolution_permutation()
     unit = model.graph.node[first : first + 9]
     expected = ["Conv", *permutation, "Conv", *permutation, "BatchNormalization"]
     assert [node.op_type for node in unit] == expected
-    groups = [
-        a.i for node in unit if node.op_type == "Conv" for a in node.attribute if a.name == "group"
-    ]
+    attributes = (a for node in unit if node.op_type == "Conv" for a in node.attribute)
+    groups = [attribute.i for attribute in attributes if attribute.name == "group"]
     assert groups == [4, 2]  # L primary and M secondary partitions
     weights = {x.name: list(x.dims) for x in model.graph.initializer}
     assert weights["g1_b1_conv1_weight"] == [8, 2, 3, 3]
@@ -84,11 +83,9 @@ def test_a_unit_is_group_convolution_permutation_group_convolution_permutation()
 def test_metadata_opset_and_shapes():
     model = onnx.load_from_string(onnx_model(sample("resnet"), (3, 32, 32), PREPROCESSING))
     assert [(x.domain, x.version) for x in model.opset_import] == [("", 17)]
-    content = {
-        entry.key: json.loads(entry.value)
-        for entry in model.metadata_props
-        if entry.key != "igcnn_version"
-    }
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    assert texts.pop("igcnn_version") == __version__
+    content = {name: json.loads(text) for name, text in texts.items()}
     assert content["network"]["net"] == "resnet"
     assert content["classes"] == list("abcdefghij")
     assert content["preprocessing"] == {
@@ -105,26 +102,6 @@ def test_metadata_opset_and_shapes():
         for value in (*model.graph.input, *model.graph.output)
     ]
     assert shapes == [["N", 3, 32, 32], ["N", 10]]
-
-
-class Own(Layer):
-    """What no network of the registry has: biases, shared and scaled layers, arithmetic."""
-
-    def __init__(self):
-        self.first = Convolution(3, 6, 3, padding=1, rng=RNG)
-        self.bias = Tensor(np.linspace(-1, 1, 6, dtype=np.float32), requires_grad=True)
-        self.shared = Convolution(6, 6, (1, 3), padding="same", groups=2, rng=RNG)
-        self.bn = BatchNorm(6)
-        self.scale = Tensor(np.full((1, 6, 1, 1), 1.5, np.float32), requires_grad=True)
-        self.fc = Linear(6 * 4 * 4, 5, rng=RNG)
-
-    def forward(self, x):
-        x = conv2d(x, self.first.weight, self.bias, padding=1)
-        y = self.shared(self.bn(self.shared(x)))
-        x = (x * self.scale - y) / 2 + (y * 0.1).exp()
-        x = x * x.mean(axis=(2, 3), keepdims=True)
-        x = avg_pool2d(x, 3, 2, 1, count_include_pad=False)
-        return self.fc(x.reshape(len(x.data), -1))
 
 
 def test_ones_own_network():

@@ -16,6 +16,7 @@ from .networks import (
     FUSIONS,
     PREPROCESSING,
     SMALL,
+    Own,
     difference,
     equal_bits,
     image_shape,
@@ -23,7 +24,6 @@ from .networks import (
     logits,
     sample,
 )
-from .test_onnx import Own
 
 torch = pytest.importorskip("torch")
 
