@@ -45,7 +45,7 @@ def load_dataset(
         image_size: side to which `folder` resizes.
         workers: processes that decode images of imagenet and folder; 0 for none.
         skip_broken: leave out images that cannot be read.
-        say: told of each of these.
+        say: told of each of these, and of official files with other numbers of images.
 
     Raises:
         ConfigError: there is no data set of this name, or image_size or workers is too small.
@@ -66,15 +66,15 @@ def load_dataset(
         case "cifar10":
             from .cifar import load_cifar10
 
-            return load_cifar10(folder)
+            return load_cifar10(folder, decoding.say)
         case "cifar100":
             from .cifar import load_cifar100
 
-            return load_cifar100(folder)
+            return load_cifar100(folder, decoding.say)
         case "svhn":
             from .svhn import load_svhn
 
-            return load_svhn(folder)
+            return load_svhn(folder, decoding.say)
         case "imagenet":
             from .imagenet import load_imagenet
 

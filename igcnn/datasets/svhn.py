@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,21 +32,32 @@ SIDE = 32
 CACHE_VERSION = 1
 IMAGE_BYTES = 3 * SIDE * SIDE
 IMAGES_AT_ONCE = 256
+MAX_INFLATION = 1032  # of zlib: bytes that one byte can stand for
 
 
-def load_svhn(data_dir: Path | None) -> Dataset:
+def load_svhn(data_dir: Path | None, say: Callable[[str], None]) -> Dataset:
     """Return SVHN: 604,388 training images (1.9 GB) and 26,032 test images of 32 × 32.
+
+    Files of the same format with other numbers of images are read as well.
 
     Args:
         data_dir: a folder that holds train_32x32.mat, extra_32x32.mat and test_32x32.mat, or
             whose folder `svhn` does.
+        say: told of other numbers of images.
 
     Raises:
         DataError: files are missing or damaged.
     """
     folder = _find(data_dir)
-    train = _cached(folder, ("train", "extra"))
-    test = _cached(folder, ("test",))
+    counts = {part: _count(folder / _file(part)) for part in PARTS}
+    train = _cached(folder, {part: counts[part] for part in ("train", "extra")})
+    test = _cached(folder, {"test": counts["test"]})
+    if any(counts[part] != count for part, (count, _) in PARTS.items()):
+        official = PARTS["train"][0] + PARTS["extra"][0]
+        say(
+            f"{folder} does not hold the official svhn: {len(train):,} training and "
+            f"{len(test):,} test images, not {official:,} and {PARTS['test'][0]:,}"
+        )
     return Dataset(
         name="svhn",
         classes=tuple("0123456789"),
@@ -81,30 +93,53 @@ def _find(data_dir: Path | None) -> Path:
     )
 
 
-def _cached(folder: Path, parts: tuple[str, ...]) -> Split:
+def _count(path: Path) -> int:
+    """Return the number of images in a file.
+
+    Raises:
+        DataError: the file holds no such images, or is too small for so many.
+    """
+    shape = next((array.shape for array in read_arrays(path) if array.name == "X"), None)
+    if shape is None:
+        raise DataError(f"{path}: has no array X; fetch the file again from {SOURCE}")
+    if shape[:-1] != (SIDE, SIDE, 3) or shape[-1] < 1:
+        raise DataError(
+            f"{path}: X has shape {shape} instead of ({SIDE}, {SIDE}, 3, N); fetch the file again "
+            f"from {SOURCE}"
+        )
+    if shape[-1] * IMAGE_BYTES > MAX_INFLATION * path.stat().st_size:
+        raise DataError(f"{path}: too small for {shape[-1]:,} images; fetch it again")
+    return shape[-1]
+
+
+def _cached(folder: Path, counts: dict[str, int]) -> Split:
     """Return the images of several files, from what an earlier start left beside them.
+
+    Args:
+        folder: of the files.
+        counts: part → number of images in its file.
 
     The cache is made of the same bytes as the arrays in memory, mapped instead of read, so that
     a start takes no time and processes share it. It is made anew when a file has changed, and
     done without where the folder cannot be written.
     """
-    counts = [PARTS[part][0] for part in parts]
-    images_path = folder / f".{'-'.join(parts)}.igcnn-images.npy"
+    images_path = folder / f".{'-'.join(counts)}.igcnn-images.npy"
     key_path = images_path.with_suffix(".json")
-    files = [(folder / _file(part)).stat() for part in parts]
+    files = [(folder / _file(part)).stat() for part in counts]
     key = [[CACHE_VERSION, file.st_size, file.st_mtime_ns] for file in files]
-    split = _read_cache(images_path, key_path, key, sum(counts))
+    total = sum(counts.values())
+    split = _read_cache(images_path, key_path, key, total)
     if split is not None:
         return split
-    labels = np.empty(sum(counts), np.int64)
+    labels = np.empty(total, np.int64)
     part_path = images_path.with_suffix(f".{os.getpid()}.part")
     images: Array
     try:
-        images = _mapped(part_path, (sum(counts), 3, SIDE, SIDE))
+        images = _mapped(part_path, (total, 3, SIDE, SIDE))
     except OSError:
-        images = np.empty((sum(counts), 3, SIDE, SIDE), np.uint8)
+        images = np.empty((total, 3, SIDE, SIDE), np.uint8)
     try:
-        _read(folder, parts, images, labels)
+        _read(folder, counts, images, labels)
         if isinstance(images, np.memmap):
             content = {"key": key, "labels": labels.astype(np.uint8).tobytes().hex()}
             # a full folder is no harm: what was read is whole, and goes on without a name
@@ -148,11 +183,10 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap:
     return array
 
 
-def _read(folder: Path, parts: tuple[str, ...], images: Array, labels: Array) -> None:
+def _read(folder: Path, counts: dict[str, int], images: Array, labels: Array) -> None:
     """Fill images and labels from several files, one after the other."""
-    counts = [PARTS[part][0] for part in parts]
     first = 0
-    for part, count in zip(parts, counts, strict=True):
+    for part, count in counts.items():
         _read_part(
             folder / _file(part), images[first : first + count], labels[first : first + count]
         )

@@ -14,6 +14,7 @@ from PIL import Image
 from igcnn import load_checkpoint
 from igcnn.datasets import cifar
 from tests.datasets.pictures import make_tree
+from tests.datasets.test_svhn import COUNTS, contents, mat_bytes
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -100,7 +101,7 @@ def test_unpacked_files_are_found_by_verify_pack_and_eval(igcnn, refused, cifar_
         archive.extractall(tmp_path / "mine", filter="data")
     code, out, err = igcnn("data", "verify", "cifar10", "--data-dir", tmp_path / "mine")
     assert code == 0, err
-    assert "100 training and 20 test images are read from unpacked files" in out
+    assert "100 training and 20 test images in unpacked files" in out
     assert "missing" in refused(3, "data", "verify", "cifar10", "--data-dir", tmp_path / "empty")
     packed = tmp_path / "packed"
     code, out, err = igcnn(
@@ -123,6 +124,27 @@ def test_unpacked_files_are_found_by_verify_pack_and_eval(igcnn, refused, cifar_
     assert "digits come with" in refused(
         2, "eval", "run", "--dataset", "digits", "--data-dir", "x"
     )
+
+
+def test_data_of_ones_own_in_the_official_format(igcnn, refused, tmp_path):
+    folder = tmp_path / "mine" / "svhn"
+    folder.mkdir(parents=True)
+    for part in COUNTS:
+        (folder / f"{part}_32x32.mat").write_bytes(mat_bytes(contents(part)))
+    code, out, err = igcnn("data", "verify", "svhn", "--data-dir", "mine")
+    assert (code, err) == (0, "")
+    assert out.endswith(
+        "svhn: not the official files, but readable: 307 training and 5 test images\n"
+    )
+    line = "train --dataset svhn --net plain --depth 5 --max-steps 1 --out run --progress none"
+    code, _, err = igcnn(*line.split(), "--data-dir", "mine")
+    assert code == 0, err
+    assert "igcnn: mine/svhn does not hold the official svhn: 307 training and 5 test" in err
+    victim = folder / "test_32x32.mat"
+    victim.write_bytes(victim.read_bytes()[:-1])
+    assert "test_32x32.mat" in refused(3, "data", "verify", "svhn", "--data-dir", "mine")
+    victim.unlink()
+    assert "test_32x32.mat missing" in refused(3, "data", "verify", "svhn", "--data-dir", "mine")
 
 
 def test_offline_says_which_files_go_where(refused, igcnn):
