@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -88,6 +89,7 @@ def inspect_command(
                 f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"
             )
         subject = _of_checkpoint(checkpoint, place)
+    subject = replace(subject, command=_again(context.obj, overwrite))
     report = make_report(subject, other_devices())
     try:
         write_atomically(path, render_page(report).encode())
@@ -99,6 +101,12 @@ def inspect_command(
     click.echo(path)
     if report["failed"]:
         click.echo(f"gradients are wrong in: {', '.join(report['failed'])}")
+
+
+def _again(arguments: list[str], overwrite: bool) -> str:
+    """Return the command line, for a shell, that makes the page again in the same folder."""
+    name, *rest = arguments
+    return shlex.join(["igcnn", name, *([] if overwrite else ["--overwrite"]), *rest])
 
 
 def _check_output(path: Path, overwrite: bool) -> None:
