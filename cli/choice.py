@@ -1,9 +1,8 @@
-"""Which run `igcnn train` works on: a new one, or one to go on with; rank 0 decides for all."""
+"""Which run `igcnn train` works on: a new one, or one to resume; rank 0 decides for all."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,26 +11,25 @@ from . import settings as layers
 
 if TYPE_CHECKING:
     from igcnn.communicator import Communicator
-    from igcnn.networks import Network
     from igcnn.training import Checkpoint, RunDirectory
 
 
 def decide_together(
     communicator: Communicator, *choices: Any
-) -> tuple[dict[str, Any], RunDirectory, Path | None]:
-    """Return what rank 0 decides; the checkpoint to go on from is its own matter."""
+) -> tuple[dict[str, Any], RunDirectory, Checkpoint | None]:
+    """Return what rank 0 decides; the checkpoint to resume from is its own matter."""
     from igcnn.training.silent_run import SilentRun
 
     decided = b""
     if communicator.rank == 0:
-        settings, run, source = _decide(*choices)
+        settings, run, checkpoint = _decide(*choices)
         decided = json.dumps([settings, str(run.path)]).encode()
     with communicator.patience():
         decided = communicator.broadcast(decided)
     if communicator.rank:
         settings, path = json.loads(decided)
-        run, source = SilentRun(path), None
-    return settings, run, source
+        run, checkpoint = SilentRun(path), None
+    return settings, run, checkpoint
 
 
 def _decide(
@@ -41,78 +39,20 @@ def _decide(
     out: str | None,
     resume: str | None,
     overwrite: bool,
-) -> tuple[dict[str, Any], RunDirectory, Path | None]:
-    """Return the settings, the run directory, and the checkpoint to go on from, if any."""
+) -> tuple[dict[str, Any], RunDirectory, Checkpoint | None]:
+    """Return the settings, the run directory, and the checkpoint to resume from, if any."""
+    from igcnn.training.setup import choose_run, load_to_resume, settings_to_resume
+
     for line in layers.unused():
-        click.echo(line, err=True)
+        say(line)
     settings = layers.collect(flags, assignments, config)
-    run, source = _choose_run(settings, out, resume, overwrite)
-    if source is not None:
-        # max_steps ended the session before; this one has its own
-        before = {k: v for k, v in run.read_config().items() if k != "max_steps"}
-        settings = layers.collect(flags, assignments, config, before)
-    return settings, run, source
+    run, source = choose_run(settings, None, out, resume, overwrite, say)
+    if source is None:
+        return settings, run, None
+    checkpoint = load_to_resume(run, source, say)
+    return layers.collect(flags, assignments, config, settings_to_resume(run)), run, checkpoint
 
 
-def load(run: RunDirectory, source: Path) -> Checkpoint:
-    """Return the checkpoint to go on from: if the newest is damaged, the one before."""
-    from igcnn.training import load_checkpoint, load_newest
-
-    if source != run.last:
-        return load_checkpoint(source)
-    checkpoint, note = load_newest(run.last, run.previous)
-    if note:
-        click.echo(f"igcnn: {note}", err=True)
-        run.log(note)
-    return checkpoint
-
-
-def _choose_run(
-    settings: dict[str, Any], out: str | None, resume: str | None, overwrite: bool
-) -> tuple[RunDirectory, Path | None]:
-    """Return the run directory and the checkpoint to go on from, None for a new run."""
-    from igcnn.errors import CheckpointError, ConfigError
-    from igcnn.training import RunDirectory
-    from igcnn.training.run_directory import default_folder, new_run, newest_run
-
-    if resume and overwrite:
-        raise ConfigError("--resume goes on with a run and --overwrite deletes it; give one")
-    if resume not in (None, "auto"):
-        if out:
-            raise ConfigError("--resume PATH goes on in the run's own folder; leave out --out")
-        path = Path(resume)
-        if path.is_dir():
-            run = RunDirectory(path)
-            return run, run.last
-        if path.is_file() and path.absolute().parent.name != "checkpoints":
-            raise ConfigError(
-                f"{path} does not lie in the checkpoints folder of a run, where --resume finds "
-                "its settings; give the folder of the run"
-            )
-        if not path.is_file():
-            raise CheckpointError(f"there is no checkpoint {path}; give one, or a run's folder")
-        return RunDirectory(path.parent.parent), path
-    if out:
-        run = RunDirectory(out)
-        if resume and run.last.is_file():
-            return run, run.last
-        if not overwrite and not (resume and run.is_run()):
-            run.refuse_if_used()
-        return run, None
-    network = build(settings, None)
-    folder = default_folder(Path("runs"), settings["dataset"], network.settings)
-    newest = newest_run(folder) if resume else None
-    if newest:
-        return newest, newest.last
-    if resume:
-        click.echo(f"igcnn: no run to resume in {folder}; starting a new one", err=True)
-    return new_run(folder), None
-
-
-def build(settings: dict[str, Any], num_classes: int | None) -> Network:
-    """Return the network that the settings describe; None for its own number of classes."""
-    from igcnn.networks import build_network
-
-    given = {k: settings[k] for k in layers.NETWORK if settings[k] is not None}
-    dtype = "float64" if settings["precision"] == "fp64" else "float32"
-    return build_network(**given, num_classes=num_classes, dtype=dtype)
+def say(line: str) -> None:
+    """Print a line beside the output."""
+    click.echo(line, err=True)

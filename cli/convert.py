@@ -8,26 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .network import given_options, make_network, network_options, settings_line
+from .network import make_network, network_options, refuse_options, settings_line
+from .options import FILE
 
 if TYPE_CHECKING:
     from igcnn.networks import Network
     from igcnn.training import Preprocessing
 
+file_argument = click.argument("file", metavar="FILE", type=FILE)
 output_option = click.option(
-    "-o", "--output", required=True, metavar="CHECKPOINT", help="The .h5 file to write."
+    "-o",
+    "--output",
+    required=True,
+    metavar="CHECKPOINT",
+    type=FILE,
+    help="The .h5 file to write.",
+)
+like_option = click.option(
+    "--like",
+    metavar="CHECKPOINT",
+    type=FILE,
+    help="Take network and preprocessing from a checkpoint.",
 )
 
 
 def weights_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what the commands that read plain weights have in common."""
-    like = click.option(
-        "--like", metavar="CHECKPOINT", help="Take network and preprocessing from a checkpoint."
-    )
-    decorators = click.argument("file", metavar="FILE"), output_option, like, network_options
-    for decorator in reversed((*decorators, click.pass_context)):
-        command = decorator(command)
-    return command
+    return file_argument(output_option(like_option(network_options(command))))
 
 
 @click.group("convert")
@@ -37,7 +44,7 @@ def convert_group() -> None:
 
 @convert_group.command("torch")
 @weights_options
-def torch_command(context: click.Context, file: str, output: str, **options: Any) -> None:
+def torch_command(file: str, output: str, **options: Any) -> None:
     """Convert a PyTorch state_dict.
 
     FILE is what torch.save(module.state_dict(), FILE) wrote, for a module that igcnn export wrote
@@ -54,12 +61,12 @@ def torch_command(context: click.Context, file: str, output: str, **options: Any
         from igcnn.exchange.pytorch import read_state_dict
     except ModuleNotFoundError as error:
         raise ConfigError(f"reading {file} needs {error.name}: pip install torch") from error
-    _convert(context, file, output, lambda path: (read_state_dict(path), {}), **options)
+    _convert(file, output, lambda path: (read_state_dict(path), {}), **options)
 
 
 @convert_group.command("safetensors")
 @weights_options
-def safetensors_command(context: click.Context, file: str, output: str, **options: Any) -> None:
+def safetensors_command(file: str, output: str, **options: Any) -> None:
     """Convert a safetensors file.
 
     A file that igcnn export wrote says itself which network it holds. For others, --like, or
@@ -76,12 +83,12 @@ def safetensors_command(context: click.Context, file: str, output: str, **option
         raise ConfigError(
             f'reading {file} needs {error.name}: pip install "igcnn[export]"'
         ) from error
-    _convert(context, file, output, read_safetensors, **options)
+    _convert(file, output, read_safetensors, **options)
 
 
 @convert_group.command("mxnet")
-@click.argument("params", metavar="FILE.params")
-@click.argument("symbol", metavar="SYMBOL.json")
+@click.argument("params", metavar="FILE.params", type=FILE)
+@click.argument("symbol", metavar="SYMBOL.json", type=FILE)
 @output_option
 def mxnet_command(params: str, symbol: str, output: str) -> None:
     """Convert the authors' released ImageNet weights: MXNet's .params and symbol.json.
@@ -97,7 +104,6 @@ def mxnet_command(params: str, symbol: str, output: str) -> None:
 
 
 def _convert(
-    context: click.Context,
     file: str,
     output: str,
     read: Callable[[Path], tuple[dict[str, Any], dict[str, str]]],
@@ -105,7 +111,7 @@ def _convert(
     **options: Any,
 ) -> None:
     """Read weights, load them into the network that they are of, and save a checkpoint."""
-    from igcnn.errors import CheckpointError, ConfigError
+    from igcnn.errors import CheckpointError
     from igcnn.exchange.names import network_of
 
     _check_output(output)
@@ -113,15 +119,17 @@ def _convert(
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}")
     arrays, metadata = read(path)
-    given = given_options(context, options)
-    if like and given:
-        raise ConfigError(f"--like says which network it is; leave out {', '.join(given)}")
-    if given:
-        settings, preprocessing = make_network(**options)[0].settings, None
+    side = 0
+    if like:
+        refuse_options(like, options)
+    if any(value not in (None, ()) for value in options.values()):
+        described, (_, side, _) = make_network(**options)
+        settings, preprocessing = described.settings, None
     else:
         settings, preprocessing = _described(path, like, metadata)
+        side = preprocessing.side if preprocessing else 0
     try:
-        network = network_of(arrays, settings)
+        network = network_of(arrays, settings, side)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     _save(output, network, preprocessing)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .dataset import Progress, amount, folder_of, known_source, open_dataset
+from .dataset import Progress, amount, folder_of, known_source, open_dataset, source_names
+from .options import DIRECTORY, Value, setting_options
 
 
 @click.group("data")
@@ -25,7 +26,7 @@ def data_group() -> None:
 
 
 @data_group.command("list")
-@click.option("--data-dir", metavar="DIR", help="Folder of the data sets.")
+@click.option("--data-dir", metavar="DIR", type=DIRECTORY, help="Folder of the data sets.")
 def list_command(data_dir: str | None) -> None:
     """List the data sets: size, what is there, what they are."""
     from igcnn.datasets.sources import load_sources
@@ -41,21 +42,23 @@ def list_command(data_dir: str | None) -> None:
 
 
 @data_group.command("fetch")
-@click.argument("name")
-@click.option("--data-dir", metavar="DIR", help="Fetch into DIR/NAME.  [default: the cache]")
+@click.argument("name", type=Value(source_names))
+@click.option(
+    "--data-dir", metavar="DIR", type=DIRECTORY, help="Fetch into DIR/NAME.  [default: the cache]"
+)
 def fetch_command(name: str, data_dir: str | None) -> None:
     """Fetch a data set's official files and verify them."""
     from igcnn.datasets.fetch import fetch
 
     source = known_source(name)
-    folder = folder_of(name, data_dir)
+    folder = folder_of(source.name, data_dir)
     for path in fetch(source, folder, Progress()):
         click.echo(path)
 
 
 @data_group.command("verify")
-@click.argument("name")
-@click.option("--data-dir", metavar="DIR", help="Folder with the files, or with a folder NAME.")
+@click.argument("name", type=Value(source_names))
+@click.option("--data-dir", metavar="DIR", type=DIRECTORY, help="Where DIR/NAME holds the files.")
 def verify_command(name: str, data_dir: str | None) -> None:
     """Compare size and SHA-256 of a data set's files with the published ones.
 
@@ -66,7 +69,7 @@ def verify_command(name: str, data_dir: str | None) -> None:
     from igcnn.errors import DataError
 
     source = known_source(name)
-    folder = folder_of(name, data_dir)
+    folder = folder_of(source.name, data_dir)
     states = verify(source, folder)
     for file, state in states.items():
         click.echo(f"{folder / file}: {state}")
@@ -78,33 +81,33 @@ def verify_command(name: str, data_dir: str | None) -> None:
     ]
     if damaged:
         raise DataError(
-            f"{name}: {', '.join(damaged)} damaged; delete what is damaged and run igcnn data "
-            f"fetch {name}"
+            f"{source.name}: {', '.join(damaged)} damaged; delete what is damaged and run igcnn "
+            f"data fetch {source.name}"
         )
     if set(states.values()) != {"ok"}:
-        _verify_by_reading(name, data_dir, states)
+        _verify_by_reading(source.name, data_dir, states)
 
 
 @data_group.command("where")
-@click.argument("name")
-@click.option("--data-dir", metavar="DIR", help="Folder of the data sets.")
+@click.argument("name", type=Value(source_names))
+@click.option("--data-dir", metavar="DIR", type=DIRECTORY, help="Folder of the data sets.")
 def where_command(name: str, data_dir: str | None) -> None:
     """Print the folder of a data set's files."""
-    known_source(name)
-    click.echo(folder_of(name, data_dir))
+    click.echo(folder_of(known_source(name).name, data_dir))
 
 
 @data_group.command("pack")
-@click.argument("name", type=click.Choice(["imagenet", "cifar10"]))
-@click.option("--data-dir", metavar="DIR", help="Folder with the data set as it is.")
+@click.argument("name", type=click.Choice(["imagenet", "cifar10"], case_sensitive=False))
+@click.option(
+    "--data-dir", metavar="DIR", type=DIRECTORY, help="Folder with the data set as it is."
+)
 @click.option(
     "-o",
     "--output",
     metavar="PATH",
     help="[default: in that folder, imagenet.h5 or cifar-10-packed]",
 )
-@click.option("--workers", type=click.IntRange(0), help="Processes.  [default: all cores]")
-@click.option("--on-bad-image", type=click.Choice(["fail", "skip"]), default="fail")
+@setting_options("workers", "on_bad_image")
 def pack_command(
     name: str, data_dir: str | None, output: str | None, workers: int | None, on_bad_image: str
 ) -> None:

@@ -43,11 +43,6 @@ def open_dataset(
     from igcnn.errors import ConfigError, MissingDataError
     from igcnn.training.cores import available_cores
 
-    if name == "digits" and data_dir is not None:
-        raise ConfigError(
-            f"digits come with the package and are not read from {data_dir}; name what is there: "
-            "--dataset folder (or cifar10, cifar100, svhn, imagenet)"
-        )
     if on_bad_image not in (None, "fail", "skip"):
         raise ConfigError(f"on_bad_image must be fail or skip, not {on_bad_image!r}")
 
@@ -96,7 +91,7 @@ def folder_of(name: str, data_dir: str | None) -> Path:
 
 
 def known_source(name: str) -> Source:
-    """Return what is known of a data set's official files.
+    """Return what is known of a data set's official files; case is ignored in its name.
 
     Raises:
         ConfigError: there is no such data set.
@@ -105,9 +100,17 @@ def known_source(name: str) -> Source:
     from igcnn.errors import ConfigError
 
     sources = load_sources()
-    if name not in sources:
+    known = {source.lower(): source for source in sources}
+    if name.lower() not in known:
         raise ConfigError(f"no source of {name!r} is known; choose one of {', '.join(sources)}")
-    return sources[name]
+    return sources[known[name.lower()]]
+
+
+def source_names() -> tuple[str, ...]:
+    """Return the names that known_source takes."""
+    from igcnn.datasets.sources import load_sources
+
+    return tuple(load_sources())
 
 
 def amount(size: float) -> str:

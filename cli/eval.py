@@ -9,22 +9,27 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .dataset import data_dir_of_run, open_dataset
+from .options import FILE, setting_options
 
 if TYPE_CHECKING:
     from igcnn.training.metrics import Evaluation
 
 
 @click.command("eval")
-@click.argument("checkpoint", metavar="CHECKPOINT")
-@click.option("--dataset", help="Name of a data set.  [default: as in training]")
-@click.option("--data-dir", help="Folder with the data set's files.")
-@click.option("--batch-size", type=int, help="Images at a time; changes the speed alone.")
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, … or emu.")
-@click.option("--cores", type=int, help="Number of CPU threads.  [default: all cores]")
-@click.option("--per-class", is_flag=True, help="Show each class, and what it is taken for.")
+@click.argument("checkpoint", metavar="CHECKPOINT|RUN", type=FILE)
+@setting_options(
+    "dataset",
+    "data_dir",
+    "device",
+    "cores",
+    "workers",
+    "on_bad_image",
+    dataset="as in training",
+    data_dir="as in training",
+)
+@click.option("--batch-size", type=int, metavar="N", help="Images at a time; only for speed.")
+@click.option("--per-class", is_flag=True, help="Show each class and its commonest mistake.")
 @click.option("--confusion", is_flag=True, help="Show the confusion matrix.")
-@click.option("--workers", type=click.IntRange(0), help="Processes that decode images.")
-@click.option("--on-bad-image", type=click.Choice(["fail", "skip"]), default="fail")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def evaluate_command(
     checkpoint: str,
@@ -39,12 +44,12 @@ def evaluate_command(
     on_bad_image: str,
     as_json: bool,
 ) -> None:
-    """Evaluate a checkpoint on the test images of a data set.
+    """Evaluate a checkpoint, or the best one of a run, on the test images of a data set.
 
     Prints top-1 and top-5 accuracy in percent, the mean cross-entropy and the number of images.
 
     \b
-    igcnn eval runs/digits/resnet_igc-L24M2-d20/20260101-120000/checkpoints/best.h5
+    igcnn eval runs/digits/resnet_igc-L24M2-d20/20260101-120000
     igcnn eval best.h5 --dataset cifar10 --data-dir ~/data --json
     """
     from igcnn.backend import keep_memory, resolve_device

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .options import FILE
+
 if TYPE_CHECKING:
     from igcnn.networks import Network
     from igcnn.training import Preprocessing
@@ -17,9 +19,14 @@ FORMATS = ".onnx", ".safetensors", ".pt"
 
 
 @click.command("export")
-@click.argument("checkpoint", metavar="CHECKPOINT|RUN")
+@click.argument("checkpoint", metavar="CHECKPOINT|RUN", type=FILE)
 @click.option(
-    "-o", "--output", required=True, metavar="FILE", help="The .onnx, .safetensors or .pt file."
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    type=FILE,
+    help="The .onnx, .safetensors or .pt file.",
 )
 @click.option(
     "--fold-bn/--no-fold-bn",
@@ -60,9 +67,7 @@ def export_command(
         raise ConfigError(f"{path.parent} is not a folder; create it or choose another -o")
     saved = load_checkpoint(checkpoint)
     network, preprocessing = saved.build(), saved.preprocessing
-    side = image_size or (preprocessing.side if preprocessing else 0)
-    if not side and path.suffix != ".safetensors":
-        raise ConfigError(f"{checkpoint} does not say the size of its images; pass --image-size")
+    side = image_size or (preprocessing.side if preprocessing else 0) or network.image_size
     shape = 3, side, side
     try:
         contents, note = _contents(path, network, shape, preprocessing, fold_bn)

@@ -9,8 +9,9 @@ import click
 
 from .dataset import Progress
 from .network import make_network, network_options, settings_line
+from .options import setting_options
 
-SIDE = 8
+SHRINKING = 4  # of the images, to be done in seconds
 
 
 @click.command("gradcheck")
@@ -24,14 +25,15 @@ SIDE = 8
 )
 @click.option("--tolerance", type=float, default=1e-6, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, … or emu.")
+@setting_options("device", device="cpu")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def gradcheck_command(
-    elements: int, tolerance: float, seed: int, device: str, as_json: bool, **options: Any
+    elements: int, tolerance: float, seed: int, device: str | None, as_json: bool, **options: Any
 ) -> None:
     """Compare every layer's gradient with central differences, in float64.
 
-    Images are 8×8 unless --image-size says otherwise. A layer is checked by itself, at the input
+    Images have a quarter of their usual side, 8×8 or 56×56, unless --image-size says otherwise. A
+    layer is checked by itself, at the input
     that it gets in the network, with a random cotangent; the last row is the loss of the whole
     network. Errors are relative to the gradient, beyond what rounding explains. Elements at which
     a layer is not differentiable (ReLU at 0) are counted and do not fail. Exit code 1 if a check
@@ -46,10 +48,11 @@ def gradcheck_command(
     from igcnn.errors import AutogradError
     from igcnn.inspection import check_gradients
 
-    if options["image_size"] is None and "imgnet" not in options["net"]:
-        options["image_size"] = SIDE
-    device = resolve_device(device)
+    device = resolve_device(device or "cpu")
     network, image_shape = make_network(**options, dtype="float64")
+    if options["image_size"] is None:
+        side = network.image_size // SHRINKING
+        image_shape = 3, side, side
     network.to(device)
     with on_device(device):
         checks = check_gradients(

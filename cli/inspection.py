@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from .dataset import open_dataset
-from .network import given_options, make_network, network_options
+from .dataset import data_dir_of_run, open_dataset
+from .network import make_network, network_options, refuse_options
+from .options import FILE, setting_options
 
 if TYPE_CHECKING:
     from igcnn.inspection import Subject
@@ -29,20 +30,15 @@ class Place(NamedTuple):
 
 
 @click.command("inspect")
-@click.argument("checkpoint", required=False, metavar="[CHECKPOINT]")
+@click.argument("checkpoint", required=False, metavar="[CHECKPOINT|RUN]", type=FILE)
 @network_options
-@click.option("--image", metavar="FILE", help="A picture to show the network.")
-@click.option(
-    "--dataset", help="Or a test image of this data set.  [default: as in training, or digits]"
-)
-@click.option("--index", type=click.IntRange(0), help="Which one.  [default: 0]")
-@click.option("--data-dir", help="Folder with the data set's files.")
+@click.option("--image", metavar="FILE", type=FILE, help="Image to show the network.")
+@setting_options("dataset", "data_dir", dataset="as in training, or digits")
+@click.option("--index", type=click.IntRange(0), help="Test image to show instead. [default: 0]")
 @click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the page's numbers as one object.")
-@click.pass_context
 def inspect_command(
-    context: click.Context,
     checkpoint: str | None,
     image: str | None,
     dataset: str | None,
@@ -62,7 +58,7 @@ def inspect_command(
     \b
     pip install "igcnn[inspect]"
     igcnn inspect --net resnet_igc --depth 8 --L 24 --M 2 -o report.html
-    igcnn inspect runs/cifar10/…/checkpoints/best.h5 --index 7 -o seven.html
+    igcnn inspect runs/cifar10/… --index 7 -o seven.html
     igcnn inspect best.h5 --image cat.jpg --overwrite --json > numbers.json
     """
     from igcnn.errors import ConfigError
@@ -84,12 +80,9 @@ def inspect_command(
     if checkpoint is None:
         subject = _of_initial_weights(options, place)
     else:
-        if given := given_options(context, options):
-            raise ConfigError(
-                f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"
-            )
+        refuse_options(checkpoint, options)
         subject = _of_checkpoint(checkpoint, place)
-    subject = replace(subject, command=_again(context.obj, overwrite))
+    subject = replace(subject, command=_again(overwrite))
     report = make_report(subject, other_devices())
     try:
         write_atomically(path, render_page(report).encode())
@@ -103,9 +96,9 @@ def inspect_command(
         click.echo(f"gradients are wrong in: {', '.join(report['failed'])}")
 
 
-def _again(arguments: list[str], overwrite: bool) -> str:
+def _again(overwrite: bool) -> str:
     """Return the command line, for a shell, that makes the page again in the same folder."""
-    name, *rest = arguments
+    name, *rest = click.get_current_context().obj
     return shlex.join(["igcnn", name, *([] if overwrite else ["--overwrite"]), *rest])
 
 
@@ -164,6 +157,9 @@ def _of_checkpoint(path: str, place: Place) -> Subject:
         subject = with_picture(network, Path(place.image), prepared.side, prepared)
     else:
         name = place.dataset or prepared.dataset
-        data = open_dataset(name, place.data_dir, image_size=prepared.side, workers=0)
+        data_dir = place.data_dir
+        if data_dir is None and name == prepared.dataset:
+            data_dir = data_dir_of_run(path)
+        data = open_dataset(name, data_dir, image_size=prepared.side, workers=0)
         subject = with_test_image(network, data, place.index, prepared.side, prepared)
     return replace(subject, checkpoint=path)

@@ -23,7 +23,7 @@ from .inspection import inspect_command
 from .launch import launch_command
 from .predict import predict_command
 from .reproduce import reproduce_command
-from .runs import plot_command, runs_command
+from .runs import compare_command, plot_command, runs_command
 from .summary import summary_command
 from .trace import trace_command
 from .train import train_command
@@ -58,6 +58,7 @@ cli.add_command(reproduce_command)
 cli.add_command(launch_command)
 cli.add_command(doctor_command)
 cli.add_command(runs_command)
+cli.add_command(compare_command)
 cli.add_command(plot_command)
 cli.add_command(data_group)
 cli.add_command(export_command)

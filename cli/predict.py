@@ -10,17 +10,18 @@ from typing import Any
 import click
 
 from .dataset import Progress
+from .options import FILE
 
 BATCH = 32
 
 
 @click.command("predict")
-@click.argument("checkpoint", metavar="CHECKPOINT")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGES…")
+@click.argument("checkpoint", metavar="CHECKPOINT|RUN", type=FILE)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGES…", type=FILE)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def predict_command(checkpoint: str, images: tuple[str, ...], top: int, as_json: bool) -> None:
-    """Tell the classes of images, with their probabilities in percent.
+    """Classify images and print the most likely classes, with probabilities in percent.
 
     The images are prepared as those of the training were; the checkpoint knows how.
 

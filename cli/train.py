@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import settings as layers
-from .choice import build, decide_together, load
+from igcnn.settings import RANKS, RUN, SETTINGS
+
+from .choice import decide_together, say
 from .dataset import open_dataset
+from .options import DIRECTORY, FILE, GroupedCommand, grouped_option, setting_options
 from .ranks import ending_together, parse_gpus, start_ranks
 
 if TYPE_CHECKING:
     from igcnn.communicator import Communicator
     from igcnn.datasets import Dataset
-    from igcnn.networks import Network
-    from igcnn.training import Checkpoint, Recipe, Result, RunDirectory, Trainer
 
 # the spellings of the authors' code
 AUTHORS = {
@@ -33,70 +32,50 @@ def authors_spelling(name: str) -> str:
     return AUTHORS.get(name, name)
 
 
-@click.command("train", context_settings={"token_normalize_func": authors_spelling})
-@click.option("--net", help="Network family.  [default: resnet_igc]")
-@click.option("--depth", metavar="N", help="Layers with weights.  [default: 20]")
-@click.option("--L", "L", metavar="N", help="Primary partitions.  [default: 24, regular: 16]")
-@click.option("--M", "M", metavar="N", help="Channels of each.  [default: 2, regular: 1]")
-@click.option(
-    "--dataset", help="digits, cifar10, cifar100, svhn, imagenet or folder.  [default: digits]"
+@click.command(
+    "train", cls=GroupedCommand, context_settings={"token_normalize_func": authors_spelling}
 )
-@click.option("--data-dir", metavar="DIR", help="Folder with the data set's files.")
-@click.option("--image-size", metavar="N", help="Side, of --dataset folder.  [default: 32]")
-@click.option("--workers", metavar="N", help="Processes that decode images.  [default: all cores]")
-@click.option("--on-bad-image", metavar="fail|skip", help="End, or leave it out.  [default: fail]")
-@click.option("--preset", help="Recipe: paper or digits.  [default: the data set's]")
-@click.option("--epochs", metavar="N", help="Passes over the images.  [default: the preset's]")
-@click.option("--batch-size", metavar="N", help="Images of one update.  [default: 64]")
-@click.option("--lr", metavar="X", help="First learning rate.  [default: 0.1]")
-@click.option(
-    "--lr-steps",
-    metavar="N,N,…",
-    help="Epochs after which the rate falls, or none.  [default: 1/2, 3/4, 7/8 of all]",
-)
-@click.option("--lr-factor", metavar="X", help="What a step multiplies it by.  [default: 0.1]")
-@click.option("--momentum", metavar="X", help="Of SGD.  [default: 0.9]")
-@click.option("--weight-decay", metavar="X", help="On every parameter.  [default: 0.0001]")
-@click.option("--seed", metavar="N", help="Of weights, order, augmentation.  [default: 0]")
-@click.option("--device", help="auto, cpu, cuda, cuda:1, … or emu.  [default: auto]")
-@click.option("--precision", help="fp32, fp64, or bf16 activations on a GPU.  [default: fp32]")
-@click.option("--cores", metavar="N", help="Number of CPU threads.  [default: all cores]")
-@click.option(
-    "--eager", is_flag=True, default=None, help="Compute on the plain tape instead of by a plan."
-)
-@click.option(
+@setting_options(raw=True)
+@grouped_option(
     "--ranks",
+    group=RANKS,
     type=click.IntRange(1),
     metavar="N",
-    help="Start so many processes that share each batch.",
+    help="Start N processes that share each batch.",
 )
-@click.option("--gpus", metavar="N,N,…", help="Start a rank on each of these GPUs.")
-@click.option(
-    "--sync-bn", is_flag=True, default=None, help="Batch norm over all ranks; on the tape."
+@grouped_option("--gpus", group=RANKS, metavar="N,N,…", help="Start a rank on each of these GPUs.")
+@grouped_option(
+    "--out",
+    group=RUN,
+    type=DIRECTORY,
+    metavar="DIR",
+    help="Run directory. [default: runs/DATASET/NET/TIME]",
 )
-@click.option("--reduce", help="Sums on GPUs: auto, nccl or mpi.  [default: auto]")
-@click.option(
-    "--rank-timeout", metavar="X", help="Seconds until a silent rank is lost.  [default: 6]"
-)
-@click.option("--out", metavar="DIR", help="Run directory.  [default: runs/DATASET/NET/TIME]")
-@click.option(
+@grouped_option(
     "--resume",
+    group=RUN,
     is_flag=False,
     flag_value="auto",
+    type=FILE,
     metavar="[auto|PATH]",
-    help="Go on with a run: its folder or checkpoint, auto for the newest of this network.",
+    help="Resume a run: its directory or a checkpoint; auto: the newest of this network.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the run that is in --out.")
-@click.option("--max-steps", metavar="N", help="Stop after so many updates in total.")
-@click.option("--log-interval", metavar="N", help="Updates of a log step.  [default: 20]")
-@click.option("--checkpoint-epochs", metavar="N", help="Epochs between saves.  [default: 1]")
-@click.option("--checkpoint-steps", metavar="N", help="Updates between saves, beside these.")
-@click.option("--progress", help="auto, rich, plain or none.  [default: auto]")
-@click.option(
-    "--tensorboard", is_flag=True, default=None, help="Write events to RUN/tensorboard as well."
+@grouped_option("--overwrite", group=RUN, is_flag=True, help="Replace the run in --out.")
+@grouped_option(
+    "--config",
+    group=RUN,
+    type=FILE,
+    metavar="FILE",
+    help="TOML file of settings, such as a run's config.toml.",
 )
-@click.option("--config", metavar="FILE", help="TOML file of settings, such as a config.toml.")
-@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting.")
+@grouped_option(
+    "--set",
+    "assignments",
+    group=RUN,
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Any setting, over all others.",
+)
 @click.option("--primary-partition", "authors_L", hidden=True)
 @click.option("--secondary-partition", "authors_M", hidden=True)
 def train_command(
@@ -113,20 +92,20 @@ def train_command(
 ) -> None:
     """Train a network and keep everything in a run directory.
 
-    Networks: plain, resnet, plain_igc, resnet_igc for 32×32 images; resnet_imgnet_d18,
-    resnet_igc_imgnet_d18 for 224×224.
+    The imgnet networks are for 224×224 images, the others for 32×32.
 
     \b
-    igcnn train --net resnet_igc --L 24 --M 2 --dataset digits
-    igcnn train --net plain_igc --depth 38 --dataset cifar10 --data-dir ~/data
-    igcnn train --net plain_igc --epochs 10 --lr 0.05 --out try --set fusion=summation
+    igcnn train --net resnet_igc --L 24 --M 2
+    igcnn train --net plain_igc --depth 38 --dataset cifar10
+    igcnn train --dataset folder --data-dir flowers --lr 0.05
+    igcnn train --out try --set fusion=summation
     igcnn train --resume try
     igcnn train --ranks 2 --dataset cifar10
-    mpiexec -n 16 --hostfile hosts igcnn train --dataset imagenet --net resnet_igc_imgnet_d18
+    mpiexec -n 16 --hostfile hosts igcnn train --config big.toml
 
     A setting is taken from the first of: --set, flags, environment (IGCNN_LR=0.05), --config,
-    preset, default. Ctrl-C finishes the step and saves; --resume goes on from there to the same
-    weights as without the stop.
+    preset, default. Ctrl-C finishes the step and saves; --resume continues from there to the
+    same weights as a run without the stop.
     """
     from igcnn.communicator import connect, is_one_of_several
 
@@ -154,7 +133,7 @@ def _authors_partitions(flags: dict[str, Any], L: str | None, M: str | None) -> 
     if not given or flags["net"] != "resnet_igc_imgnet_d18":
         return given
     # there the second is half of M, and 4 by default
-    half = layers.convert("M", M or "4", "--secondary-partition")
+    half = SETTINGS["M"].convert(M or "4", "--secondary-partition")
     if half < 1:
         raise ConfigError(f"--secondary-partition must be at least 1, not {half}")
     partitions = given.get("L", "100")
@@ -177,195 +156,32 @@ def _train(
     resume: str | None,
     overwrite: bool,
 ) -> None:
-    from igcnn.backend import keep_memory, resolve_device
-    from igcnn.communicator import for_device
-    from igcnn.layers.batch_norm import synchronise
-    from igcnn.training import Recipe, Trainer
-    from igcnn.training.engine import check_precision
-    from igcnn.training.progress import make_progress
-    from igcnn.training.tensorboard import check_tensorboard
+    from igcnn.training import Fit
 
     choices = flags, assignments, config, out, resume, overwrite
-    settings, run, source = decide_together(communicator, *choices)
-    device = resolve_device(settings["device"], communicator.local_rank)
-    communicator = for_device(communicator, device, settings["reduce"])
-    communicator.timeout = settings["rank_timeout"]
-    check_precision(settings["precision"], device, settings["eager"])
-    if settings["tensorboard"]:
-        check_tensorboard()
-    progress = make_progress(_display(settings["progress"], communicator))
-    recipe = Recipe(**{k: settings[k] for k in layers.RECIPE if settings[k] is not None})
-    checkpoint = load(run, source) if source else None
-    dataset = open_dataset(
-        settings["dataset"],
-        settings["data_dir"],
-        image_size=settings["image_size"],
-        workers=settings["workers"],
-        on_bad_image=settings["on_bad_image"],
-        communicator=communicator,
-    )
-    network = build(settings, len(dataset.classes))
-    if settings["sync_bn"]:
-        synchronise(network, communicator)
-    keep_memory()
-    trainer = Trainer(
-        network,
-        dataset,
-        recipe,
-        run,
-        seed=settings["seed"],
-        log_interval=settings["log_interval"],
-        checkpoint_epochs=settings["checkpoint_epochs"],
-        checkpoint_steps=settings["checkpoint_steps"],
-        max_steps=settings["max_steps"],
-        progress=progress,
-        communicator=communicator,
-    )
-    with run.held():
-        # a run that was killed before its first checkpoint has nothing to go on from
-        run.create(overwrite or (resume is not None and source is None))
-        if checkpoint:
-            trainer.resume(checkpoint)
-        _write_run(run, settings, network, recipe, device)
-        for line in _describe(network, dataset, recipe, run, checkpoint):
-            _say(run, line)
-        result = _run(trainer, settings, device)
-    for line in _report(result, run, settings):
-        _say(run, line)
+    settings, run, checkpoint = decide_together(communicator, *choices)
 
-
-def _run(trainer: Trainer, settings: dict[str, Any], device: str) -> Result:
-    """Train by a plan, or by the tape where that is wanted or there is no plan."""
-    from igcnn.training import make_engine
-    from igcnn.training.tensorboard import TensorBoard
-
-    run = trainer.run_directory
-    trainer.engine, how = make_engine(
-        trainer.network,
-        trainer.dataset.train.image_shape,
-        trainer.loader.local_batch_size,
-        device=device,
-        cores=settings["cores"],
-        eager=settings["eager"],
-        precision=settings["precision"],
-        communicator=trainer.communicator,
-    )
-    _say(run, f"computed by {how}")
-    if trainer.communicator.size > 1:
-        _say(run, f"shared by   {trainer.communicator}")
-    try:
-        with contextlib.ExitStack() as stack:
-            if settings["tensorboard"] and trainer.communicator.rank == 0:
-                board = TensorBoard(run.path / "tensorboard", trainer.state.step)
-                stack.callback(board.close)
-                run.mirrors.append(board)
-            return trainer.run()
-    except KeyboardInterrupt:
-        if trainer.communicator.rank == 0:
-            click.echo(f"go on with: igcnn train --resume {run.path}", err=True)
-        raise
-    finally:
-        trainer.engine.close()
-
-
-def _display(mode: str, communicator: Communicator) -> str:
-    """Return the progress display of a rank: rank 0 has plain lines, the others nothing."""
-    if communicator.rank:
-        return "none"
-    # what mpiexec gives a rank for a terminal has no width
-    return "plain" if mode == "auto" and communicator.size > 1 else mode
-
-
-def _write_run(
-    run: RunDirectory,
-    settings: dict[str, Any],
-    network: Network,
-    recipe: Recipe,
-    device: str,
-) -> None:
-    """Write config.toml with every setting as it is in force, and env.json."""
-    from dataclasses import asdict
-
-    effective = settings | {k: v for k, v in network.settings.items() if k in layers.SETTINGS}
-    effective |= asdict(recipe)
-    for name in (
-        "progress",
-        "cores",
-        "workers",
-        "rank_timeout",
-        "reduce",
-    ):  # of the terminal and the machine, not of the run
-        del effective[name]
-    if settings["data_dir"]:
-        effective["data_dir"] = str(Path(settings["data_dir"]).absolute())
-    run.write_config(effective)
-    run.write_environment(device)
-
-
-def _describe(
-    network: Network,
-    dataset: Dataset,
-    recipe: Recipe,
-    run: RunDirectory,
-    checkpoint: Checkpoint | None,
-) -> list[str]:
-    """Write summary.txt and return what there is to say before the first step."""
-    from igcnn.inspection import summarize
-
-    _, height, width = dataset.train.image_shape
-    summary = summarize(network, (3, height, width))
-    run.write_summary(summary.to_text())
-    s = network.settings
-    steps = ", ".join(map(str, recipe.lr_steps or ())) or "none"
-    lines = [
-        f"network     {s['net']}, depth {s['depth']}, L {s['L']}, M {s['M']}: "
-        f"{summary.params:,} parameters, {summary.macs:,} multiply-adds an image",
-        f"data set    {dataset.name}: {len(dataset.train.labels):,} training and "
-        f"{len(dataset.test.labels):,} test images of {height}×{width} in "
-        f"{len(dataset.classes)} classes",
-        f"recipe      epochs {recipe.epochs}, batch size {recipe.batch_size}, lr "
-        f"{recipe.lr:g} (×{recipe.lr_factor:g} after epochs: {steps}), momentum "
-        f"{recipe.momentum:g}, weight decay {recipe.weight_decay:g}",
-        f"run folder  {run.path}",
-    ]
-    if checkpoint:
-        lines.append(f"resumed     after step {checkpoint.progress['step']}")
-    return lines
-
-
-def _report(result: Result, run: RunDirectory, settings: dict[str, Any]) -> list[str]:
-    """Return what there is to say after the last step."""
-    from igcnn.training.progress import duration
-
-    last = result.evaluation
-    lines = [
-        f"last        test top-1 {last.top1:.2f} %, top-5 {last.top5:.2f} %, loss "
-        f"{last.loss:.4f} after step {result.step}, {duration(result.seconds)}"
-    ]
-    checkpoint = run.last
-    if result.best_epoch:
-        checkpoint = run.best
-        lines.insert(
-            0, f"best        test top-1 {result.best_top1:.2f} % after epoch {result.best_epoch}"
+    def opened() -> Dataset:
+        return open_dataset(
+            settings["dataset"],
+            settings["data_dir"],
+            image_size=settings["image_size"],
+            workers=settings["workers"],
+            on_bad_image=settings["on_bad_image"],
+            communicator=communicator,
         )
-    data_dir = f" --data-dir {settings['data_dir']}" if settings["data_dir"] else ""
-    # the first two are written when an epoch ends
-    names = [n for n in ("metrics.csv", "curves.svg") if (run.path / n).exists()]
-    return [
-        *lines,
-        f"files       {run.path}: {', '.join([*names, 'checkpoints/'])}",
-        f"next        igcnn eval {checkpoint} --dataset {settings['dataset']}{data_dir}",
-    ]
 
-
-def _say(run: RunDirectory, line: str) -> None:
-    """Log a line and print it; a reader of stdout who went away does not end a run."""
-    from igcnn.training.silent_run import SilentRun
-
-    if isinstance(run, SilentRun):
-        return
-    run.log(line)
+    fit = Fit(settings, run, opened, checkpoint=checkpoint, communicator=communicator, say=_print)
     try:
+        # a run that was killed before its first checkpoint has nothing to go on from
+        fit.train(replace=overwrite or (resume is not None and checkpoint is None))
+    except KeyboardInterrupt:
+        if communicator.rank == 0:
+            say(f"go on with: igcnn train --resume {run.path}")
+        raise
+
+
+def _print(line: str) -> None:
+    """Print a line; a reader of stdout who went away does not end a run."""
+    with contextlib.suppress(OSError):
         click.echo(line)
-    except OSError:
-        return

@@ -12,25 +12,31 @@ from .version import __version__
 if TYPE_CHECKING:
     from . import functional, layers, networks, optim
     from .autograd import Tensor, gradcheck, no_grad
-    from .datasets import load_dataset
-    from .networks import build_network
-    from .training import load_checkpoint, save_checkpoint
+    from .datasets import load_dataset, register_dataset
+    from .networks import build_network, register_network
+    from .training import Callback, fit, load_checkpoint, save_checkpoint
 
 _HOME = {
     "Tensor": "autograd",
     "gradcheck": "autograd",
     "no_grad": "autograd",
     "build_network": "networks",
+    "register_network": "networks",
     "load_dataset": "datasets",
+    "register_dataset": "datasets",
+    "Callback": "training",
+    "fit": "training",
     "load_checkpoint": "training",
     "save_checkpoint": "training",
 }
 _MODULES = ("autograd", "datasets", "errors", "functional", "layers", "networks", "optim")
 
 __all__ = [
+    "Callback",
     "Tensor",
     "__version__",
     "build_network",
+    "fit",
     "functional",
     "gradcheck",
     "layers",
@@ -39,6 +45,8 @@ __all__ = [
     "networks",
     "no_grad",
     "optim",
+    "register_dataset",
+    "register_network",
     "save_checkpoint",
 ]
 

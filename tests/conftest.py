@@ -1,10 +1,13 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from igcnn.cli import ranks
+from igcnn.datasets import DATASETS
 from igcnn.errors import DeviceError
+from igcnn.networks import NETWORKS
 
 
 @pytest.fixture
@@ -19,3 +22,33 @@ def mpiexec(monkeypatch):
     for name, value in (*variables.items(), ("PYTHONPATH", paths)):
         monkeypatch.setenv(name, value)
     return [program]
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Return a function that installs a package in this test: modules and entry points.
+
+    Afterwards its modules are forgotten, and what was registered.
+    """
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    for registry in (NETWORKS, DATASETS):
+        for name in registry:  # a module registers only when it is first imported
+            assert registry[name]
+        for state in ("_items", "_modules"):
+            monkeypatch.setattr(registry, state, dict(getattr(registry, state)))
+    installed = []
+
+    def install(package, points, **modules):
+        info = site / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(points)
+        for name, source in modules.items():
+            (site / f"{name}.py").write_text(source)
+            installed.append(name)
+
+    yield install
+    for name in installed:
+        sys.modules.pop(name, None)

@@ -13,8 +13,8 @@ import igcnn
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    {"errors", "version"},
-    {"backend", "compiler", "files"},
+    {"errors", "text", "version"},
+    {"backend", "compiler", "files", "kinds", "registry"},
     {"communicator"},
     {"emulator"},
     {"kernels"},
@@ -23,7 +23,7 @@ ORDER = [
     {"functional"},
     {"networks"},
     {"optim", "datasets", "plan"},
-    {"training"},
+    {"settings", "training"},
     {"exchange"},
     {"inspection"},
     {"cli"},

@@ -24,7 +24,8 @@ import numpy as np
 from ..errors import DataError, MissingDataError
 from ..files import write_atomically
 from .cifar_pack import EXTENSION, packed, unpacked
-from .dataset import Augmentation, Dataset, Split
+from .dataset import Augmentation, Dataset, Decoding, Split
+from .registry import register_dataset
 
 Array = np.ndarray
 
@@ -70,7 +71,8 @@ class Form:
     decode: Decoder
 
 
-def load_cifar10(data_dir: Path | None, say: Callable[[str], None]) -> Dataset:
+@register_dataset("cifar10")
+def load_cifar10(data_dir: Path | None, decoding: Decoding) -> Dataset:
     """Return CIFAR-10: 50,000 training and 10,000 test images, uint8, (N, 3, 32, 32).
 
     Files of the same format with other numbers of images are read as well.
@@ -78,7 +80,7 @@ def load_cifar10(data_dir: Path | None, say: Callable[[str], None]) -> Dataset:
     Args:
         data_dir: a folder that holds an official archive, its unpacked folder or its files, those
             of pack_cifar10, or the path of the archive.
-        say: told of other numbers of images.
+        decoding: whose `say` is told of other numbers of images.
 
     Raises:
         DataError: files are missing or damaged.
@@ -100,7 +102,8 @@ def load_cifar10(data_dir: Path | None, say: Callable[[str], None]) -> Dataset:
         test="test_batch",
         decode=lambda data: _decode_pickle(data, labels=b"labels"),
     )
-    train, test = _load("cifar10", (binary, python), data_dir, len(CIFAR10_CLASSES), say)
+    forms = binary, python
+    train, test = _load("cifar10", forms, data_dir, len(CIFAR10_CLASSES), decoding.say)
     return Dataset(
         name="cifar10",
         classes=CIFAR10_CLASSES,
@@ -150,7 +153,8 @@ def pack_cifar10(
     return paths
 
 
-def load_cifar100(data_dir: Path | None, say: Callable[[str], None]) -> Dataset:
+@register_dataset("cifar100")
+def load_cifar100(data_dir: Path | None, decoding: Decoding) -> Dataset:
     """Return CIFAR-100 with its 100 fine labels; sizes, arguments and errors as for CIFAR-10."""
     binary = Form(
         folder="cifar-100-binary",
@@ -168,7 +172,9 @@ def load_cifar100(data_dir: Path | None, say: Callable[[str], None]) -> Dataset:
         test="test",
         decode=lambda data: _decode_pickle(data, labels=b"fine_labels"),
     )
-    train, test = _load("cifar100", (binary, python), data_dir, len(CIFAR100_CLASSES), say)
+    train, test = _load(
+        "cifar100", (binary, python), data_dir, len(CIFAR100_CLASSES), decoding.say
+    )
     return Dataset(
         name="cifar100",
         classes=CIFAR100_CLASSES,

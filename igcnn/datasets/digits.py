@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import DataError
 from .dataset import Augmentation, Dataset, Split
+from .registry import register_dataset
 
 SHA256 = "e31b7ccbf8cc2b158de948b1bb7a67bf39a856fb064b3aa8ef489f12a2dc4b63"
 
@@ -22,6 +23,7 @@ MEAN = 77.842
 STD = 95.920
 
 
+@register_dataset("digits")
 def load_digits() -> Dataset:
     """Return the data set.
 

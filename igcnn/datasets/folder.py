@@ -9,21 +9,23 @@ import numpy as np
 from ..errors import DataError, MissingDataError
 from .dataset import Augmentation, Dataset, Decoding, Split
 from .encoded import EncodedSplit
+from .registry import register_dataset
 from .stores import class_folders
 
 PADDING = 8  # of how many pixels one is added on each side, as 4 of 32 in the paper
 BATCH = 64
 
 
-def load_folder(data_dir: Path | None, side: int, decoding: Decoding) -> Dataset:
-    """Return the images, their middle squares resized to side × side, in memory.
+@register_dataset("folder")
+def load_folder(data_dir: Path | None, image_size: int, decoding: Decoding) -> Dataset:
+    """Return the images, their middle squares resized to image_size pixels a side, in memory.
 
     Mean and deviation are those of the training images. Augmentation is that of CIFAR: padding
     by an eighth, random crop, mirror.
 
     Args:
         data_dir: a folder with train/ and test/ (or val/).
-        side: in pixels.
+        image_size: side in pixels.
         decoding: processes, and what becomes of broken images.
 
     Raises:
@@ -37,8 +39,8 @@ def load_folder(data_dir: Path | None, side: int, decoding: Decoding) -> Dataset
             f"folder: {where}: train/ and test/, each with a folder of images for each class; "
             "name the folder that holds both with --data-dir"
         )
-    train_split, classes = _read(data_dir / "train", side, decoding)
-    test_split, test_classes = _read(data_dir / test, side, decoding)
+    train_split, classes = _read(data_dir / "train", image_size, decoding)
+    test_split, test_classes = _read(data_dir / test, image_size, decoding)
     if classes != test_classes:
         odd = sorted(set(classes) ^ set(test_classes))[:3]
         raise DataError(
@@ -53,7 +55,7 @@ def load_folder(data_dir: Path | None, side: int, decoding: Decoding) -> Dataset
         classes=classes,
         mean=(red, green, blue),
         std=(deviations[0], deviations[1], deviations[2]),
-        augmentation=Augmentation(pad=side // PADDING, mirror=True),
+        augmentation=Augmentation(pad=image_size // PADDING, mirror=True),
         train=train_split,
         test=test_split,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import DataError, MissingDataError
 from .dataset import Dataset, Decoding
 from .encoded import EncodedSplit
+from .registry import register_dataset
 from .stores import Labelled, class_folders, flat_tar, packed, training_tar
 
 PACKED = "imagenet.h5"
@@ -19,6 +20,7 @@ TEST_TAR = "ILSVRC2012_img_val.tar"
 TEST_CLASSES = ("validation_classes.txt", "imagenet_2012_validation_synset_labels.txt")
 
 
+@register_dataset("imagenet")
 def load_imagenet(data_dir: Path | None, decoding: Decoding) -> Dataset:
     """Return ImageNet; images are decoded when they are needed.
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError, MissingDataError
 from ..files import write_atomically
-from .dataset import Dataset, Split
+from .dataset import Dataset, Decoding, Split
 from .matfile import MatArray, read_arrays
+from .registry import register_dataset
 
 Array = np.ndarray
 
@@ -35,7 +35,8 @@ IMAGES_AT_ONCE = 256
 MAX_INFLATION = 1032  # of zlib: bytes that one byte can stand for
 
 
-def load_svhn(data_dir: Path | None, say: Callable[[str], None]) -> Dataset:
+@register_dataset("svhn")
+def load_svhn(data_dir: Path | None, decoding: Decoding) -> Dataset:
     """Return SVHN: 604,388 training images (1.9 GB) and 26,032 test images of 32 × 32.
 
     Files of the same format with other numbers of images are read as well.
@@ -43,7 +44,7 @@ def load_svhn(data_dir: Path | None, say: Callable[[str], None]) -> Dataset:
     Args:
         data_dir: a folder that holds train_32x32.mat, extra_32x32.mat and test_32x32.mat, or
             whose folder `svhn` does.
-        say: told of other numbers of images.
+        decoding: whose `say` is told of other numbers of images.
 
     Raises:
         DataError: files are missing or damaged.
@@ -54,7 +55,7 @@ def load_svhn(data_dir: Path | None, say: Callable[[str], None]) -> Dataset:
     test = _cached(folder, {"test": counts["test"]})
     if any(counts[part] != count for part, (count, _) in PARTS.items()):
         official = PARTS["train"][0] + PARTS["extra"][0]
-        say(
+        decoding.say(
             f"{folder} does not hold the official svhn: {len(train):,} training and "
             f"{len(test):,} test images, not {official:,} and {PARTS['test'][0]:,}"
         )

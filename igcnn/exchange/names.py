@@ -19,7 +19,6 @@ PARTS = {
     "linear": ("weight", "bias"),
     "batch_norm": ("weight", "bias", "running_mean", "running_var"),
 }
-ANY_SHAPE = 3, 64, 64  # of images: names do not depend on it
 IGNORED = "num_batches_tracked"  # of PyTorch's batch norms, which have no use for it here either
 
 
@@ -45,12 +44,15 @@ def pytorch_names(graph: InferenceGraph) -> dict[str, str]:
     return names | {name: name for name in graph.arrays if name not in names}
 
 
-def network_of(arrays: Mapping[str, Array], settings: Mapping[str, Any]) -> Network:
+def network_of(
+    arrays: Mapping[str, Array], settings: Mapping[str, Any], image_size: int = 0
+) -> Network:
     """Return a network with the weights of a file; float64 if all of them are, else float32.
 
     Args:
         arrays: all weights, under igcnn's names or those of the exported PyTorch module.
         settings: arguments of build_network.
+        image_size: side of the images in pixels; 0 for what the network is made for.
 
     Raises:
         CheckpointError: the settings make no network, or names or shapes do not match it.
@@ -63,7 +65,8 @@ def network_of(arrays: Mapping[str, Array], settings: Mapping[str, Any]) -> Netw
         raise CheckpointError(f"its network settings cannot be built: {error}") from error
     own = network.state_dict()
     if not own.keys() >= given.keys():
-        names = pytorch_names(read_graph(network, ANY_SHAPE))
+        side = image_size or network.image_size
+        names = pytorch_names(read_graph(network, (3, side, side)))
         ours = {key: name for name, key in names.items() if key not in own}
         constants = names.keys() - own.keys()
         renamed = [(ours.get(name, name), array) for name, array in given.items()]

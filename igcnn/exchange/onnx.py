@@ -68,7 +68,7 @@ def onnx_model(
     model = helper.make_model(
         helper.make_graph(
             nodes,
-            network.settings["net"] if isinstance(network, Network) else "network",
+            network.settings.get("net", "own") if isinstance(network, Network) else "own",
             [_value(INPUT, image_shape)],
             [_value(OUTPUT, graph.shapes[graph.output])],
             [numpy_helper.from_array(array, name) for name, array in writer.arrays.items()],

@@ -1,12 +1,12 @@
 """What a network is made of, what it costs, and whether its gradients are right."""
 
+from ..layers.summary import LayerSummary, Summary, summarize
 from .composed import Composition, compose, composed_kernel, unit_parameters, widest
 from .devices import DeviceDifference, compare_devices, other_devices
 from .doctor import Finding, examine
 from .gradients import LayerGradients, check_gradients
 from .report import make_report
 from .subject import Subject
-from .summary import LayerSummary, Summary, summarize
 from .trace import Trace, TracedRecord, trace
 from .wiring import Wiring, wire
 

@@ -12,7 +12,8 @@ from ..backend import single_threaded_blas
 from ..errors import DivergedError
 from ..kernels.softmax_cross_entropy import softmax_cross_entropy_forward
 from ..layers import BatchNorm, InterleavedGroupConvolution, Layer
-from ..networks import Network, build_network
+from ..layers.summary import LayerSummary, Summary, summarize
+from ..networks import Network
 from ..version import __version__
 from .activations import Seen, dead_channels, distribution, maps, observe, significant
 from .composed import candidates, compose, unit_parameters, widest
@@ -21,13 +22,13 @@ from .gradients import LayerGradients, check_layers
 from .pixel import write_out
 from .special_cases import special_cases
 from .subject import Subject
-from .summary import LayerSummary, Summary, summarize
 from .wiring import wire
 
 Array = np.ndarray
 
-SMALL = 8  # side of the image that gradients and devices are compared on
-SMALL_IMAGENET = 64  # these networks halve an image five times, and batch norm wants pixels
+# of the side of the images that a network is made for, on which gradients and devices are
+# compared: batch norm wants pixels after the last halving
+SMALL = 1 / 4
 MAP_PIXELS = 500_000  # of all maps, so that a page of any depth stays small
 MAPS = range(4, 25)  # channels of a layer that are shown
 DEAD_MACS = 20e9  # for the images that dead channels are sought on
@@ -63,7 +64,7 @@ def make_report(subject: Subject, devices: list[str]) -> dict[str, Any]:
                 f"the output of {one.name} is not finite on this image: the weights are of a run "
                 "that diverged; use an earlier checkpoint"
             )
-    small = _shrunk(x, SMALL_IMAGENET if "imgnet" in network.settings["net"] else SMALL)
+    small = _shrunk(x, round(SMALL * network.image_size))
     with single_threaded_blas():
         compared, not_emulated = _devices(network, small, devices)
     checks = _gradients(network, small)
@@ -182,8 +183,7 @@ def _shrunk(x: Array, side: int) -> Array:
 
 def _gradients(network: Network, small: Array) -> list[LayerGradients]:
     """Return the check of every layer on the small image and its mirror image."""
-    double = build_network(**network.settings, dtype="float64")
-    double.load_state_dict(network.state_dict())
+    double = network.to_dtype("float64")
     x = np.concatenate([small, small[:, :, :, ::-1]]).astype(np.float64)
     rows = summarize(double, x.shape[1:]).layers
     work = {row.name: len(x) * (row.macs + ELEMENT_WORK * math.prod(row.output)) for row in rows}

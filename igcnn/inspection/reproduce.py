@@ -14,12 +14,10 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..layers import InterleavedGroupConvolution
+from ..layers.summary import summarize
 from ..networks import build_network
 from ..training.run_directory import RunDirectory
 from ..training.runs import RunSummary, find_runs
-from .summary import summarize
-
-CIFAR_SIDE, IMAGENET_SIDE = 32, 224
 
 
 @dataclass(frozen=True)
@@ -114,8 +112,7 @@ def _computed(row: dict[str, Any]) -> dict[str, int]:
     if "network" not in row:
         return {}
     network = build_network(**row["network"])
-    side = IMAGENET_SIDE if "imgnet" in row["network"]["net"] else CIFAR_SIDE
-    summary = summarize(network, (3, side, side))
+    summary = summarize(network, (3, network.image_size, network.image_size))
     return {
         "params": summary.params,
         "params_without_bn": summary.params - summary.params_of("bn"),

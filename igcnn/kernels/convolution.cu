@@ -75,10 +75,13 @@ struct Pixel {
     }
 };
 
-// Whether n is a whole number of strides from 0 up, fewer than `most`, and how many.
+// Whether n is a whole number of strides from 0 up, fewer than `most`, and how many. STRIDE: the
+// stride as a constant, so that nothing is divided; 0: it is in `stride`.
+template <int STRIDE>
 __device__ __forceinline__ bool steps(int n, int stride, int most, int &count) {
-    count = stride == 1 ? n : stride == 2 ? n >> 1 : n / stride;
-    return n >= 0 && count < most && count * stride == n;
+    const int s = STRIDE ? STRIDE : stride;
+    count = STRIDE == 2 ? n >> 1 : n / s;
+    return n >= 0 && count < most && count * s == n;
 }
 
 __device__ __forceinline__ void add_products(const real (&values)[PIXELS], const real *weights,
@@ -152,24 +155,21 @@ convolution_forward_v2(const stored *__restrict__ x, const real *__restrict__ w,
 }
 
 // gx[c, i, j] = Σ_{o, a, b} w[o, c, a, b] · gy[o, (i + p − a)/s, (j + q − b)/s], whole steps only.
-// grid: tiles of pixels × groups × chunks of TILE input channels of a group. accumulate: add to
-// what is in gx.
-extern "C" __global__ void __launch_bounds__(128, 1)
-convolution_backward_input(const stored *__restrict__ gy, const real *__restrict__ w,
-                           stored *__restrict__ gx, int N, int C, int H, int W, int O, int OH,
-                           int OW, int KH, int stride_y, int stride_x, int pad_y, int pad_x,
-                           int groups, int x_branches, int y_branches, int accumulate) {
-    __shared__ real weights[SHARED_WEIGHTS];  // (output channel, a, b, input channel)
-    const Geometry g = GEOMETRY;
-    const int taps = KH * KW, at_once = SHARED_WEIGHTS / (taps * TILE);
+// STRIDE: of rows and columns, as a constant; 0: any.
+template <int STRIDE>
+__device__ __forceinline__ void backward_input(const stored *__restrict__ gy,
+                                               const real *__restrict__ w,
+                                               stored *__restrict__ gx, const Geometry &g,
+                                               int accumulate, real *weights) {
+    const int taps = g.KH * KW, at_once = SHARED_WEIGHTS / (taps * TILE);
     const int group = blockIdx.y, first_input = blockIdx.z * TILE;
     int images[PIXELS], bottoms[PIXELS], rights[PIXELS];
 #pragma unroll
     for (int k = 0; k < PIXELS; k++) {
-        const Pixel at(k, N, H, W);
-        images[k] = at.n * O * OH * OW;
-        bottoms[k] = at.inside ? at.i + pad_y : -1;
-        rights[k] = at.j + pad_x;
+        const Pixel at(k, g.N, g.H, g.W);
+        images[k] = at.n * g.O * g.OH * g.OW;
+        bottoms[k] = at.inside ? at.i + g.pad_y : -1;
+        rights[k] = at.j + g.pad_x;
     }
     real sums[PIXELS][TILE] = {};
     for (int first = 0; first < g.outputs(); first += at_once) {
@@ -185,7 +185,7 @@ convolution_backward_input(const stored *__restrict__ gy, const real *__restrict
         __syncthreads();
         for (int o = 0; o < count; o++) {
             const stored *plane = gy + g.y_plane(0, group * g.outputs() + first + o);
-            for (int a = 0; a < KH; a++)
+            for (int a = 0; a < g.KH; a++)
 #pragma unroll(KW < 4 ? KW : 1)
                 for (int b = 0; b < KW; b++) {
                     real values[PIXELS] = {};
@@ -194,26 +194,45 @@ convolution_backward_input(const stored *__restrict__ gy, const real *__restrict
                     for (int k = 0; k < PIXELS; k++) {
                         const int down = bottoms[k] - a, right = rights[k] - b;
                         int row, column;
-                        if (!steps(down, stride_y, OH, row) || !steps(right, stride_x, OW, column))
+                        if (!steps<STRIDE>(down, g.stride_y, g.OH, row) ||
+                            !steps<STRIDE>(right, g.stride_x, g.OW, column))
                             continue;
-                        values[k] = get(plane + images[k] + row * OW + column);
+                        values[k] = get(plane + images[k] + row * g.OW + column);
                         any = true;
                     }
-                    if (any) add_products(values, weights + ((o * KH + a) * KW + b) * TILE, sums);
+                    if (any)
+                        add_products(values, weights + ((o * g.KH + a) * KW + b) * TILE, sums);
                 }
         }
     }
 #pragma unroll
     for (int k = 0; k < PIXELS; k++) {
-        const Pixel at(k, N, H, W);
+        const Pixel at(k, g.N, g.H, g.W);
 #pragma unroll
         for (int t = 0; t < TILE; t++) {
             if (!at.inside || first_input + t >= g.inputs()) break;
             const int c = group * g.inputs() + first_input + t;
-            stored *p = gx + g.x_plane(at.n, c) + at.i * W + at.j;
+            stored *p = gx + g.x_plane(at.n, c) + at.i * g.W + at.j;
             put(p, accumulate ? get(p) + sums[k][t] : sums[k][t]);
         }
     }
+}
+
+// grid: tiles of pixels × groups × chunks of TILE input channels of a group. accumulate: add to
+// what is in gx.
+extern "C" __global__ void __launch_bounds__(128, 1)
+convolution_backward_input(const stored *__restrict__ gy, const real *__restrict__ w,
+                           stored *__restrict__ gx, int N, int C, int H, int W, int O, int OH,
+                           int OW, int KH, int stride_y, int stride_x, int pad_y, int pad_x,
+                           int groups, int x_branches, int y_branches, int accumulate) {
+    __shared__ real weights[SHARED_WEIGHTS];  // (output channel, a, b, input channel)
+    const Geometry g = GEOMETRY;
+    if (stride_y == 1 && stride_x == 1)
+        backward_input<1>(gy, w, gx, g, accumulate, weights);
+    else if (stride_y == 2 && stride_x == 2)
+        backward_input<2>(gy, w, gx, g, accumulate, weights);
+    else
+        backward_input<0>(gy, w, gx, g, accumulate, weights);
 }
 
 // input channels of a warp in the gradient of the weights, as in convolution.py

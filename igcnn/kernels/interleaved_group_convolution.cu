@@ -241,31 +241,31 @@ __device__ __forceinline__ void multiply(const real *values, int step, int betwe
     }
 }
 
-// Merges N moments, a power of two, each of `count` numbers, over each group of `GROUP` lanes of a
-// warp; afterwards moment i of a lane is that of what was first + i. Returns `first`.
-template <int N, int GROUP>
+// Merges LEFT moments, a power of two, each of `count` numbers, over each group of 2·DISTANCE lanes
+// of a warp; afterwards moment i of a lane is that of what was first + i. Returns `first`. Every
+// size is a constant: the moments stay in registers.
+template <int LEFT, int DISTANCE, int N>
 __device__ __forceinline__ int share_out(real (&means)[N], real (&squares)[N], real count) {
-    int left = N, first = 0;
+    if constexpr (DISTANCE == 0) {
+        return 0;
+    } else {
+        const int half = LEFT > 1 ? LEFT / 2 : 1, apart = LEFT / 2;
+        const bool upper = LEFT > 1 && threadIdx.x & DISTANCE;
 #pragma unroll
-    for (int distance = GROUP / 2; distance > 0; distance /= 2, count *= 2) {
-        const bool halved = left > 1, upper = halved && threadIdx.x & distance;
-        left = halved ? left / 2 : left;
-#pragma unroll
-        for (int i = 0; i < left; i++) {
-            const int other = halved ? i + left : i;
-            const real mean = upper ? means[other] : means[i];
-            const real square = upper ? squares[other] : squares[i];
-            const real sent_mean = upper ? means[i] : means[other];
-            const real sent_square = upper ? squares[i] : squares[other];
-            const real mean2 = __shfl_xor_sync(ALL_LANES, sent_mean, distance);
-            const real square2 = __shfl_xor_sync(ALL_LANES, sent_square, distance);
+        for (int i = 0; i < half; i++) {
+            const real mean = upper ? means[i + apart] : means[i];
+            const real square = upper ? squares[i + apart] : squares[i];
+            const real sent_mean = upper ? means[i] : means[i + apart];
+            const real sent_square = upper ? squares[i] : squares[i + apart];
+            const real mean2 = __shfl_xor_sync(ALL_LANES, sent_mean, DISTANCE);
+            const real square2 = __shfl_xor_sync(ALL_LANES, sent_square, DISTANCE);
             const real d = mean2 - mean;
             means[i] = (mean + mean2) / 2;
             squares[i] = square + square2 + d * d * count / 2;
         }
-        first += upper ? left : 0;
+        const int rest = share_out<half, DISTANCE / 2>(means, squares, 2 * count);
+        return (upper ? half : 0) + rest;
     }
-    return first;
 }
 
 // The primary weights of groups from `first` on, as (group, channel in, tap, channel out); where
@@ -339,7 +339,7 @@ igc_forward_v2(const stored *__restrict__ x, const real *__restrict__ scale,
                 squares[j] += d * d;
             }
     }
-    const int first = share_out<EVEN, LANES>(means, squares, COUNT);
+    const int first = share_out<EVEN, LANES / 2>(means, squares, COUNT);
     if (EVEN < LANES && lane % (LANES / EVEN)) return;
 #pragma unroll
     for (int j = 0; j < EVEN / LANES + (EVEN < LANES); j++) {

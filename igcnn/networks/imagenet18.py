@@ -13,26 +13,39 @@ The three interleaved networks that the authors published grow in two ways from 
 Parameter names are those of the published models.
 """
 
+import numpy as np
+
 from ..errors import ConfigError
 from ..layers import GlobalAveragePool, Layer, Linear, MaxPool
+from .registry import Settings, register_network
+from .sizes import first_width
 from .units import ResidualBlock, Units
 
+IMAGE_SIZE = 224
 MOMENTUM = 0.9
 
 STAGES = 4
 BLOCKS = 2
 
 
+@register_network("resnet_imgnet_d18", image_size=IMAGE_SIZE)
 def resnet_imagenet_layers(
-    depth: int, L: int, M: int, num_classes: int, units: Units
+    *,
+    depth: int = 18,
+    L: int = 64,
+    M: int = 1,
+    num_classes: int = 1000,
+    rng: np.random.Generator,
+    dtype: str,
 ) -> dict[str, Layer]:
     """Return the named layers of `resnet_imgnet_d18`; the stem has L·M channels.
 
     Raises:
-        ConfigError: depth is not 18.
+        ConfigError: depth is not 18, or L or M is below 1.
     """
     _check_depth("resnet_imgnet_d18", depth)
-    C = L * M
+    C = first_width("resnet_imgnet_d18", L, M)
+    units = Units(MOMENTUM, rng, dtype)
     layers: dict[str, Layer] = {
         "g0": units.conv(3, C, 7, 2, conv_name=""),
         "g0_pool": MaxPool(3, stride=2, padding=1),
@@ -52,32 +65,52 @@ def resnet_imagenet_layers(
             )
             width_in = width
     layers["pool"] = GlobalAveragePool()
-    layers["fc_score"] = Linear(width_in, num_classes, rng=units.rng, dtype=units.dtype)
+    layers["fc_score"] = Linear(width_in, num_classes, rng=rng, dtype=dtype)
     return layers
 
 
+def published_growth(settings: Settings) -> str:
+    """Return what grows in the published network of these L and M."""
+    return "L" if settings["M"] == 2 else "M"
+
+
+@register_network(
+    "resnet_igc_imgnet_d18", image_size=IMAGE_SIZE, derived={"growth": published_growth}
+)
 def resnet_igc_imagenet_layers(
-    depth: int, L: int, M: int, num_classes: int, units: Units, growth: str
+    *,
+    depth: int = 18,
+    L: int = 100,
+    M: int = 2,
+    num_classes: int = 1000,
+    growth: str | None = None,
+    rng: np.random.Generator,
+    dtype: str,
 ) -> dict[str, Layer]:
     """Return the named layers of `resnet_igc_imgnet_d18`.
 
     Raises:
-        ConfigError: depth is not 18, or growth is "L" with an odd M.
+        ConfigError: depth is not 18, L or M is below 1, growth is neither "L" nor "M", or it is
+            "L" with an odd M.
     """
     _check_depth("resnet_igc_imgnet_d18", depth)
+    C = first_width("resnet_igc_imgnet_d18", L, M)
+    if growth not in ("L", "M"):
+        raise ConfigError(f"resnet_igc_imgnet_d18: growth must be L or M, not {growth!r}")
     if growth == "L" and M % 2:
         raise ConfigError(
             f"resnet_igc_imgnet_d18: growing L needs an even M (the stem has L·M/2 channels), "
             f"not {M}; choose {M + 1} or grow M"
         )
-    stem = L * M // 2 if growth == "L" else L * M
+    stem = C // 2 if growth == "L" else C
+    units = Units(MOMENTUM, rng, dtype)
     layers: dict[str, Layer] = {
         "g0": units.conv(3, stem, 7, 2),
         "g0_pool": MaxPool(3, stride=2, padding=1),
     }
     width_in = stem
     for k in range(STAGES):
-        width = (L * M) << k
+        width = C << k
         partitions = L << k if growth == "L" else L
         for i in range(BLOCKS):
             stride = 2 if k and i == 0 else 1
@@ -92,7 +125,7 @@ def resnet_igc_imagenet_layers(
             )
             width_in = width
     layers["pool"] = GlobalAveragePool()
-    layers["fc_score"] = Linear(width_in, num_classes, rng=units.rng, dtype=units.dtype)
+    layers["fc_score"] = Linear(width_in, num_classes, rng=rng, dtype=dtype)
     return layers
 
 

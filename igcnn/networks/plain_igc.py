@@ -24,7 +24,8 @@ from ..backend import to_device
 from ..errors import ConfigError
 from ..layers import GlobalAveragePool, Layer, Linear
 from ..layers.convolution import conv2d
-from .depth import plain_stages
+from .registry import register_network
+from .sizes import first_width, plain_stages
 from .units import Units
 
 MOMENTUM = 0.99
@@ -53,21 +54,32 @@ class Duplicate(Layer):
         return conv2d(x, Tensor(to_device(self.weight, x.device)))
 
 
+@register_network("plain_igc")
 def plain_igc_layers(
-    depth: int, L: int, M: int, num_classes: int, units: Units, fusion: str = "learned"
+    *,
+    depth: int = 20,
+    L: int = 24,
+    M: int = 2,
+    num_classes: int = 10,
+    fusion: str = "learned",
+    rng: np.random.Generator,
+    dtype: str,
 ) -> dict[str, Layer]:
     """Return the named layers of `plain_igc`.
 
     Raises:
-        ConfigError: depth is not 5, 8, 11, …, or L and M do not suit `fusion`.
+        ConfigError: depth is not 5, 8, 11, …, there is no such fusion, or L and M do not suit it.
     """
     stages = plain_stages("plain_igc", depth)
+    if fusion not in FUSIONS:
+        raise ConfigError(f"plain_igc: fusion must be one of {', '.join(FUSIONS)}, not {fusion!r}")
     if fusion == "four_branch" and (L != 4 or M % 2):
         raise ConfigError(
             f"plain_igc: four_branch fusion needs L = 4 and an even M, not L = {L} and M = {M}; "
             f"choose --L 4 --M {M + M % 2}"
         )
-    C = L * M
+    C = first_width("plain_igc", L, M)
+    units = Units(MOMENTUM, rng, dtype)
     layers: dict[str, Layer] = {"g0": units.conv(3, C if fusion != "four_branch" else C // 2)}
     if fusion == "four_branch":
         layers["duplicate"] = Duplicate(C // 2, units.dtype)
@@ -81,7 +93,7 @@ def plain_igc_layers(
             )
             width_in = width
     layers["pool"] = GlobalAveragePool()
-    layers["fc_score"] = Linear(width_in, num_classes, rng=units.rng, dtype=units.dtype)
+    layers["fc_score"] = Linear(width_in, num_classes, rng=rng, dtype=dtype)
     return layers
 
 

@@ -5,21 +5,34 @@ after the sum. Where the width changes the shortcut is a 1×1 convolution of str
 norm, elsewhere the identity.
 """
 
+import numpy as np
+
 from ..layers import GlobalAveragePool, Layer, Linear
-from .depth import residual_stages
+from .registry import register_network
+from .sizes import first_width, residual_stages
 from .units import ResidualBlock, Units
 
 MOMENTUM = 0.9
 
 
-def resnet_layers(depth: int, L: int, M: int, num_classes: int, units: Units) -> dict[str, Layer]:
+@register_network("resnet")
+def resnet_layers(
+    *,
+    depth: int = 20,
+    L: int = 16,
+    M: int = 1,
+    num_classes: int = 10,
+    rng: np.random.Generator,
+    dtype: str,
+) -> dict[str, Layer]:
     """Return the named layers of `resnet`.
 
     Raises:
-        ConfigError: depth is odd or below 8.
+        ConfigError: depth is odd or below 8, or L or M is below 1.
     """
     stages = residual_stages("resnet", depth)
-    C = L * M
+    C = first_width("resnet", L, M)
+    units = Units(MOMENTUM, rng, dtype)
     layers: dict[str, Layer] = {"g0": units.conv(3, C)}
     width_in = C
     for k, n in enumerate(stages):
@@ -36,5 +49,5 @@ def resnet_layers(depth: int, L: int, M: int, num_classes: int, units: Units) ->
             )
             width_in = width
     layers["pool"] = GlobalAveragePool()
-    layers["fc"] = Linear(width_in, num_classes, rng=units.rng, dtype=units.dtype)
+    layers["fc"] = Linear(width_in, num_classes, rng=rng, dtype=dtype)
     return layers

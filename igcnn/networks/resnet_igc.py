@@ -9,23 +9,34 @@ partition, and its two permutations do not cancel. The authors' code does this, 
 parameters of its networks depend on it.
 """
 
+import numpy as np
+
 from ..layers import GlobalAveragePool, Layer, Linear
-from .depth import residual_stages
+from .registry import register_network
+from .sizes import first_width, residual_stages
 from .units import ResidualBlock, Units
 
 MOMENTUM = 0.9
 
 
+@register_network("resnet_igc")
 def resnet_igc_layers(
-    depth: int, L: int, M: int, num_classes: int, units: Units
+    *,
+    depth: int = 20,
+    L: int = 24,
+    M: int = 2,
+    num_classes: int = 10,
+    rng: np.random.Generator,
+    dtype: str,
 ) -> dict[str, Layer]:
     """Return the named layers of `resnet_igc`.
 
     Raises:
-        ConfigError: depth is odd or below 8.
+        ConfigError: depth is odd or below 8, or L or M is below 1.
     """
     stages = residual_stages("resnet_igc", depth)
-    C = L * M
+    C = first_width("resnet_igc", L, M)
+    units = Units(MOMENTUM, rng, dtype)
     layers: dict[str, Layer] = {"g0": units.conv(3, C)}
     width_in = C
     for k, n in enumerate(stages):
@@ -43,5 +54,5 @@ def resnet_igc_layers(
             )
             width_in = width
     layers["pool"] = GlobalAveragePool()
-    layers["fc"] = Linear(width_in, num_classes, rng=units.rng, dtype=units.dtype)
+    layers["fc"] = Linear(width_in, num_classes, rng=rng, dtype=dtype)
     return layers

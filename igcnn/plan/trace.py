@@ -178,6 +178,8 @@ class _Builder:
         x = self.pooled.pop(self.numbers.get(id(inputs[0]), -1), None)
         if x is None or output is not self.tape.output:
             raise PlanError("a linear layer is planned only after a global mean, at the end")
+        if not self.operations:
+            raise PlanError("a linear classifier of the image alone has no planned form")
         weights = [self._weight(tensor) for tensor in inputs[1:]]
         b = weights[1] if len(weights) > 1 else None
         self.operations.append(op.Head(self._number(output), x, weights[0], b))

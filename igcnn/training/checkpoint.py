@@ -5,7 +5,7 @@ Layout (format version 1), an HDF5 file that any HDF5 reader opens:
     user block       512 bytes in front: "igcnn-checkpoint", a line feed, the sha256 of all bytes
                      after the block in hexadecimal, a line feed, zeros
     /                attributes format_version, igcnn_version and, as JSON texts, network,
-                     preprocessing, training, progress
+                     network_module (which registers it), preprocessing, training, progress
     /parameters/*    one data set a parameter, under the network's own name for it, in order
     /buffers/*       likewise: the running statistics of batch norm
     /velocity/*      likewise: the optimizer's velocity; empty without an optimizer
@@ -30,7 +30,7 @@ from ..backend import to_host
 from ..errors import CheckpointError, IgcnnError
 from ..files import write_atomically
 from ..layers import Layer
-from ..networks import Network, build_network
+from ..networks import NETWORKS, Network, build_network
 from ..optim import SGD
 from ..version import __version__
 
@@ -73,8 +73,8 @@ class Checkpoint:
     """The content of a checkpoint file.
 
     Attributes:
-        network: settings that `igcnn.build_network` makes the network from; empty for a
-            network that build_network did not make.
+        network: settings that `igcnn.build_network` makes the network from; those of a network
+            that build_network did not make lack "net".
         preprocessing: what was done to the images, None if it was not said.
         parameters: name → array.
         buffers: name → array.
@@ -82,6 +82,7 @@ class Checkpoint:
         training: settings of the run that later steps depend on, as the trainer writes them.
         progress: position and sums of the run, as the trainer writes them.
         format_version: of the file.
+        network_module: which registers the network; "" where it was not said.
     """
 
     network: dict[str, Any]
@@ -92,6 +93,7 @@ class Checkpoint:
     training: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
     format_version: int = VERSION
+    network_module: str = ""
 
     @property
     def state(self) -> dict[str, Array]:
@@ -102,13 +104,10 @@ class Checkpoint:
         """Return a new network with these settings and weights, in training mode.
 
         Raises:
-            CheckpointError: the settings make no network, or one that the arrays do not fit.
+            CheckpointError: the network is not registered, or its settings make no network, or
+                one that the arrays do not fit.
         """
-        if "net" not in self.network:
-            raise CheckpointError(
-                "the checkpoint does not say which network it is of; build the network yourself "
-                "and use network.load_state_dict(checkpoint.state)"
-            )
+        self.check_registered()
         dtype = next(iter(self.parameters.values())).dtype.name if self.parameters else "float32"
         try:
             network = build_network(**self.network, dtype=dtype)
@@ -118,6 +117,31 @@ class Checkpoint:
             ) from error
         network.load_state_dict(self.state)
         return network
+
+    def check_registered(self) -> None:
+        """Find the network by its name.
+
+        Raises:
+            CheckpointError: it has none, or no network of this name is registered.
+        """
+        name = self.network.get("net")
+        if name is None:
+            raise CheckpointError(
+                "the checkpoint does not say which network it is of; build the network yourself "
+                "and use network.load_state_dict(checkpoint.state), or register it by "
+                "@register_network before training"
+            )
+        if name not in NETWORKS:
+            module = self.network_module
+            own = "a script or notebook registered: run its @register_network before loading"
+            other = (
+                f"{module or 'another package'} registers: install the package that contains it, "
+                "or import it before loading"
+            )
+            raise CheckpointError(
+                f"the checkpoint is of the network {name}, which "
+                f"{own if module == '__main__' else other}"
+            )
 
     def restore(self, optimizer: SGD) -> None:
         """Copy the velocity into an optimizer; all or nothing.
@@ -151,7 +175,8 @@ def save_checkpoint(
         CheckpointError: the file cannot be written.
     """
     texts = {
-        "network": dict(network.settings) if isinstance(network, Network) else {},
+        "network": network.settings if isinstance(network, Network) else {},
+        "network_module": network.module if isinstance(network, Network) else "",
         "preprocessing": asdict(preprocessing) if preprocessing else None,
         "training": dict(training or {}),
         "progress": dict(progress or {}),
@@ -276,6 +301,7 @@ def _read(path: Path, file: h5py.File) -> Checkpoint:
         training=values["training"],
         progress=values["progress"],
         format_version=version,
+        network_module=str(json.loads(file.attrs.get("network_module", '""'))),
     )
 
 

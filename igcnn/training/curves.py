@@ -1,4 +1,8 @@
-"""curves.svg: loss and accuracy over the epochs, drawn by hand, legible in light and dark."""
+"""curves.svg: loss and accuracy of one run over the epochs, legible in light and dark.
+
+It is written after every epoch, also on computers without matplotlib, which `igcnn plot` needs
+to compare runs.
+"""
 
 from __future__ import annotations
 

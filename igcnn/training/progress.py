@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from ..errors import ConfigError
+from ..text import duration, terminal_width
+from .epoch_table import EpochTable
 
 MODES = ("auto", "rich", "plain", "none")
 
@@ -48,6 +50,8 @@ class Progress:
         self.first = step
         self.total = total
         self.updates_per_epoch = updates_per_epoch
+        self.epochs = -(-total // updates_per_epoch)
+        self.table = EpochTable(self.epochs)
         self.began = time.perf_counter()
 
     def update(self, row: Mapping[str, float]) -> None:
@@ -56,25 +60,37 @@ class Progress:
     def log(self, row: Mapping[str, float]) -> None:
         """Show a log step: a row of metrics.jsonl."""
 
+    def epoch(self, row: Mapping[str, float], best: bool) -> None:
+        """Show an epoch: a row of metrics.csv.
+
+        Args:
+            row: its values.
+            best: whether its test accuracy is the best so far.
+        """
+
     def message(self, text: str) -> None:
         """Show a line of text."""
 
     def close(self) -> None:
         """End."""
 
-    def describe(self, row: Mapping[str, float]) -> str:
-        """Return a row as text, with the time left of the epoch and of the run."""
+    def describe(self, row: Mapping[str, float], width: int) -> str:
+        """Return a row as text that fits a width, with the time left of the epoch and the run."""
         step = int(row["step"])
         pace = (time.perf_counter() - self.began) / max(1, step - self.first)
-        epochs = -(-self.total // self.updates_per_epoch)
         in_epoch = min(int(row["epoch"]) * self.updates_per_epoch, self.total) - step
-        return (
-            f"epoch {row['epoch']}/{epochs}  step {step}/{self.total}  "
-            f"loss {row['loss']:.4f}  top-1 {row['top1']:.2f} %  "
-            f"{row['images_per_second']:.0f} img/s  "
-            f"left {duration(pace * in_epoch)} of epoch, {duration(pace * (self.total - step))} "
-            "of run"
+        left, left_of_epoch = duration(pace * (self.total - step)), duration(pace * in_epoch)
+        epoch = f"epoch {int(row['epoch'])}/{self.epochs}  "
+        steps = f"step {step}/{self.total}  "
+        means = f"loss {row['loss']:.4f}  top-1 {row['top1']:.2f} %  "
+        speed = f"{row['images_per_second']:.0f} img/s  "
+        texts = (
+            f"{epoch}{steps}{means}{speed}left {left_of_epoch} of epoch, {left} of run",
+            f"{epoch}{steps}{means}{speed}left {left}",
+            f"{epoch}{steps}{means}left {left}",
+            f"{epoch}{means}left {left}",
         )
+        return next((text for text in texts if len(text) <= width), texts[-1])
 
 
 class PlainProgress(Progress):
@@ -89,10 +105,18 @@ class PlainProgress(Progress):
 
     def log(self, row: Mapping[str, float]) -> None:
         """Print the row."""
-        self.message(self.describe(row))
+        self.message(self.describe(row, terminal_width()))
+
+    def epoch(self, row: Mapping[str, float], best: bool) -> None:
+        """Print the row of the table."""
+        self._print("\n".join(self.table.lines(row, best, terminal_width())))
 
     def message(self, text: str) -> None:
         """Print the text."""
+        self._print(text)
+        self.table.count(1)
+
+    def _print(self, text: str) -> None:
         if self.stream is None:
             return
         try:
@@ -125,20 +149,24 @@ class RichProgress(Progress):
 
         lines = Table.grid(expand=True)
         lines.add_row(ProgressBar(total=self.total, completed=row["step"]))
-        lines.add_row(Text(self.describe(row)))
+        lines.add_row(Text(self.describe(row, self.live.console.width)))
         self.live.update(lines)
+
+    def epoch(self, row: Mapping[str, float], best: bool) -> None:
+        """Print the row of the table above the bar, in colour if it is the best so far."""
+        *heading, line = self.table.lines(row, best, self.live.console.width)
+        for text in heading:
+            self._print(text, "bold")
+        self._print(line, "bold green" if best else "")
 
     def message(self, text: str) -> None:
         """Print the text above the bar."""
-        self.live.console.print(text, markup=False, soft_wrap=True)
+        self._print(text)
+        self.table.count(1)
+
+    def _print(self, text: str, style: str = "") -> None:
+        self.live.console.print(text, style=style, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Leave the bar as it is."""
         self.live.stop()
-
-
-def duration(seconds: float) -> str:
-    """Return a time as 1:02:03 or 2:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -19,9 +19,10 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -51,16 +52,12 @@ class RunDirectory:
 
     Args:
         path: of the folder.
-
-    Attributes:
-        mirrors: called with every row of metrics as well.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._pending: dict[Path, str] = {}  # rows that a full disk did not take
         self._lock = FolderLock(self.path)
-        self.mirrors: list[Callable[[Mapping[str, float]], None]] = []
 
     @property
     def last(self) -> Path:
@@ -205,8 +202,6 @@ class RunDirectory:
         """Add a log step to metrics.jsonl."""
         text = json.dumps({key: row[key] for key in LOG_KEYS}) + "\n"
         self._append(self.path / "metrics.jsonl", text)
-        for mirror in self.mirrors:
-            mirror(row)
 
     def append_epoch(self, row: Mapping[str, float]) -> None:
         """Add an epoch to metrics.csv and draw the curves again."""
@@ -216,8 +211,6 @@ class RunDirectory:
         curves = draw_curves(self.read_steps(), self.read_epochs())
         with contextlib.suppress(OSError):
             write_atomically(self.path / "curves.svg", curves.encode())
-        for mirror in self.mirrors:
-            mirror(row)
 
     def _append(self, path: Path, text: str) -> None:
         """Add rows to a file now, or with the next ones if the disk takes none."""
@@ -284,8 +277,27 @@ class RunDirectory:
 
 
 def default_folder(root: Path, dataset: str, network: Mapping[str, Any]) -> Path:
-    """Return the folder in which the runs of a network on a data set lie."""
-    return root / dataset / f"{network['net']}-L{network['L']}M{network['M']}-d{network['depth']}"
+    """Return the folder in which the runs of a network on a data set lie.
+
+    Args:
+        root: of all runs.
+        dataset: see dataset_label.
+        network: its settings.
+    """
+    own = {k: v for k, v in network.items() if k not in ("net", "num_classes")}
+    name = network.get("net", "network")
+    if {"depth", "L", "M"} <= own.keys():
+        label = f"{name}-L{own['L']}M{own['M']}-d{own['depth']}"
+    else:
+        label = "-".join([name, *(f"{key}{value}" for key, value in own.items())])
+    dataset, label = (re.sub(r"[^\w.+-]|^\.", "_", text) for text in (dataset, label))
+    return root / dataset / label
+
+
+def dataset_label(dataset: str, data_dir: str | None) -> str:
+    """Return what a data set is called in paths and lists: one's own has its folder's name."""
+    own = Path(data_dir).absolute().name if data_dir else ""
+    return own if own and dataset == "folder" else dataset
 
 
 def new_run(folder: Path) -> RunDirectory:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import ConfigError
+from .callback import Callback
 
 
 def check_tensorboard() -> None:
@@ -15,7 +16,7 @@ def check_tensorboard() -> None:
         raise ConfigError('--tensorboard needs tensorboardX: pip install "igcnn[tensorboard]"')
 
 
-class TensorBoard:
+class TensorBoard(Callback):
     """Writes rows of metrics as scalars.
 
     Args:
@@ -32,8 +33,15 @@ class TensorBoard:
 
         self._writer = SummaryWriter(str(folder), purge_step=step)
 
-    def __call__(self, row: Mapping[str, float]) -> None:
-        """Write a row: of a log step, or of an epoch, whose names tell train and test."""
+    def on_step(self, row: Mapping[str, float]) -> None:
+        """Write the row of a log step."""
+        self._write(row)
+
+    def on_epoch(self, row: Mapping[str, float]) -> None:
+        """Write the row of an epoch, whose names tell train and test."""
+        self._write(row)
+
+    def _write(self, row: Mapping[str, float]) -> None:
         step = int(row["step"])
         for name, value in row.items():
             if name not in ("step", "epoch"):

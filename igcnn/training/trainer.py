@@ -25,6 +25,7 @@ from ..errors import (
 from ..networks import Network
 from ..optim import SGD
 from .agreement import Agreement
+from .callback import Callback
 from .checkpoint import Checkpoint
 from .engine import Engine, TapeEngine
 from .evaluate import evaluate
@@ -83,6 +84,9 @@ class Trainer:
         communicator: connects the ranks that train together, each with its part of every batch;
             None for one process. Rank 0 alone saves.
 
+    Attributes:
+        callbacks: are told of every log step and epoch.
+
     Raises:
         ConfigError: an interval or max_steps below 1, or classes that do not match.
     """
@@ -125,6 +129,7 @@ class Trainer:
         self.checkpoint_epochs = checkpoint_epochs
         self.checkpoint_steps = checkpoint_steps
         self.progress = progress or Progress()
+        self.callbacks: list[Callback] = []
         self.communicator = communicator or Communicator()
         self.engine = engine or TapeEngine(network, self.communicator)
         self.state = TrainingState()
@@ -183,6 +188,10 @@ class Trainer:
         checkpoint.restore(self.optimizer)
         self.state = state
         self.run_directory.cut_after(state.step)
+
+    def stop(self) -> None:
+        """Let the run end with the next update, or with the epoch that has just ended."""
+        self.total = self.state.step
 
     def run(self) -> Result:
         """Train to the end of the recipe, or to max_steps.
@@ -289,6 +298,8 @@ class Trainer:
             self.progress.update(row)
             if state.step % self.log_interval == 0:
                 self.run_directory.append_step(row)
+                if any([callback.on_step(row) for callback in self.callbacks]):
+                    self.stop()
                 self.progress.log(row)
                 state.interval = Sums()
 
@@ -312,28 +323,30 @@ class Trainer:
             raise self._diverged("test loss", evaluation.loss)
         self.agreement.compare(f"after epoch {state.epochs + 1}")
         state.epochs += 1
-        self.run_directory.append_epoch(
-            {
-                "epoch": state.epochs,
-                "step": state.step,
-                "train_loss": state.epoch.mean_loss,
-                "train_top1": state.epoch.top1,
-                "test_loss": evaluation.loss,
-                "test_top1": evaluation.top1,
-                "test_top5": evaluation.top5,
-                "lr": self.schedule.lr_at(state.step),
-                "seconds": round(self._seconds(), 3),
-            }
-        )
+        row = {
+            "epoch": state.epochs,
+            "step": state.step,
+            "train_loss": state.epoch.mean_loss,
+            "train_top1": state.epoch.top1,
+            "test_loss": evaluation.loss,
+            "test_top1": evaluation.top1,
+            "test_top5": evaluation.top5,
+            "lr": self.schedule.lr_at(state.step),
+            "seconds": round(self._seconds(), 3),
+        }
+        self.run_directory.append_epoch(row)
+        if any([callback.on_epoch(row) for callback in self.callbacks]):
+            self.stop()
         improved = evaluation.top1 > state.best_top1
         if improved:
             state.best_top1, state.best_epoch = evaluation.top1, state.epochs
-        self._say(
+        self.run_directory.log(
             f"epoch {state.epochs}/{-(-self.total // self.updates_per_epoch)} done: training loss "
             f"{state.epoch.mean_loss:.4f}, top-1 {state.epoch.top1:.2f} %; test loss "
             f"{evaluation.loss:.4f}, top-1 {evaluation.top1:.2f} %, top-5 {evaluation.top5:.2f} %"
             f"{' (best)' if improved else ''}"
         )
+        self.progress.epoch(row, improved)
         state.epoch = Sums()
         if improved:
             self._save(self.run_directory.best)

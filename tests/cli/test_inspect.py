@@ -107,7 +107,7 @@ def test_refusals_leave_what_was_there(refused):
     assert "no image" in refused(3, *refuse[0], "--image", "text.png")
     assert "cannot be read" in refused(3, *refuse[0], "--image", "nothing.png")
     assert "0 to 359" in refused(2, *refuse[0], "--index", "360")
-    assert "choose one of" in refused(2, "inspect", "--net", "resnett", "-o", "new.html")
+    assert "did you mean resnet?" in refused(2, "inspect", "--net", "resnett", "-o", "new.html")
     assert "exclude" in refused(2, *refuse[0], "--image", "cat.png", "--index", "3")
     assert "--overwrite" in refused(2, *refuse[1], "-o", "page.html")
     assert "is a folder" in refused(2, *refuse[1], "-o", ".")

@@ -93,6 +93,19 @@ def test_summary_as_text(igcnn):
     assert "3×32×32" in out
 
 
+def test_summary_of_a_run(igcnn, refused):
+    line = ("train", "--net", "Plain_IGC", "--depth", "8", "--L", "2", "--M", "2")
+    assert igcnn(*line, "--max-steps", "1", "--progress", "none", "--out", "run")[0] == 0
+    for path in ("run", "run/checkpoints/last.h5"):
+        code, out, _ = igcnn("summary", path, "--json")
+        assert code == 0
+        values = json.loads(out)
+        assert values["network"]["net"] == "plain_igc"
+        assert values["image_shape"] == [3, 8, 8]  # those of its training
+    assert "leave out --depth" in refused(2, "summary", "run", "--depth", "8")
+    assert "there is no checkpoint" in refused(6, "summary", "absent")
+
+
 def test_summary_of_what_cannot_be_built(refused):
     assert "did you mean resnet_igc" in refused(2, "summary", "--net", "resnet_ig")
     refused(2, "summary", "--image-size", "0")

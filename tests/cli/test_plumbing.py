@@ -58,7 +58,7 @@ def test_a_variable_that_nothing_reads_is_told(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--data-dir mine", "digits come with the package and are not read from mine"),
+        ("--data-dir mine", "digits needs no files and reads nothing from mine"),
         ("--precision fp16", "precision must be fp32, fp64 or bf16, not fp16"),
         ("--precision bf16 --device cpu", "precision bf16 needs a plan on a GPU"),
     ],

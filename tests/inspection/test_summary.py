@@ -57,6 +57,24 @@ def test_the_table_shows_names_shapes_and_the_rule():
     assert "4×16×16" in text
 
 
+@pytest.mark.parametrize("net", ["resnet_igc", "resnet_igc_imgnet_d18"])
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_fits_a_terminal(net, width):
+    network = build_network(net, L=4, M=2)
+    summary = summarize(network, (3, 32, 32))
+    lines = summary.to_text(width).splitlines()
+    assert max(map(len, lines)) <= width
+    whole = summary.to_text()
+    wide = len(whole.splitlines()[0])
+    assert ("InterleavedGroupConvolution" in "\n".join(lines)) == (wide <= width)
+    for layer in summary.layers:
+        (line,) = (line for line in lines if line.split()[:1] == [layer.name])
+        assert line.endswith(f"{layer.params:,}".rjust(6) + f"{layer.macs:,}".rjust(15))
+    assert " ".join(whole[whole.index("parameters ") :].split()) == " ".join(
+        " ".join(lines[len(summary.layers) + 3 :]).split()
+    )
+
+
 def test_an_image_of_another_depth_is_refused():
     with pytest.raises(ShapeError):
         summarize(build_network("plain", depth=8, L=2), (4, 8, 8))

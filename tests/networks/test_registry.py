@@ -1,5 +1,6 @@
 """build_network: names, order, refusals, special cases."""
 
+import hashlib
 import math
 import shutil
 
@@ -102,7 +103,7 @@ def test_blocks_of_residual_networks(depth, blocks):
         (dict(net="vgg"), "choose one of plain, resnet, plain_igc, resnet_igc, resnet_imgnet_d18"),
         (dict(net="plain", depth=21), r"2 \+ 3·n with n ≥ 1 .* not 21; choose 20 or 23"),
         (dict(net="plain", depth=2), "not 2; choose 5"),
-        (dict(net="plain_igc", depth=-4), "depth must be at least 1"),
+        (dict(net="plain_igc", depth=-4), "not -4; choose 5"),
         (dict(net="resnet", depth=21), "even and at least 8 .* not 21; choose 20 or 22"),
         (dict(net="resnet_igc", depth=6), "not 6; choose 8"),
         (dict(net="resnet_imgnet_d18", depth=20), "depth must be 18, not 20"),
@@ -110,10 +111,15 @@ def test_blocks_of_residual_networks(depth, blocks):
         (dict(net="resnet_igc", M=-2), "M must be at least 1, not -2"),
         (dict(net="plain", num_classes=0), "num_classes must be at least 1"),
         (dict(net="plain", dtype="float16"), "dtype must be float32 or float64"),
-        (dict(net="resnet_igc", fusion="summation"), "fusion 'summation' is not available"),
-        (dict(net="plain_igc", fusion="sum"), "plain_igc takes one of learned, summation"),
+        (dict(net="resnet_igc", fusion="learned"), "no setting 'fusion': it takes depth, L, M"),
+        (dict(net="plain_igc", fusoin="learned"), "did you mean fusion"),
+        (dict(net="plain_igc", fusion="sum"), "fusion must be one of learned, summation"),
+        (dict(net="plain", depth="eight"), "plain: depth must be an integer, not 'eight'"),
+        (dict(net="plain", depth=8.5), "plain: depth must be an integer, not 8.5"),
+        (dict(net="plain", depth=True), "plain: depth must be an integer, not True"),
         (dict(net="plain_igc", L=3, fusion="four_branch"), "needs L = 4 and an even M"),
-        (dict(net="resnet_igc", growth="L"), "growth 'L' is not available"),
+        (dict(net="resnet_igc", growth="L"), "no setting 'growth'"),
+        (dict(net="resnet_igc_imgnet_d18", growth="N"), "growth must be L or M, not 'N'"),
         (dict(net="resnet_igc_imgnet_d18", L=4, M=3, growth="L"), "needs an even M"),
     ],
 )
@@ -130,6 +136,106 @@ def test_settings_build_the_same_network_again(net):
     for (name, p), (name2, q) in zip(one.named_parameters(), two.named_parameters(), strict=True):
         assert name == name2 == q.name
         np.testing.assert_array_equal(p.data, q.data)
+
+
+def digest(net, **settings):
+    """Of names, types, shapes and bytes of all parameters and buffers."""
+    sha = hashlib.sha256()
+    for name, array in build_network(net, **settings).state_dict().items():
+        sha.update(f"{name}{array.dtype}{array.shape}".encode() + array.tobytes())
+    return sha.hexdigest()[:16]
+
+
+# seeds 0, 1 and 2⁶³ in float32, 5 in float64: made by version 0.1, of which runs are continued
+WEIGHTS = [
+    (
+        "plain",
+        dict(depth=8, L=4),
+        "18ad10cfedb89a0a 0d3ea4eba18dcf59 6945f7f4c97696a2 67219a1de60c94b8",
+    ),
+    (
+        "resnet",
+        dict(depth=10, L=4),
+        "4661f718118b7c94 71eddc72b19066f9 02c063a974980ca5 b46ca0387ed6daa0",
+    ),
+    (
+        "plain_igc",
+        dict(depth=8, L=3, M=2),
+        "898708c6bdcb42c5 83d46a15756b5618 9076f639c22aa6de d4bd745c9195a068",
+    ),
+    (
+        "plain_igc",
+        dict(depth=8, L=3, M=2, fusion="summation"),
+        "e7c90b33d72105cf feae2add16284fdb d88971d9185ea1fd 097bd72ffd084d31",
+    ),
+    (
+        "plain_igc",
+        dict(depth=5, L=4, M=2, fusion="four_branch"),
+        "6b055c67d8fbb5ce 96ff8d6f21ef8e7a 0ba1a1b72021c9e0 d145d53a0788594d",
+    ),
+    (
+        "resnet_igc",
+        dict(depth=10, L=3, M=2),
+        "c5683631df77c3f4 092521694f088078 72494d0a9972f48d 83315a2346f0eed5",
+    ),
+    (
+        "resnet_imgnet_d18",
+        dict(L=2),
+        "a15902f6750846e8 2b9d4f060119fb72 9a1e74f6bece323a ca9f83a7268577fd",
+    ),
+    (
+        "resnet_igc_imgnet_d18",
+        dict(L=4, M=2),
+        "dd5ab6ac9db6ba09 23ab261d139487b1 5f79237158b0eea3 813604a99f29a59e",
+    ),
+    (
+        "resnet_igc_imgnet_d18",
+        dict(L=4, M=4),
+        "1d1f5f408de96cfb 539b62099136a45d f53beae882b552e8 917e9bd3f012ee94",
+    ),
+    (
+        "resnet_igc_imgnet_d18",
+        dict(L=4, M=4, growth="L"),
+        "fe8a23ec838004f4 5d8a875e3edcd587 bc88d3b60973f791 7aca540a4f85f9c7",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("net", "settings", "expected"), WEIGHTS, ids=lambda value: str(value)[:50]
+)
+def test_weights_of_a_seed_are_those_they_always_were(net, settings, expected):
+    seeds = [(0, "float32"), (1, "float32"), (2**63, "float32"), (5, "float64")]
+    found = [digest(net, seed=k, dtype=t, num_classes=7, **settings) for k, t in seeds]
+    assert found == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        ("plain", "depth 20 L 16 M 1 num_classes 10"),
+        ("resnet", "depth 20 L 16 M 1 num_classes 10"),
+        ("plain_igc", "depth 20 L 24 M 2 num_classes 10 fusion learned"),
+        ("resnet_igc", "depth 20 L 24 M 2 num_classes 10"),
+        ("resnet_imgnet_d18", "depth 18 L 64 M 1 num_classes 1000"),
+        ("resnet_igc_imgnet_d18", "depth 18 L 100 M 2 num_classes 1000 growth L"),
+    ],
+)
+def test_defaults(net, expected):
+    settings = NETWORKS[net].complete({})
+    assert " ".join(f"{name} {value}" for name, value in settings.items()) == expected
+    assert NETWORKS[net].image_size == (224 if "imgnet" in net else 32)
+
+
+def test_growth_follows_the_published_networks():
+    family = NETWORKS["resnet_igc_imgnet_d18"]
+    assert [family.complete({"M": M})["growth"] for M in (1, 2, 16, 32)] == ["M", "L", "M", "M"]
+    assert family.complete({"growth": "L", "M": 4})["growth"] == "L"
+
+
+def test_settings_given_as_text_make_the_same_network():
+    one = build_network("plain_igc", depth="5", L="4", M=np.int64(2), num_classes="7")
+    assert one.settings == build_network("plain_igc", depth=5, L=4, M=2, num_classes=7).settings
 
 
 @pytest.mark.parametrize("net", NETWORKS)

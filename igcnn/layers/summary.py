@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ..autograd import Tensor, no_grad
-from ..layers import Layer, forward_hook, in_mode
+from ..text import table_lines, wrap_line
+from .layer import Layer, forward_hook, in_mode
 
 RULE = "1 multiply-add = one multiplication and one addition; convolution and fully connected only"
+TOTALS = 15  # columns of the labels of the totals
+LEAST_TYPE = 10  # columns below which types are left out
 KINDS = ("conv", "bn", "fc")
 
 
@@ -75,41 +79,47 @@ class Summary:
             "layers": [asdict(layer) for layer in self.layers],
         }
 
-    def to_text(self) -> str:
-        """Return a table, the totals and the rule of counting."""
-        heads = ("layer", "type", "output", "params", "multiply-adds")
-        rows = [
-            (
-                layer.name,
-                layer.type,
-                "×".join(map(str, layer.output)),
-                f"{layer.params:,}",
-                f"{layer.macs:,}",
-            )
-            for layer in self.layers
-        ]
-        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        aligns = "<<<>>"
+    def to_text(self, width: int | None = None) -> str:
+        """Return a table, the totals and the rule of counting.
 
-        def line(cells: tuple[str, ...]) -> str:
-            parts = zip(cells, aligns, widths, strict=True)
-            return "  ".join(f"{cell:{align}{width}}" for cell, align, width in parts).rstrip()
-
+        Args:
+            width: columns of the terminal, for which types are shortened or left out; None for
+                no limit.
+        """
+        rows = [("layer", "type", "output", "params", "multiply-adds")]
+        for layer in self.layers:
+            output = "×".join(map(str, layer.output))
+            rows.append((layer.name, layer.type, output, f"{layer.params:,}", f"{layer.macs:,}"))
+        lines = _table(rows)
+        excess = len(lines[0]) - (width or len(lines[0]))
+        if excess > 0:
+            room = max(len(row[1]) for row in rows) - excess
+            lines = _table([(row[0], *_shortened(row[1], room), *row[2:]) for row in rows])
         conv, bn, fc = (self.params_of(kind) for kind in KINDS)
         image = "×".join(map(str, self.image_shape))
-        return "\n".join(
-            [
-                line(heads),
-                line(tuple("-" * width for width in widths)),
-                *map(line, rows),
-                "",
-                f"parameters     {self.params:,} (convolution {conv:,}, batch norm {bn:,}, "
-                f"fully connected {fc:,})",
-                f"multiply-adds  {self.macs:,} for one {image} image (convolution "
-                f"{self.macs_conv:,})",
-                f"rule           {RULE}",
-            ]
-        )
+        totals = [
+            f"parameters     {self.params:,} (convolution {conv:,}, batch norm {bn:,}, "
+            f"fully connected {fc:,})",
+            f"multiply-adds  {self.macs:,} for one {image} image (convolution {self.macs_conv:,})",
+            f"rule           {RULE}",
+        ]
+        if width:
+            totals = [wrap_line(line, width, TOTALS) for line in totals]
+        return "\n".join([*lines, "", *totals])
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return aligned lines, the heading underlined; the last two columns are numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    right = [False] * (len(widths) - 2) + [True, True]
+    return table_lines([rows[0], ["-" * width for width in widths], *rows[1:]], right)
+
+
+def _shortened(text: str, room: int) -> tuple[str, ...]:
+    """Return a cell cut to the room, or no cell where that is too little to be read."""
+    if room < LEAST_TYPE:
+        return ()
+    return (text if len(text) <= room else f"{text[: room - 1]}…",)
 
 
 def summarize(network: Layer, image_shape: tuple[int, int, int]) -> Summary:

@@ -1,6 +1,18 @@
-"""Which depths there are, and how many units each stage gets."""
+"""Which sizes there are: depths, units of each stage, channels."""
 
 from ..errors import ConfigError
+
+
+def first_width(net: str, L: int, M: int) -> int:
+    """Return the channels of the first stage, L·M.
+
+    Raises:
+        ConfigError: L or M is below 1.
+    """
+    for name, value in (("L", L), ("M", M)):
+        if value < 1:
+            raise ConfigError(f"{net}: {name} must be at least 1, not {value}")
+    return L * M
 
 
 def plain_stages(net: str, depth: int) -> list[int]:
