@@ -1,4 +1,4 @@
-"""`igcnn data`: what data sets there are, fetch, verify, where, pack."""
+"""`igcnn data`: list, download, verify and pack data sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .options import DIRECTORY, Value, setting_options
 
 @click.group("data")
 def data_group() -> None:
-    """Data sets: list, fetch, verify, where they are, pack.
+    """List, download, verify and pack data sets.
 
     \b
     igcnn data list
@@ -20,34 +20,42 @@ def data_group() -> None:
     igcnn data verify svhn --data-dir ~/data
     igcnn data pack imagenet --data-dir ~/imagenet
 
-    Files are taken for whole only if size and sha256 agree. A download that was stopped goes on
-    where it was. IGCNN_DATA_SOURCES=FILE adds sources, IGCNN_OFFLINE=1 forbids the network.
+    A download is accepted only if its size and SHA-256 match; an interrupted one resumes where it
+    stopped. IGCNN_DATA_SOURCES=FILE adds sources, IGCNN_OFFLINE=1 forbids downloads.
     """
 
 
 @data_group.command("list")
-@click.option("--data-dir", metavar="DIR", type=DIRECTORY, help="Folder of the data sets.")
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    type=DIRECTORY,
+    help="Folder with the data sets.  [default: the cache]",
+)
 def list_command(data_dir: str | None) -> None:
-    """List the data sets: size, what is there, what they are."""
+    """List the data sets, their sizes and the files that are present."""
     from igcnn.datasets.sources import load_sources
 
-    click.echo("digits     in the package    1,797 handwritten digits of 8×8 (UCI, CC BY 4.0)")
+    click.echo("digits     included          1,797 handwritten digits of 8×8 (UCI, CC BY 4.0)")
     for name, source in load_sources().items():
         folder = folder_of(name, data_dir)
         there = sum((folder / file.name).is_file() for file in source.files)
         state = f"{there} of {len(source.files)} files"
         size = amount(sum(file.size for file in source.files))
         click.echo(f"{name:10} {state:14} {size:>8}  {source.about}")
-    click.echo("folder     yours             train/ and test/, a folder of images for each class")
+    click.echo("folder     your own          train/ and test/, a folder of images for each class")
 
 
 @data_group.command("fetch")
 @click.argument("name", type=Value(source_names))
 @click.option(
-    "--data-dir", metavar="DIR", type=DIRECTORY, help="Fetch into DIR/NAME.  [default: the cache]"
+    "--data-dir",
+    metavar="DIR",
+    type=DIRECTORY,
+    help="Download into DIR/NAME.  [default: the cache]",
 )
 def fetch_command(name: str, data_dir: str | None) -> None:
-    """Fetch a data set's official files and verify them."""
+    """Download a data set's official files and verify them."""
     from igcnn.datasets.fetch import fetch
 
     source = known_source(name)
@@ -58,9 +66,14 @@ def fetch_command(name: str, data_dir: str | None) -> None:
 
 @data_group.command("verify")
 @click.argument("name", type=Value(source_names))
-@click.option("--data-dir", metavar="DIR", type=DIRECTORY, help="Where DIR/NAME holds the files.")
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    type=DIRECTORY,
+    help="Folder with the files.  [default: the cache]",
+)
 def verify_command(name: str, data_dir: str | None) -> None:
-    """Compare size and SHA-256 of a data set's files with the published ones.
+    """Check a data set's files against the published SHA-256.
 
     Unpacked files, and files of the same format with other numbers of images, have no published
     checksum; they are read instead. The exit code is 3 if the data set cannot be used as it is.
@@ -90,31 +103,36 @@ def verify_command(name: str, data_dir: str | None) -> None:
 
 @data_group.command("where")
 @click.argument("name", type=Value(source_names))
-@click.option("--data-dir", metavar="DIR", type=DIRECTORY, help="Folder of the data sets.")
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    type=DIRECTORY,
+    help="Folder with the data sets.  [default: the cache]",
+)
 def where_command(name: str, data_dir: str | None) -> None:
-    """Print the folder of a data set's files."""
+    """Print the folder that holds a data set's files."""
     click.echo(folder_of(known_source(name).name, data_dir))
 
 
 @data_group.command("pack")
 @click.argument("name", type=click.Choice(["imagenet", "cifar10"], case_sensitive=False))
 @click.option(
-    "--data-dir", metavar="DIR", type=DIRECTORY, help="Folder with the data set as it is."
+    "--data-dir", metavar="DIR", type=DIRECTORY, help="Folder with the original data set."
 )
 @click.option(
     "-o",
     "--output",
     metavar="PATH",
-    help="[default: in that folder, imagenet.h5 or cifar-10-packed]",
+    help="File or folder to write.  [default: imagenet.h5 or cifar-10-packed in that folder]",
 )
 @setting_options("workers", "on_bad_image")
 def pack_command(
     name: str, data_dir: str | None, output: str | None, workers: int | None, on_bad_image: str
 ) -> None:
-    """Write a data set in fewer bytes.
+    """Pack a data set into fewer bytes.
 
-    imagenet: all images, short side 480, into one HDF5 file that is read in sequence. cifar10: a
-    folder of six files, 99 MiB in place of 176, without loss.
+    imagenet: all images, resized to a short side of 480 pixels, in one HDF5 file that is read
+    sequentially. cifar10: a folder of six files, lossless, 99 MiB instead of 176.
     """
     from igcnn.datasets.pack import pack
     from igcnn.errors import ConfigError
@@ -132,7 +150,7 @@ def pack_command(
     left_out = pack(dataset, path, workers, Progress("images"))
     for split, count in left_out.items():
         if count:
-            click.echo(f"{split}: {count} broken images left out", err=True)
+            click.echo(f"{split}: {count} unreadable images skipped", err=True)
     click.echo(f"{path}  {amount(path.stat().st_size)}")
 
 

@@ -216,11 +216,11 @@ def _load(
                 )
             return train, test
     form = forms[0]
-    where = "no --data-dir was given" if data_dir is None else f"none of its files in {data_dir}"
+    where = "no --data-dir was given" if data_dir is None else f"no files found in {data_dir}"
     raise MissingDataError(
-        f"{name}: {where}; put {form.archive} ({form.size:,} bytes, from "
-        f"https://www.cs.toronto.edu/~kriz/{form.archive}) into a folder, unpacked or not, and "
-        f"name the folder with --data-dir; {forms[1].archive} will do as well"
+        f"{name}: {where}; run igcnn data fetch {name}, or put {form.archive} ({form.size:,} "
+        f"bytes, from https://www.cs.toronto.edu/~kriz/{form.archive}) or {forms[1].archive} into "
+        "a folder, packed or unpacked, and pass the folder as --data-dir"
     )
 
 
@@ -234,7 +234,7 @@ def _read_place(place: Path, form: Form) -> dict[str, bytes]:
         if place.is_file():
             return dict(_read_archive(place, form.folder, wanted))
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise DataError(f"{place}: cannot be read ({error}); fetch it again") from error
+        raise DataError(f"cannot read {place}: {error}; download it again") from error
     return {}
 
 
@@ -252,7 +252,9 @@ def _read_packed(place: Path, wanted: set[str]) -> dict[str, bytes]:
 def _read_file(path: Path) -> bytes:
     limit = TRAIN_IMAGES * MAX_BYTES_PER_IMAGE
     if path.stat().st_size > limit:
-        raise DataError(f"{path}: {path.stat().st_size:,} bytes, more than {limit:,}; not CIFAR")
+        raise DataError(
+            f"{path}: {path.stat().st_size:,} bytes, more than {limit:,}; it is not CIFAR"
+        )
     return path.read_bytes()
 
 
@@ -284,10 +286,7 @@ def _split(
     """Decode the named files into one split."""
     absent = [name for name in names if name not in contents]
     if absent:
-        raise DataError(
-            f"{place}: {', '.join(absent)} is missing beside the other files; unpack "
-            f"{form.archive} again"
-        )
+        raise DataError(f"{place}: {', '.join(absent)} missing; unpack {form.archive} again")
     parts = []
     for name in names:
         try:
@@ -299,7 +298,7 @@ def _split(
                     "are valid"
                 )
         except DataError as error:
-            raise DataError(f"{place}: {name} {error}; fetch {form.archive} again") from error
+            raise DataError(f"{place}: {name} {error}; download {form.archive} again") from error
         parts.append((pixels, labels))
     # (N, 3072) → (N, 3, 32, 32)
     images = np.concatenate([pixels for pixels, _ in parts]).reshape(-1, 3, 32, 32)
@@ -327,7 +326,7 @@ def _decode_pickle(data: bytes, labels: bytes) -> tuple[Array, Array]:
     except DataError:
         raise
     except Exception as error:  # a foreign pickle can fail in any way
-        raise DataError(f"is no CIFAR pickle ({type(error).__name__}: {error})") from error
+        raise DataError(f"is not a CIFAR pickle ({type(error).__name__}: {error})") from error
     count = len(numbers)
     if not count or rows.shape != (count, PIXELS):
         raise DataError(

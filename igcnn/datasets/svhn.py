@@ -89,8 +89,8 @@ def _find(data_dir: Path | None) -> Path:
         where = f"not in {folder}: {', '.join(map(_file, parts))}"
     files = ", ".join(f"{_file(part)} ({PARTS[part][1]:,} bytes)" for part in parts)
     raise MissingDataError(
-        f"svhn: {where}; put {files} from {SOURCE} into a folder and name the folder with "
-        "--data-dir"
+        f"svhn: {where}; run igcnn data fetch svhn, or put {files} from {SOURCE} into a folder "
+        "and pass the folder as --data-dir"
     )
 
 
@@ -102,14 +102,14 @@ def _count(path: Path) -> int:
     """
     shape = next((array.shape for array in read_arrays(path) if array.name == "X"), None)
     if shape is None:
-        raise DataError(f"{path}: has no array X; fetch the file again from {SOURCE}")
+        raise DataError(f"{path}: has no array X; download the file again from {SOURCE}")
     if shape[:-1] != (SIDE, SIDE, 3) or shape[-1] < 1:
         raise DataError(
-            f"{path}: X has shape {shape} instead of ({SIDE}, {SIDE}, 3, N); fetch the file again "
-            f"from {SOURCE}"
+            f"{path}: X has shape {shape} instead of ({SIDE}, {SIDE}, 3, N); download the file "
+            f"again from {SOURCE}"
         )
     if shape[-1] * IMAGE_BYTES > MAX_INFLATION * path.stat().st_size:
-        raise DataError(f"{path}: too small for {shape[-1]:,} images; fetch it again")
+        raise DataError(f"{path}: too small for {shape[-1]:,} images; download it again")
     return shape[-1]
 
 
@@ -202,12 +202,12 @@ def _read_part(path: Path, images: Array, labels: Array) -> None:
         raise DataError(f"cannot read {path}: {error.strerror}; check the disk") from error
     if found != {"X", "y"}:
         absent = ", ".join(sorted({"X", "y"} - found))
-        raise DataError(f"{path}: has no array {absent}; fetch the file again from {SOURCE}")
+        raise DataError(f"{path}: has no array {absent}; download the file again from {SOURCE}")
     wrong = np.flatnonzero((labels < 1) | (labels > 10))
     if wrong.size:
         raise DataError(
             f"{path}: has label {labels[wrong[0]]} at image {wrong[0]}, where 1 to 10 are valid; "
-            f"fetch the file again from {SOURCE}"
+            f"download the file again from {SOURCE}"
         )
     labels %= 10
 
@@ -235,7 +235,7 @@ def _check(path: Path, array: MatArray, shape: tuple[int, ...]) -> None:
             f"again from {SOURCE}"
         )
     if array.name == "X" and array.dtype != np.uint8:
-        raise DataError(f"{path}: X holds {array.dtype} instead of bytes; fetch the file again")
+        raise DataError(f"{path}: X holds {array.dtype} instead of bytes; download the file again")
 
 
 def _read_images(array: MatArray, images: Array) -> None:

@@ -43,7 +43,7 @@ def read_params(path: Path) -> dict[str, Array]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     reader = _Reader(data)
     try:
         magic, reserved, count = reader.take("QQQ")
@@ -57,9 +57,11 @@ def read_params(path: Path) -> dict[str, Array]:
             raise ValueError(f"has {names_count:,} names for {count:,} arrays")
         names = [reader.name().partition(":")[2] for _ in range(count)]
     except (ValueError, struct.error) as error:
-        raise CheckpointError(f"{path}: is no MXNet .params file ({error})") from error
+        raise CheckpointError(f"{path} is not an MXNet .params file ({error})") from error
     if len(set(names)) != count or reader.place != len(data):
-        raise CheckpointError(f"{path}: is no MXNet .params file (names twice, or a rest)")
+        raise CheckpointError(
+            f"{path} is not an MXNet .params file (duplicate names, or bytes after the end)"
+        )
     return dict(zip(names, arrays, strict=True))
 
 
@@ -155,9 +157,9 @@ def _read_symbol(path: Path) -> dict[str, dict[str, Any]]:
             for node in content["nodes"]
         }
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is no symbol.json of MXNet ({error})") from error
+        raise CheckpointError(f"{path} is not a symbol.json of MXNet ({error})") from error
 
 
 def _network_of(arrays: dict[str, Array], nodes: dict[str, Any], path: Path) -> Network:
@@ -177,8 +179,8 @@ def _network_of(arrays: dict[str, Array], nodes: dict[str, Any], path: Path) -> 
         )
     except (KeyError, IndexError, ValueError, ZeroDivisionError, ConfigError, ShapeError) as error:
         raise CheckpointError(
-            f"{path}: is of no network that igcnn has ({error}); it has the ImageNet networks "
-            "ResNet-18 and IGC-L4M32, L16M16, L100M2"
+            f"{path} describes a network that igcnn does not have ({error}); it has ResNet-18, "
+            "IGC-L4M32, IGC-L16M16 and IGC-L100M2"
         ) from error
 
 
@@ -188,4 +190,4 @@ def _check_norm(name: str, node: dict[str, Any], path: Path) -> None:
     except ValueError:
         eps = math.nan
     if not math.isclose(eps, EPS):
-        raise CheckpointError(f"{path}: {name} has eps {eps}, but igcnn computes with {EPS}")
+        raise CheckpointError(f"{path}: {name} has eps {eps}, but igcnn supports only {EPS}")

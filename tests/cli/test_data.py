@@ -69,14 +69,14 @@ def test_training_fetches_what_is_missing(igcnn, cifar_source):
     line = ("train", "--dataset", "cifar10", "--net", "plain", "--depth", "5", "--max-steps", "1")
     code, out, err = igcnn(*line, "--out", "run", "--progress", "none")
     assert code == 0, err
-    assert "cifar10 is not there; fetching" in err
+    assert "cifar10 not found; downloading" in err
     assert "100 training" in out
     code, out, _ = igcnn("data", "where", "cifar10")
     folder = Path(out.strip())
     assert [path.name for path in folder.iterdir()] == [cifar_source.name]
     code, out, err = igcnn(*line, "--out", "again", "--progress", "none")
     assert code == 0, err
-    assert "fetching" not in err
+    assert "downloading" not in err
     code, out, _ = igcnn("data", "verify", "cifar10")
     assert code == 0
     assert "ok" in out
@@ -119,7 +119,7 @@ def test_unpacked_files_are_found_by_verify_pack_and_eval(igcnn, refused, cifar_
     code, out, err = results[0]
     assert code == 0
     assert json.loads(out)["images"] == 20
-    assert "fetching" not in err
+    assert "downloading" not in err
     assert "knows the classes of cifar10" in refused(2, "eval", "run", "--dataset", "digits")
     assert "digits needs no files" in refused(
         2, "eval", "run", "--dataset", "digits", "--data-dir", "x"
@@ -236,7 +236,7 @@ def test_packing_and_broken_images(igcnn, refused, tree):
     assert not (tree / "imagenet.h5").exists()
     code, out, err = igcnn(*pack, "--on-bad-image", "skip")
     assert code == 0, err
-    assert "1 broken images left out" in err
+    assert "1 unreadable images skipped" in err
     assert str(tree / "imagenet.h5") in out
     refused(2, *pack)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from igcnn import load_checkpoint, save_checkpoint
+from igcnn import build_network, load_checkpoint, save_checkpoint
+from tests.cli.test_plugins import MODULE, POINTS
 from tests.exchange.networks import PREPROCESSING, equal_bits, sample
 
 pytest.importorskip("onnx")
@@ -78,6 +79,21 @@ def test_pytorch_and_back_give_the_same_checkpoint(igcnn, network):
     saved = load_checkpoint("net.h5")
     assert equal_bits(saved.build().state_dict(), network.state_dict())
     assert saved.preprocessing is None
+
+
+def test_a_registered_network_of_ones_own(igcnn, install):
+    install("stripe-nets", POINTS, stripe_nets=MODULE, stripe_broken="import nowhere")
+    own = build_network("two_convs", width=6, num_classes=2)
+    save_checkpoint("best.h5", own)
+    for ending in ("onnx", "safetensors"):
+        succeeded(igcnn("export", "best.h5", "-o", f"net.{ending}"))
+    convert = ("convert", "safetensors", "net.safetensors")
+    setting = ("--net", "two_convs", "--set", "width=6", "--classes", "2")
+    for number, options in enumerate(((), ("--like", "best.h5"), setting)):
+        succeeded(igcnn(*convert, "-o", f"{number}.h5", *options))
+        saved = load_checkpoint(f"{number}.h5")
+        assert saved.network["width"] == 6
+        assert equal_bits(saved.build().state_dict(), own.state_dict())
 
 
 def test_a_run_is_taken_where_a_checkpoint_is(igcnn, network):

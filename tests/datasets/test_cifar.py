@@ -337,7 +337,7 @@ def test_a_missing_file_is_named(tmp_path):
     files, _ = make_files("cifar10", "binary")
     del files["data_batch_5.bin"]
     write_folder(tmp_path / "cifar-10-batches-bin", files)
-    with pytest.raises(DataError, match=r"data_batch_5.bin is missing beside"):
+    with pytest.raises(DataError, match=r"data_batch_5.bin missing; unpack"):
         load_dataset("cifar10", tmp_path)
 
 

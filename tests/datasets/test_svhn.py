@@ -165,7 +165,7 @@ def test_foreign_files_are_named(tmp_path):
     files = {
         "version 7.3": b"MATLAB 7.3 MAT-file" + bytes(200),
         "big-endian": bytes(header[:126]) + b"MI",
-        "is no MAT-file": b"<html>" + bytes(200),
+        "is not a MAT-file": b"<html>" + bytes(200),
         "has no array X": mat_bytes({"y": contents("test")["y"]}),
         "complex numbers in X": mat_bytes({"X": np.ones((2, 2)) * 1j}),
         r"X has shape \(2, 2\) instead": mat_bytes({"X": np.ones((2, 2))}),
@@ -218,7 +218,9 @@ def test_no_data_says_what_to_put_where(tmp_path):
         load_dataset("svhn")
     write(tmp_path)
     (tmp_path / "extra_32x32.mat").unlink()
-    with pytest.raises(DataError, match=r"not in .*: extra_32x32.mat; put extra") as caught:
+    with pytest.raises(
+        DataError, match=r"not in .*: extra_32x32.mat; run igcnn data fetch svhn, or put extra"
+    ) as caught:
         load_dataset("svhn", tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "train_32x32" not in str(caught.value)
