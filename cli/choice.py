@@ -39,14 +39,18 @@ def _decide(
     out: str | None,
     resume: str | None,
     overwrite: bool,
+    dry_run: bool,
 ) -> tuple[dict[str, Any], RunDirectory, Checkpoint | None]:
     """Return the settings, the run directory, and the checkpoint to resume from, if any."""
     from igcnn.training.setup import choose_run, load_to_resume, settings_to_resume
+    from igcnn.training.silent_run import SilentRun
 
     for line in layers.unused():
         say(line)
     settings = layers.collect(flags, assignments, config)
     run, source = choose_run(settings, None, out, resume, overwrite, say)
+    if dry_run:  # which writes nothing, not even a line of a log
+        run = SilentRun(run.path)
     if source is None:
         return settings, run, None
     checkpoint = load_to_resume(run, source, say)

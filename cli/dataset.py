@@ -27,8 +27,9 @@ def open_dataset(
     workers: int | None = None,
     on_bad_image: str | None = None,
     communicator: Communicator | None = None,
+    download: bool = True,
 ) -> Dataset:
-    """Return a data set, after fetching its files if they are not there.
+    """Return a data set, after fetching its files if they are not there and `download` is set.
 
     Several ranks share the cores of a computer, and fetch nothing: `igcnn data fetch` does.
 
@@ -63,8 +64,9 @@ def open_dataset(
         return load()
     except MissingDataError:
         source = load_sources().get(name)
-        fetched = source is not None and communicator.size == 1
-        if not fetched or not all(file.urls for file in source.files):
+        if source is None or not download or communicator.size > 1:
+            raise
+        if not all(file.urls for file in source.files):
             raise
         folder = folder_of(name, data_dir)
         size = sum(file.size for file in source.files)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 DEFAULT = "digits"  # the data set that is always there
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """Where an image is: a file's name, or a data set and an index."""
 
     image: str | None

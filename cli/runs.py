@@ -59,8 +59,8 @@ def runs_command(folder: str, sort: str, as_json: bool, as_csv: bool) -> None:
         raise ConfigError("--json and --csv exclude each other; give one of them")
     if not Path(folder).is_dir():
         raise ConfigError(f"there is no folder {folder}; give the one that holds runs")
-    key = _sort_key(sort)
-    found = sorted(find_runs(Path(folder)), key=key)
+    found = find_runs(Path(folder))
+    found.sort(key=_sort_key(sort, found))
     names = differing(found)
     if as_json:
         click.echo(json.dumps([run.to_json() for run in found]))
@@ -78,19 +78,22 @@ def _descending(value: float | None) -> tuple[bool, float]:
     return value is None, -(value or 0.0)
 
 
-def _sort_key(name: str) -> Key:
+def _sort_key(name: str, runs: Sequence[RunSummary]) -> Key:
     """Return the order that --sort names; case is ignored.
 
     Raises:
         ConfigError: there is no such order and no such setting.
     """
-    from igcnn.settings import SETTINGS, find_setting
+    from igcnn.settings import SETTINGS
+    from igcnn.training.combine import find_setting
 
-    known = {key.lower(): key for key in (*SORTS, *SETTINGS)}
+    own = {setting for run in runs for setting in run.settings}  # those of networks too
+    known = {key.lower(): key for key in (*SORTS, *SETTINGS, *own)}
     name = known.get(name.lower().replace("-", "_"), name)
     if name in SORTS:
         return SORTS[name]
-    find_setting(name, "--sort")
+    if name not in own:
+        find_setting(name, "--sort")
 
     def key(run: RunSummary) -> Any:
         value = run.settings.get(name)

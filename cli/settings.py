@@ -43,14 +43,28 @@ def collect(
     """
     from igcnn.training.combine import combine
 
-    layers = [
+    return combine(given(flags, assignments, config, resumed, environment))
+
+
+def given(
+    flags: Mapping[str, Any],
+    assignments: Iterable[str] = (),
+    config: str | None = None,
+    resumed: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return (source, name → value) in rising precedence; see collect.
+
+    Raises:
+        ConfigError: --config cannot be read, or an assignment has no equals sign.
+    """
+    return [
         ("config.toml of the run", resumed or {}),
         (config or "", _read(config) if config else {}),
         ("environment", _of_environment(environment)),
         ("flags", flags),
         ("--set", dict(map(split_assignment, assignments))),
     ]
-    return combine(layers)
 
 
 def _read(path: str) -> dict[str, Any]:

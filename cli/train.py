@@ -11,8 +11,10 @@ from igcnn.settings import RANKS, RUN, SETTINGS
 
 from .choice import decide_together, say
 from .dataset import open_dataset
+from .dry_run import show
 from .options import DIRECTORY, FILE, GroupedCommand, grouped_option, setting_options
 from .ranks import ending_together, parse_gpus, start_ranks
+from .settings import given
 
 if TYPE_CHECKING:
     from igcnn.communicator import Communicator
@@ -62,6 +64,12 @@ def authors_spelling(name: str) -> str:
 )
 @grouped_option("--overwrite", group=RUN, is_flag=True, help="Replace the run in --out.")
 @grouped_option(
+    "--dry-run",
+    group=RUN,
+    is_flag=True,
+    help="Show settings, network, memory and the time of an epoch; train nothing.",
+)
+@grouped_option(
     "--config",
     group=RUN,
     type=FILE,
@@ -82,6 +90,7 @@ def train_command(
     out: str | None,
     resume: str | None,
     overwrite: bool,
+    dry_run: bool,
     config: str | None,
     assignments: tuple[str, ...],
     ranks: int | None,
@@ -100,6 +109,7 @@ def train_command(
     igcnn train --dataset folder --data-dir flowers --lr 0.05
     igcnn train --out try --set fusion=summation
     igcnn train --resume try
+    igcnn train --config try/config.toml --dry-run
     igcnn train --ranks 2 --dataset cifar10
     mpiexec -n 16 --hostfile hosts igcnn train --config big.toml
 
@@ -108,13 +118,16 @@ def train_command(
     same weights as a run without the stop.
     """
     from igcnn.communicator import connect, is_one_of_several
+    from igcnn.errors import ConfigError
 
     flags |= _authors_partitions(flags, authors_L, authors_M)
     chosen = parse_gpus(gpus) if gpus is not None else []
     if chosen:
         flags["device"] = flags["device"] or "cuda"
+    count = len(chosen) or ranks or 1
+    if dry_run and (count > 1 or is_one_of_several()):
+        raise ConfigError("--dry-run takes one process; leave out --ranks, --gpus and mpiexec")
     if not is_one_of_several():
-        count = len(chosen) or ranks or 1
         if count > 1:
             arguments = click.get_current_context().obj
             raise click.exceptions.Exit(start_ranks(count, arguments, chosen))
@@ -122,7 +135,7 @@ def train_command(
             flags["device"] = f"cuda:{chosen[0]}"
     communicator = connect()
     with ending_together(communicator):
-        _train(communicator, flags, assignments, config, out, resume, overwrite)
+        _train(communicator, flags, assignments, config, out, resume, overwrite, dry_run)
 
 
 def _authors_partitions(flags: dict[str, Any], L: str | None, M: str | None) -> dict[str, Any]:
@@ -155,10 +168,13 @@ def _train(
     out: str | None,
     resume: str | None,
     overwrite: bool,
+    dry_run: bool,
 ) -> None:
     from igcnn.training import Fit
+    from igcnn.training.combine import combine_with_sources
+    from igcnn.training.setup import settings_to_resume
 
-    choices = flags, assignments, config, out, resume, overwrite
+    choices = flags, assignments, config, out, resume, overwrite, dry_run
     settings, run, checkpoint = decide_together(communicator, *choices)
 
     def opened() -> Dataset:
@@ -169,9 +185,15 @@ def _train(
             workers=settings["workers"],
             on_bad_image=settings["on_bad_image"],
             communicator=communicator,
+            download=not dry_run,
         )
 
     fit = Fit(settings, run, opened, checkpoint=checkpoint, communicator=communicator, say=_print)
+    if dry_run:
+        resumed = settings_to_resume(run) if checkpoint else None
+        layers = given(flags, assignments, config, resumed)
+        show(fit, {name: source for name, (_, source) in combine_with_sources(layers).items()})
+        return
     try:
         # a run that was killed before its first checkpoint has nothing to go on from
         fit.train(replace=overwrite or (resume is not None and checkpoint is None))

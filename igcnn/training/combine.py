@@ -60,7 +60,16 @@ def find_setting(name: str, source: str, net: str | None = None) -> Setting:
 def combine(
     layers: Sequence[tuple[str, Mapping[str, Any]]], dataset: str | None = None
 ) -> dict[str, Any]:
-    """Return every setting with its value: of the last layer that has it, or preset or default.
+    """Return every setting with its value; see combine_with_sources."""
+    return {name: value for name, (value, _) in combine_with_sources(layers, dataset).items()}
+
+
+def combine_with_sources(
+    layers: Sequence[tuple[str, Mapping[str, Any]]], dataset: str | None = None
+) -> dict[str, tuple[Any, str]]:
+    """Return every setting with its value and where that is from.
+
+    A value is that of the last layer that has one, or else the preset's or the default.
 
     Args:
         layers: (source, name → value) in rising precedence; None stands for no value.
@@ -72,19 +81,20 @@ def combine(
     net = SETTINGS["net"].default
     for source, layer in layers:
         net = _network_of(layer, source, net)
-    given: dict[str, Any] = {}
+    given: dict[str, tuple[Any, str]] = {}
     for source, layer in layers:
         foreign = _foreign(_network_of(layer, source, net), net)
         if dataset is not None:  # whose name need not be registered
             foreign.add("dataset")
         for name, value in layer.items():
             if value is not None and name not in foreign:
-                given[name] = find_setting(name, source, net).convert(value, source)
-    defaults = {name: setting.default for name, setting in SETTINGS.items()}
+                given[name] = find_setting(name, source, net).convert(value, source), source
+    defaults = {name: (setting.default, "default") for name, setting in SETTINGS.items()}
     if dataset is not None:
-        given["dataset"] = dataset
+        given["dataset"] = dataset, "the data set"
     chosen = defaults | given
-    return defaults | preset_settings(chosen["preset"], chosen["dataset"]) | given
+    preset = preset_settings(chosen["preset"][0], chosen["dataset"][0])
+    return defaults | {name: (value, "preset") for name, value in preset.items()} | given
 
 
 def _network_of(layer: Mapping[str, Any], source: str, otherwise: str) -> str:

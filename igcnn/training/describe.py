@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..layers.summary import summarize
+from ..layers.summary import Summary
 from ..text import duration
 from .checkpoint import Checkpoint
 from .trainer import Result, Trainer
 
 
-def opening_lines(trainer: Trainer, checkpoint: Checkpoint | None) -> list[str]:
-    """Write summary.txt and return what there is to say before the first step.
+def opening_lines(trainer: Trainer, summary: Summary, checkpoint: Checkpoint | None) -> list[str]:
+    """Return what there is to say before the first step.
 
     Args:
         trainer: of the run.
+        summary: of its network.
         checkpoint: from which it goes on, None for a new run.
     """
     data, recipe, run = trainer.dataset, trainer.recipe, trainer.run_directory
     _, height, width = data.train.image_shape
-    summary = summarize(trainer.network, (3, height, width))
-    run.write_summary(summary.to_text())
     network = describe_network(trainer.network.settings)
     steps = ", ".join(map(str, recipe.lr_steps or ())) or "none"
     lines = [
@@ -40,13 +39,12 @@ def opening_lines(trainer: Trainer, checkpoint: Checkpoint | None) -> list[str]:
     return lines
 
 
-def closing_lines(trainer: Trainer, result: Result, data_dir: str | None) -> list[str]:
+def closing_lines(trainer: Trainer, result: Result) -> list[str]:
     """Return what there is to say after the last step.
 
     Args:
         trainer: of the run.
         result: how it ended.
-        data_dir: where the data set was read from, None for where igcnn keeps it.
     """
     run, last = trainer.run_directory, result.evaluation
     lines = [
@@ -55,14 +53,12 @@ def closing_lines(trainer: Trainer, result: Result, data_dir: str | None) -> lis
     ]
     if result.best_epoch:
         lines.insert(0, f"best        {describe_best(result)}")
-    checkpoint = run.best if result.best_epoch else run.last
-    place = f" --data-dir {data_dir}" if data_dir else ""
     # the first two are written when an epoch ends
     names = [n for n in ("metrics.csv", "curves.svg") if (run.path / n).exists()]
     return [
         *lines,
         f"files       {run.path}: {', '.join([*names, 'checkpoints/'])}",
-        f"next        igcnn eval {checkpoint} --dataset {trainer.dataset.name}{place}",
+        f"next        igcnn eval {run.path}",
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
@@ -17,7 +16,9 @@ from ..communicator import Communicator, for_device
 from ..datasets import Dataset, load_dataset
 from ..errors import ConfigError
 from ..layers.batch_norm import synchronise
+from ..layers.summary import Summary, summarize
 from ..networks import Network
+from ..notebook import address
 from ..settings import SETTINGS
 from ..text import terminal_width, wrap_line
 from .callback import Callback
@@ -26,6 +27,7 @@ from .combine import combine, network_settings
 from .cores import available_cores
 from .describe import closing_lines, describe_best, describe_network, opening_lines
 from .engine import check_precision, make_engine
+from .preview import Preview, preview
 from .progress import make_progress
 from .run_directory import RunDirectory
 from .setup import (
@@ -129,15 +131,32 @@ class Fit:
             if self._checkpoint:
                 self._trainer.resume(self._checkpoint)
             self._write_run()
-            for line in opening_lines(self._trainer, self._checkpoint):
+            summary = self._summarize()
+            self.run.write_summary(summary.to_text())
+            for line in opening_lines(self._trainer, summary, self._checkpoint):
                 self._say(line)
             self.result = self._run(callbacks)
-        for line in closing_lines(self._trainer, self.result, self.settings["data_dir"]):
+        for line in closing_lines(self._trainer, self.result):
             self._say(line)
         return self.result
 
-    def _run(self, callbacks: Sequence[Callback]) -> Result:
-        """Train by a plan, or by the tape where that is wanted or there is no plan."""
+    def preview(self) -> tuple[list[str], Preview]:
+        """Return the lines that come before a training, and what it will take.
+
+        A few updates are timed, which changes the weights; nothing is written.
+        """
+        lines = opening_lines(self._trainer, self._summarize(), self._checkpoint)
+        how = self._make_engine()
+        try:
+            return lines, preview(self._trainer, how)
+        finally:
+            self._trainer.engine.close()
+
+    def _summarize(self) -> Summary:
+        return summarize(self.network, self.dataset.train.image_shape)
+
+    def _make_engine(self) -> str:
+        """Make what computes: a plan, or the tape if that is wanted or there is no plan."""
         trainer, settings = self._trainer, self.settings
         trainer.engine, how = make_engine(
             self.network,
@@ -149,7 +168,11 @@ class Fit:
             precision=settings["precision"],
             communicator=trainer.communicator,
         )
-        self._say(f"computed by {how}")
+        return how
+
+    def _run(self, callbacks: Sequence[Callback]) -> Result:
+        trainer, settings = self._trainer, self.settings
+        self._say(f"computed by {self._make_engine()}")
         if trainer.communicator.size > 1:
             self._say(f"shared by   {trainer.communicator}")
         try:
@@ -163,18 +186,21 @@ class Fit:
         finally:
             trainer.engine.close()
 
-    def _write_run(self) -> None:
-        """Write config.toml with every setting as it is in force, and env.json."""
+    def effective_settings(self) -> dict[str, Any]:
+        """Return every setting as it is in force, defaults of network and recipe included."""
         described = dict(self.network.settings)
         del described["num_classes"]
-        settings = {**self.settings, **described, **asdict(self._trainer.recipe)}
+        return {**self.settings, **described, **asdict(self._trainer.recipe)}
+
+    def _write_run(self) -> None:
+        """Write config.toml with every setting as it is in force, and env.json."""
         effective = {
             name: x
-            for name, x in settings.items()
+            for name, x in self.effective_settings().items()
             if name not in SETTINGS or SETTINGS[name].recorded
         }
-        if settings["data_dir"]:
-            effective["data_dir"] = str(Path(settings["data_dir"]).absolute())
+        if self.settings["data_dir"]:
+            effective["data_dir"] = str(Path(self.settings["data_dir"]).absolute())
         self.run.write_config(effective)
         self.run.write_environment(self._device)
 
@@ -200,9 +226,9 @@ class Fit:
         curves = self.run.path / "curves.svg"
         if not curves.is_file():
             return f"<p>{escape(repr(self))}</p>"
-        # as an image its styles stay its own
-        image = b64encode(curves.read_bytes()).decode()
-        return f'<p>{escape(repr(self))}</p><img src="data:image/svg+xml;base64,{image}">'
+        # as an image it keeps its styles to itself
+        picture = address(curves.read_bytes(), "image/svg+xml")
+        return f'<p>{escape(repr(self))}</p><img alt="loss and accuracy" src="{picture}">'
 
 
 def fit(
