@@ -33,7 +33,7 @@ class Place:
 @click.argument("checkpoint", required=False, metavar="[CHECKPOINT|RUN]", type=FILE)
 @network_options
 @click.option("--image", metavar="FILE", type=FILE, help="Image to show the network.")
-@setting_options("dataset", "data_dir", dataset="as in training, or digits")
+@setting_options("dataset", "data_dir", dataset="as in training")
 @click.option("--index", type=click.IntRange(0), help="Test image to show instead. [default: 0]")
 @click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
