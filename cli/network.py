@@ -28,7 +28,6 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--classes", type=int, help="Classes. [default: 10; ImageNet: 1000]"),
         click.option(
             "--set",
-            "assignments",
             metavar="KEY=VALUE",
             multiple=True,
             help="Setting of a network of your own.",
@@ -40,11 +39,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make_network(
-    classes: int | None,
-    image_size: int | None,
-    assignments: tuple[str, ...],
-    dtype: str = "float32",
-    **options: Any,
+    classes: int | None, image_size: int | None, dtype: str = "float32", **options: Any
 ) -> tuple[Network, tuple[int, int, int]]:
     """Return the network that the options describe, and the shape of its images.
 
@@ -54,6 +49,7 @@ def make_network(
     from igcnn.errors import ConfigError
     from igcnn.networks import NETWORKS, build_network
 
+    assignments = options.pop("set", ())
     given = {name: value for name, value in options.items() if value is not None}
     net = given.pop("net", SETTINGS["net"].default)
     for name, text in map(split_assignment, assignments):
@@ -69,8 +65,7 @@ def refuse_options(checkpoint: str, options: dict[str, Any]) -> None:
     """Raise ConfigError if an option of a network is given beside a checkpoint."""
     from igcnn.errors import ConfigError
 
-    flags = {name: f"--{name.replace('_', '-')}" for name in options} | {"assignments": "--set"}
-    given = [flags[name] for name, value in options.items() if value not in (None, ())]
+    given = [f"--{n.replace('_', '-')}" for n, x in options.items() if x not in (None, ())]
     if given:
         raise ConfigError(
             f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"

@@ -13,7 +13,7 @@ import igcnn
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    {"errors", "text", "version"},
+    {"errors", "notebook", "text", "version"},
     {"backend", "compiler", "files", "kinds", "registry"},
     {"communicator"},
     {"emulator"},

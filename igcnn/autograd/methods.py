@@ -6,6 +6,7 @@ puts it. A comparison returns an array of truth values: it has no gradient.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
@@ -18,6 +19,8 @@ Array = np.ndarray
 Axes = int | tuple[int, ...] | None
 
 OPERATORS: dict[str, Callable[..., Any]] = {}  # by their names, which are those of NumPy
+WIDTH = 90  # columns of the repr of a tensor
+SHOWN = 40  # numbers that it shows at most without leaving some out
 COMPARISONS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
 
 
@@ -193,10 +196,18 @@ class Methods:
         return format(self.item(), spec) if spec else str(self)
 
     def __repr__(self) -> str:
-        made_by = f", by {self.record.function.name}" if self.record else ""
-        grad = ", requires_grad" if self.requires_grad and not self.record else ""
-        name = f"{self.name}: " if self.name else ""
-        return f"Tensor({name}{self.data!r}{made_by}{grad})"
+        facts = [f"shape={self.shape}", f"dtype={self.dtype}"]
+        if self.name:
+            facts.insert(0, self.name)
+        if self.device != "cpu":
+            facts.append(f"device={self.device}")
+        if self.record:
+            facts.append(f"by {self.record.function.name}")
+        elif self.requires_grad:
+            facts.append("requires_grad")
+        head, values = ", ".join(facts), values_text(self.numpy())
+        gap = " " if len(head) + len(values) < WIDTH and "\n" not in values else "\n"
+        return f"Tensor({head},{gap}{values})"
 
     def __getstate__(self) -> Any:  # what copy, deepcopy and pickle ask for
         if self.record is not None:
@@ -223,6 +234,17 @@ class Methods:
             f"np.{function.__name__} does not know the tape; give it x.numpy(), or write it with "
             "the operators of tensors"
         )
+
+
+def values_text(array: Array) -> str:
+    """Return the values of an array in a few lines, the middle of long axes left out."""
+    ends = next((n for axes, n in ((1, 6), (2, 3)) if array.ndim <= axes), 1)
+    text = np.array2string(
+        array, WIDTH, separator=", ", threshold=SHOWN, edgeitems=ends, precision=4
+    )
+    if array.ndim <= 2:
+        return text
+    return "\n".join(textwrap.wrap(" ".join(text.split()), WIDTH, break_on_hyphens=False))
 
 
 def _unpacked(numbers: tuple[Any, ...]) -> tuple[Any, ...]:

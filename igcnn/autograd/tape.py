@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from ..errors import AutogradError
+from ..notebook import html_table
 from .function import Record, Tensor, records_of
+
+HEADS = "#", "operation", "inputs", "output"
+SHOWN = 4  # operations that the repr counts
 
 
 class Tape:
@@ -33,6 +38,19 @@ class Tape:
     def __str__(self) -> str:
         return "\n".join(f"{i:4d}  {_line(record)}" for i, record in enumerate(self.records))
 
+    def __repr__(self) -> str:
+        kinds = Counter(record.function.name for record in self.records)
+        counts = ", ".join(f"{count} {name}" for name, count in kinds.most_common(SHOWN))
+        more = ", …" if len(kinds) > SHOWN else ""
+        return f"Tape({len(self)} records to shape {self.output.shape}: {counts}{more})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (i, record.function.name, _inputs(record), _output(record))
+            for i, record in enumerate(self.records)
+        ]
+        return html_table("Tape, oldest record first", HEADS, rows)
+
     def replay(self) -> Tensor:
         """Execute the records again, on what their leaves hold now, and return the output.
 
@@ -48,6 +66,12 @@ class Tape:
 
 
 def _line(record: Record) -> str:
-    inputs = ", ".join(x.name or str(x.shape) for x in record.inputs)
-    shape = "freed" if record.output is None else record.output.shape
-    return f"{record.function.name}({inputs}) -> {shape}"
+    return f"{record.function.name}({_inputs(record)}) -> {_output(record)}"
+
+
+def _inputs(record: Record) -> str:
+    return ", ".join(x.name or str(x.shape) for x in record.inputs)
+
+
+def _output(record: Record) -> str:
+    return "freed" if record.output is None else str(record.output.shape)

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from html import escape
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
 from ..kernels.augment import crop_and_mirror
 from ..kernels.philox import below, philox
+from ..notebook import picture_address
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Array = np.ndarray
 
 # what the third word of the counter stands for
 ORDER_STREAM = 0
 AUGMENT_STREAM = 1
+
+PICTURES = 10  # images that a notebook shows of a data set
+SIDE = 48  # of these in pixels, at least
+GAP = 4  # between them
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ class Images(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
     """Images in memory, with their labels.
 
@@ -103,6 +112,9 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return repr_of_split(self)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -128,7 +140,7 @@ class Split:
         return crop_and_mirror(images, change.pad, np.array(draw.fill, np.uint8), offsets, mirror)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """A data set.
 
@@ -149,6 +161,44 @@ class Dataset:
     augmentation: Augmentation | None
     train: Images
     test: Images
+
+    def __repr__(self) -> str:
+        _, height, width = self.train.image_shape
+        return (
+            f"Dataset({self.name!r}, {len(self.train):,} training and {len(self.test):,} test "
+            f"images of {height}×{width}, {len(self.classes)} classes)"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a training image of each of the first classes, with their names."""
+        labels = self.train.labels
+        shown = [k for k in range(len(self.classes)) if (labels == k).any()][:PICTURES]
+        indices = np.array([np.argmax(labels == k) for k in shown])
+        _, images = next(iter(self.train.batches([indices], None)))
+        names = ", ".join(self.classes[k] for k in shown)
+        more = ", …" if len(self.classes) > len(shown) else ""
+        return (
+            f"<p>{escape(repr(self))}</p>"
+            f'<img alt="an image of each class" src="{picture_address(_row(images))}">'
+            f"<p>{escape(names)}{more}</p>"
+        )
+
+
+def repr_of_split(split: Images) -> str:
+    """Return the kind of a split, and how many images of which size it has."""
+    size = "×".join(map(str, split.image_shape))
+    return f"{type(split).__name__}({len(split):,} images of {size})"
+
+
+def _row(images: Array) -> Image.Image:
+    """Return images, uint8, (n, 3, H, W), beside each other in one that can be seen."""
+    from PIL import Image
+
+    scale = max(1, -(-SIDE // images.shape[-1]))
+    # (n, 3, H, W) → (n, H, W, 3), larger, with a gap to the right → (H, n·W, 3)
+    large = images.transpose(0, 2, 3, 1).repeat(scale, axis=1).repeat(scale, axis=2)
+    spaced = np.pad(large, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)
+    return Image.fromarray(np.concatenate(list(spaced), axis=1))
 
 
 @dataclass

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from ..errors import DataError
-from .dataset import Decoding, Draw
+from .dataset import Decoding, Draw, repr_of_split
 from .photographs import SIDE, evaluation_view, square_view, training_view
 
 Array = np.ndarray
@@ -78,6 +78,9 @@ class EncodedSplit:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return repr_of_split(self)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -73,6 +73,12 @@ class Loader:
         self._first = batch_size * rank // ranks
         self.local_batch_size = batch_size * (rank + 1) // ranks - self._first
 
+    def __repr__(self) -> str:
+        return (
+            f"Loader({len(self.split):,} images in {len(self)} batches of {self.batch_size}, "
+            f"seed {self.seed})"
+        )
+
     def __len__(self) -> int:
         """Return the batches of an epoch, ⌈N/B⌉."""
         return -(-len(self.split) // self.batch_size)

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, no_grad
+from ..notebook import html_table
 from ..text import table_lines, wrap_line
 from .layer import Layer, forward_hook, in_mode
 
 RULE = "1 multiply-add = one multiplication and one addition; convolution and fully connected only"
 TOTALS = 15  # columns of the labels of the totals
 LEAST_TYPE = 10  # columns below which types are left out
+HEADS = ("layer", "type", "output", "params", "multiply-adds")
 KINDS = ("conv", "bn", "fc")
 
 
@@ -39,7 +41,7 @@ class LayerSummary:
     macs: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """A network: its layers in the order of execution, and totals.
 
@@ -79,6 +81,19 @@ class Summary:
             "layers": [asdict(layer) for layer in self.layers],
         }
 
+    def __repr__(self) -> str:
+        image = "×".join(map(str, self.image_shape))
+        return (
+            f"Summary({len(self.layers)} layers, {self.params:,} parameters, {self.macs:,} "
+            f"multiply-adds for one {image} image)"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (x.name, x.type, "×".join(map(str, x.output)), x.params, x.macs) for x in self.layers
+        ]
+        return html_table(repr(self), HEADS, rows)
+
     def to_text(self, width: int | None = None) -> str:
         """Return a table, the totals and the rule of counting.
 
@@ -86,7 +101,7 @@ class Summary:
             width: columns of the terminal, for which types are shortened or left out; None for
                 no limit.
         """
-        rows = [("layer", "type", "output", "params", "multiply-adds")]
+        rows = [HEADS]
         for layer in self.layers:
             output = "×".join(map(str, layer.output))
             rows.append((layer.name, layer.type, output, f"{layer.params:,}", f"{layer.macs:,}"))

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import ConfigError
 from ..kinds import BY_TYPE
 from ..layers import Chain, Layer
+from ..notebook import html_table
 from ..registry import Registry
 
 Builder = Callable[..., Mapping[str, Layer] | Layer]
@@ -148,7 +149,7 @@ def register_network(
 
 
 class Network(Chain):
-    """A network for images of three channels.
+    """A network for images of three channels. Its repr is one line; str shows all layers.
 
     Args:
         layers: name → layer, in the order of execution.
@@ -173,6 +174,19 @@ class Network(Chain):
             layer.name = name
         for name, tensor in self.named_parameters():
             tensor.name = name
+
+    def __repr__(self) -> str:
+        settings = " ".join(f"{key}={value!r}," for key, value in self.settings.items())
+        count = sum(tensor.size for tensor in self.parameters())
+        return f"Network({settings} {count:,} parameters)"
+
+    def __str__(self) -> str:
+        return super().__repr__()
+
+    def _repr_html_(self) -> str:
+        leaves = [(name, x) for name, x in self.named_layers() if not x.children()]
+        rows = [(name, repr(x), sum(p.size for p in x.parameters())) for name, x in leaves]
+        return html_table(repr(self), ("layer", "operation", "parameters"), rows)
 
     def to_dtype(self, dtype: str) -> Network:
         """Return a new network of the same settings and weights, on the CPU.

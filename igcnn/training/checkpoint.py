@@ -68,7 +68,7 @@ class Preprocessing:
     view: str = "square"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Checkpoint:
     """The content of a checkpoint file.
 
@@ -94,6 +94,15 @@ class Checkpoint:
     progress: dict[str, Any] = field(default_factory=dict)
     format_version: int = VERSION
     network_module: str = ""
+
+    def __repr__(self) -> str:
+        count = sum(array.size for array in self.parameters.values())
+        facts = [f"{self.network.get('net', 'network')}: {count:,} parameters"]
+        if self.preprocessing:
+            facts.append(f"trained on {self.preprocessing.dataset}")
+        if "step" in self.progress:
+            facts.append(f"step {self.progress['step']}")
+        return f"Checkpoint({', '.join(facts)})"
 
     @property
     def state(self) -> dict[str, Array]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..layers.summary import Summary
-from ..networks import Network
 from ..text import duration
 from .checkpoint import Checkpoint
 from .trainer import Result, Trainer
@@ -19,10 +21,11 @@ def opening_lines(trainer: Trainer, summary: Summary, checkpoint: Checkpoint | N
     """
     data, recipe, run = trainer.dataset, trainer.recipe, trainer.run_directory
     _, height, width = data.train.image_shape
+    network = describe_network(trainer.network.settings)
     steps = ", ".join(map(str, recipe.lr_steps or ())) or "none"
     lines = [
-        f"network     {describe_network(trainer.network)}: {summary.params:,} parameters, "
-        f"{summary.macs:,} multiply-adds an image",
+        f"network     {network}: {summary.params:,} parameters, {summary.macs:,} multiply-adds an "
+        "image",
         f"data set    {data.name}: {len(data.train.labels):,} training and "
         f"{len(data.test.labels):,} test images of {height}×{width} in "
         f"{len(data.classes)} classes",
@@ -59,11 +62,10 @@ def closing_lines(trainer: Trainer, result: Result) -> list[str]:
     ]
 
 
-def describe_network(network: Network) -> str:
-    """Return name and settings of a network."""
-    settings = {k: v for k, v in network.settings.items() if k not in ("net", "num_classes")}
-    name = network.settings.get("net", "network")
-    return ", ".join([name, *(f"{key} {value}" for key, value in settings.items())])
+def describe_network(settings: Mapping[str, Any]) -> str:
+    """Return name and settings of a network in a line."""
+    own = (f"{k} {v}" for k, v in settings.items() if k not in ("net", "num_classes"))
+    return ", ".join([settings.get("net", "network"), *own])
 
 
 def describe_best(result: Result) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
@@ -19,6 +18,7 @@ from ..errors import ConfigError
 from ..layers.batch_norm import synchronise
 from ..layers.summary import Summary, summarize
 from ..networks import Network
+from ..notebook import address
 from ..settings import SETTINGS
 from ..text import terminal_width, wrap_line
 from .callback import Callback
@@ -212,7 +212,7 @@ class Fit:
 
     def __repr__(self) -> str:
         parts = [
-            f"{describe_network(self.network)} on {self.dataset.name}",
+            f"{describe_network(self.network.settings)} on {self.dataset.name}",
             f"run={str(self.run.path)!r}",
         ]
         if self.result is None:
@@ -226,9 +226,9 @@ class Fit:
         curves = self.run.path / "curves.svg"
         if not curves.is_file():
             return f"<p>{escape(repr(self))}</p>"
-        # as an image its styles stay its own
-        image = b64encode(curves.read_bytes()).decode()
-        return f'<p>{escape(repr(self))}</p><img src="data:image/svg+xml;base64,{image}">'
+        # as an image it keeps its styles to itself
+        picture = address(curves.read_bytes(), "image/svg+xml")
+        return f'<p>{escape(repr(self))}</p><img alt="loss and accuracy" src="{picture}">'
 
 
 def fit(

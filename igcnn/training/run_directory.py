@@ -59,6 +59,9 @@ class RunDirectory:
         self._pending: dict[Path, str] = {}  # rows that a full disk did not take
         self._lock = FolderLock(self.path)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
     @property
     def last(self) -> Path:
         """Where the newest checkpoint is."""

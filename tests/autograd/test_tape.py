@@ -131,3 +131,14 @@ def test_backward_of_a_leaf():
     x = Tensor([1.0, 2.0], requires_grad=True)
     x.backward([5.0, 6.0])
     assert x.grad.tolist() == [5, 6]
+
+
+def test_how_a_tape_is_shown():
+    x = Tensor([1.0, 2.0], requires_grad=True, name="<x>")
+    y = ((x * x) + (x * 2)).sum()
+    tape = Tape.of(y)
+    assert repr(tape) == "Tape(4 records to shape (): 2 multiply, 1 add, 1 sum)"
+    page = tape._repr_html_()
+    assert page.count("<tr>") == 1 + 4
+    assert "&lt;x&gt;, &lt;x&gt;" in page
+    assert "<x>" not in page

@@ -179,10 +179,31 @@ def test_operands_of_different_types_or_shapes():
 
 def test_repr_and_small_things():
     x = Tensor([1.0, 2.0], requires_grad=True, name="x")
-    assert repr(x) == "Tensor(x: array([1., 2.], dtype=float32), requires_grad)"
-    assert "by multiply" in repr(x * 2)
+    assert repr(x) == "Tensor(x, shape=(2,), dtype=float32, requires_grad, [1., 2.])"
+    assert repr(x * 2) == "Tensor(shape=(2,), dtype=float32, by multiply, [2., 4.])"
     assert len(x) == x.size == 2
     assert x.ndim == 1
     assert not x.detach().requires_grad
     assert x.numpy() is x.data
     assert Tensor(3.5).item() == 3.5
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(), (0,), (7,), (10**5,), (3, 4), (300, 400), (2, 3, 4), (64, 3, 32, 32), (2,) * 6, (3, 0)],
+    ids=str,
+)
+def test_a_repr_is_a_few_lines(shape):
+    text = repr(Tensor(np.random.default_rng(0).standard_normal(shape), requires_grad=True))
+    lines = text.splitlines()
+    assert lines[0].startswith(f"Tensor(shape={shape}, dtype=float64, requires_grad,")
+    assert len(lines) <= 9
+    assert max(map(len, lines)) <= 99
+
+
+def test_a_repr_shows_the_ends_of_long_axes():
+    x = Tensor(np.arange(4000).reshape(40, 100))
+    lines = repr(x).splitlines()
+    assert lines[0] == "Tensor(shape=(40, 100), dtype=int64,"
+    assert lines[1] == "[[   0,    1,    2, ...,   97,   98,   99],"
+    assert lines[-1] == " [3900, 3901, 3902, ..., 3997, 3998, 3999]])"

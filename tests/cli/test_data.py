@@ -120,7 +120,7 @@ def test_unpacked_files_are_found_by_verify_pack_and_eval(igcnn, refused, cifar_
     assert json.loads(out)["images"] == 20
     assert "fetching" not in err
     assert "knows the classes of cifar10" in refused(2, "eval", "run", "--dataset", "digits")
-    assert "digits come with" in refused(
+    assert "digits needs no files" in refused(
         2, "eval", "run", "--dataset", "digits", "--data-dir", "x"
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from ...training.describe import describe_network
 from . import drawing
 from .operations import (
     OPERATIONS,
@@ -58,6 +59,7 @@ def render_page(report: dict[str, Any]) -> str:
         formula=formula,
         numpy_sources=numpy_sources,
         cuda_sources=cuda_sources,
+        title=describe_network(report["network"]),
         photograph=photograph(np.array(report["image"]["pixels"], np.uint8)),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8") + colours()),
         script=Markup((HERE / "script.js").read_text(encoding="utf-8")),
@@ -80,7 +82,8 @@ def formatted(value: Any, form: str) -> str:
         return str(value)
     if isinstance(value, list | tuple):
         return "×".join(map(str, value)) if form == "×" else ", ".join(map(str, value))
-    return format(value, form).replace("-", "−")
+    text = format(value, form)
+    return text if isinstance(value, str) else text.replace("-", "−")
 
 
 def _maps(layer: dict[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 
 import numpy as np
 from PIL import Image
+
+from ...notebook import picture_address
 
 Array = np.ndarray
 
@@ -21,7 +21,7 @@ LEVELS = 63  # the others; more are hardly seen, and make files larger
 
 def photograph(pixels: Array) -> str:
     """Return an image of uint8, (3, H, W), as the address of a PNG."""
-    return _address(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))))
+    return picture_address(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))))
 
 
 def tiles(maps: Array, low: float, high: float) -> tuple[str, int, int]:
@@ -56,10 +56,4 @@ def _palette(indices: Array, anchors: tuple[tuple[int, int, int], ...]) -> str:
     table = [np.interp(np.arange(LEVELS), places, channel) for channel in channels]
     image = Image.fromarray(indices)
     image.putpalette([0, 0, 0, *np.stack(table, axis=1).round().astype(int).ravel().tolist()])
-    return _address(image, transparency=GAP)
-
-
-def _address(image: Image.Image, **options: int) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True, **options)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return picture_address(image, transparency=GAP)
