@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .network import make_network, network_options, refuse_options, settings_line
-from .options import FILE
+from .options import FILE, GroupedCommand
 
 if TYPE_CHECKING:
     from igcnn.networks import Network
@@ -42,14 +42,14 @@ def convert_group() -> None:
     """Convert weights from other frameworks to an igcnn checkpoint."""
 
 
-@convert_group.command("torch")
+@convert_group.command("torch", cls=GroupedCommand)
 @weights_options
 def torch_command(file: str, output: str, **options: Any) -> None:
     """Convert a PyTorch state_dict.
 
     FILE is what torch.save(module.state_dict(), FILE) wrote, for a module that igcnn export wrote
-    or one with the same names. No code in it is executed. --like, or --net and the options after
-    it, say which network it is of.
+    or one with the same names. No code in it is executed. Say by --like or --net which network it
+    is.
 
     \b
     igcnn convert torch net.pt -o net.h5 --like best.h5
@@ -64,13 +64,13 @@ def torch_command(file: str, output: str, **options: Any) -> None:
     _convert(file, output, lambda path: (read_state_dict(path), {}), **options)
 
 
-@convert_group.command("safetensors")
+@convert_group.command("safetensors", cls=GroupedCommand)
 @weights_options
 def safetensors_command(file: str, output: str, **options: Any) -> None:
     """Convert a safetensors file.
 
-    A file that igcnn export wrote says itself which network it holds. For others, --like, or
-    --net and the options after it, say so.
+    A file that igcnn export wrote names its network itself; for others, say by --like or --net
+    which network it is.
 
     \b
     igcnn convert safetensors net.safetensors -o net.h5
@@ -86,7 +86,7 @@ def safetensors_command(file: str, output: str, **options: Any) -> None:
     _convert(file, output, read_safetensors, **options)
 
 
-@convert_group.command("mxnet")
+@convert_group.command("mxnet", cls=GroupedCommand)
 @click.argument("params", metavar="FILE.params", type=FILE)
 @click.argument("symbol", metavar="SYMBOL.json", type=FILE)
 @output_option

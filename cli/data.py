@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from igcnn.text import terminal_width, wrap_line
+
 from .dataset import Progress, amount, folder_of, known_source, open_dataset, source_names
-from .options import DIRECTORY, Value, setting_options
+from .options import DIRECTORY, GroupedCommand, Value, setting_options
 
 
 @click.group("data")
@@ -25,34 +27,38 @@ def data_group() -> None:
     """
 
 
-@data_group.command("list")
+@data_group.command("list", cls=GroupedCommand)
 @click.option(
     "--data-dir",
     metavar="DIR",
     type=DIRECTORY,
-    help="Folder with the data sets.  [default: the cache]",
+    help="Folder with the data sets. [default: the cache]",
 )
 def list_command(data_dir: str | None) -> None:
     """List the data sets, their sizes and the files that are present."""
     from igcnn.datasets.sources import load_sources
 
-    click.echo("digits     included          1,797 handwritten digits of 8×8 (UCI, CC BY 4.0)")
+    lines = ["digits     included          1,797 handwritten digits of 8×8 (UCI, CC BY 4.0)"]
     for name, source in load_sources().items():
         folder = folder_of(name, data_dir)
         there = sum((folder / file.name).is_file() for file in source.files)
         state = f"{there} of {len(source.files)} files"
         size = amount(sum(file.size for file in source.files))
-        click.echo(f"{name:10} {state:14} {size:>8}  {source.about}")
-    click.echo("folder     your own          train/ and test/, a folder of images for each class")
+        lines.append(f"{name:10} {state:14} {size:>8}  {source.about}")
+    lines.append(
+        "folder     your own          train/ and test/, each with a folder for each class"
+    )
+    for line in lines:
+        click.echo(wrap_line(line, terminal_width(), indent=11))
 
 
-@data_group.command("fetch")
+@data_group.command("fetch", cls=GroupedCommand)
 @click.argument("name", type=Value(source_names))
 @click.option(
     "--data-dir",
     metavar="DIR",
     type=DIRECTORY,
-    help="Download into DIR/NAME.  [default: the cache]",
+    help="Download into DIR/NAME. [default: the cache]",
 )
 def fetch_command(name: str, data_dir: str | None) -> None:
     """Download a data set's official files and verify them."""
@@ -64,13 +70,13 @@ def fetch_command(name: str, data_dir: str | None) -> None:
         click.echo(path)
 
 
-@data_group.command("verify")
+@data_group.command("verify", cls=GroupedCommand)
 @click.argument("name", type=Value(source_names))
 @click.option(
     "--data-dir",
     metavar="DIR",
     type=DIRECTORY,
-    help="Folder with the files.  [default: the cache]",
+    help="Folder with the files. [default: the cache]",
 )
 def verify_command(name: str, data_dir: str | None) -> None:
     """Check a data set's files against the published SHA-256.
@@ -101,20 +107,20 @@ def verify_command(name: str, data_dir: str | None) -> None:
         _verify_by_reading(source.name, data_dir, states)
 
 
-@data_group.command("where")
+@data_group.command("where", cls=GroupedCommand)
 @click.argument("name", type=Value(source_names))
 @click.option(
     "--data-dir",
     metavar="DIR",
     type=DIRECTORY,
-    help="Folder with the data sets.  [default: the cache]",
+    help="Folder with the data sets. [default: the cache]",
 )
 def where_command(name: str, data_dir: str | None) -> None:
     """Print the folder that holds a data set's files."""
     click.echo(folder_of(known_source(name).name, data_dir))
 
 
-@data_group.command("pack")
+@data_group.command("pack", cls=GroupedCommand)
 @click.argument("name", type=click.Choice(["imagenet", "cifar10"], case_sensitive=False))
 @click.option(
     "--data-dir", metavar="DIR", type=DIRECTORY, help="Folder with the original data set."
@@ -123,7 +129,7 @@ def where_command(name: str, data_dir: str | None) -> None:
     "-o",
     "--output",
     metavar="PATH",
-    help="File or folder to write.  [default: imagenet.h5 or cifar-10-packed in that folder]",
+    help="File or folder to write. [default: beside the data]",
 )
 @setting_options("workers", "on_bad_image")
 def pack_command(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import FILE
+from .options import FILE, GroupedCommand
 
 if TYPE_CHECKING:
     from igcnn.networks import Network
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FORMATS = ".onnx", ".safetensors", ".pt"
 
 
-@click.command("export")
+@click.command("export", cls=GroupedCommand)
 @click.argument("checkpoint", metavar="CHECKPOINT|RUN", type=FILE)
 @click.option(
     "-o",
@@ -31,11 +31,13 @@ FORMATS = ".onnx", ".safetensors", ".pt"
 @click.option(
     "--fold-bn/--no-fold-bn",
     default=True,
-    show_default=True,
-    help="ONNX: fold batch normalization into the convolutions.",
+    help="ONNX: fold batch normalization into the convolutions. [default: fold]",
 )
 @click.option(
-    "--image-size", type=click.IntRange(1), help="Side in pixels.  [default: as in training]"
+    "--image-size",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Side in pixels. [default: as in training]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def export_command(
