@@ -1,4 +1,4 @@
-"""`igcnn data`: what data sets there are, fetch, verify, where, pack."""
+"""`igcnn data`: list, download, verify and pack data sets."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from igcnn.text import terminal_width, wrap_line
+
 from .dataset import Progress, amount, folder_of, known_source, open_dataset, source_names
-from .options import DIRECTORY, Value, setting_options
+from .options import DIRECTORY, GroupedCommand, Value, setting_options
 
 
 @click.group("data")
 def data_group() -> None:
-    """Data sets: list, fetch, verify, where they are, pack.
+    """List, download, verify and pack data sets.
 
     \b
     igcnn data list
@@ -20,34 +22,46 @@ def data_group() -> None:
     igcnn data verify svhn --data-dir ~/data
     igcnn data pack imagenet --data-dir ~/imagenet
 
-    Files are taken for whole only if size and sha256 agree. A download that was stopped goes on
-    where it was. IGCNN_DATA_SOURCES=FILE adds sources, IGCNN_OFFLINE=1 forbids the network.
+    A download is accepted only if its size and SHA-256 match; an interrupted one resumes where it
+    stopped. IGCNN_DATA_SOURCES=FILE adds sources, IGCNN_OFFLINE=1 forbids downloads.
     """
 
 
-@data_group.command("list")
-@click.option("--data-dir", metavar="DIR", type=DIRECTORY, help="Folder of the data sets.")
+@data_group.command("list", cls=GroupedCommand)
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    type=DIRECTORY,
+    help="Folder with the data sets. [default: the cache]",
+)
 def list_command(data_dir: str | None) -> None:
-    """List the data sets: size, what is there, what they are."""
+    """List the data sets, their sizes and the files that are present."""
     from igcnn.datasets.sources import load_sources
 
-    click.echo("digits     in the package    1,797 handwritten digits of 8×8 (UCI, CC BY 4.0)")
+    lines = ["digits     included          1,797 handwritten digits of 8×8 (UCI, CC BY 4.0)"]
     for name, source in load_sources().items():
         folder = folder_of(name, data_dir)
         there = sum((folder / file.name).is_file() for file in source.files)
         state = f"{there} of {len(source.files)} files"
         size = amount(sum(file.size for file in source.files))
-        click.echo(f"{name:10} {state:14} {size:>8}  {source.about}")
-    click.echo("folder     yours             train/ and test/, a folder of images for each class")
+        lines.append(f"{name:10} {state:14} {size:>8}  {source.about}")
+    lines.append(
+        "folder     your own          train/ and test/, each with a folder for each class"
+    )
+    for line in lines:
+        click.echo(wrap_line(line, terminal_width(), indent=11))
 
 
-@data_group.command("fetch")
+@data_group.command("fetch", cls=GroupedCommand)
 @click.argument("name", type=Value(source_names))
 @click.option(
-    "--data-dir", metavar="DIR", type=DIRECTORY, help="Fetch into DIR/NAME.  [default: the cache]"
+    "--data-dir",
+    metavar="DIR",
+    type=DIRECTORY,
+    help="Download into DIR/NAME. [default: the cache]",
 )
 def fetch_command(name: str, data_dir: str | None) -> None:
-    """Fetch a data set's official files and verify them."""
+    """Download a data set's official files and verify them."""
     from igcnn.datasets.fetch import fetch
 
     source = known_source(name)
@@ -56,11 +70,20 @@ def fetch_command(name: str, data_dir: str | None) -> None:
         click.echo(path)
 
 
-@data_group.command("verify")
+@data_group.command("verify", cls=GroupedCommand)
 @click.argument("name", type=Value(source_names))
-@click.option("--data-dir", metavar="DIR", type=DIRECTORY, help="Where DIR/NAME holds the files.")
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    type=DIRECTORY,
+    help="Folder with the files. [default: the cache]",
+)
 def verify_command(name: str, data_dir: str | None) -> None:
-    """Compare size and sha256 of a data set's files with the published ones."""
+    """Check a data set's files against the published SHA-256.
+
+    Unpacked files, and files of the same format with other numbers of images, have no published
+    checksum; they are read instead. The exit code is 3 if the data set cannot be used as it is.
+    """
     from igcnn.datasets.fetch import verify
     from igcnn.errors import DataError
 
@@ -69,43 +92,53 @@ def verify_command(name: str, data_dir: str | None) -> None:
     states = verify(source, folder)
     for file, state in states.items():
         click.echo(f"{folder / file}: {state}")
-    wrong = [file for file, state in states.items() if state != "ok"]
-    if wrong == list(states) and set(states.values()) == {"missing"}:
-        _verify_unpacked(source.name, data_dir, wrong)
-    elif wrong:
+    damaged = [
+        file.name
+        for file in source.files
+        if states[file.name] not in ("ok", "missing")
+        and (folder / file.name).stat().st_size == file.size
+    ]
+    if damaged:
         raise DataError(
-            f"{source.name}: {', '.join(wrong)} not as published; delete what is damaged and run "
-            f"igcnn data fetch {source.name}"
+            f"{source.name}: {', '.join(damaged)} damaged; delete what is damaged and run igcnn "
+            f"data fetch {source.name}"
         )
+    if set(states.values()) != {"ok"}:
+        _verify_by_reading(source.name, data_dir, states)
 
 
-@data_group.command("where")
+@data_group.command("where", cls=GroupedCommand)
 @click.argument("name", type=Value(source_names))
-@click.option("--data-dir", metavar="DIR", type=DIRECTORY, help="Folder of the data sets.")
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    type=DIRECTORY,
+    help="Folder with the data sets. [default: the cache]",
+)
 def where_command(name: str, data_dir: str | None) -> None:
-    """Print the folder of a data set's files."""
+    """Print the folder that holds a data set's files."""
     click.echo(folder_of(known_source(name).name, data_dir))
 
 
-@data_group.command("pack")
+@data_group.command("pack", cls=GroupedCommand)
 @click.argument("name", type=click.Choice(["imagenet", "cifar10"], case_sensitive=False))
 @click.option(
-    "--data-dir", metavar="DIR", type=DIRECTORY, help="Folder with the data set as it is."
+    "--data-dir", metavar="DIR", type=DIRECTORY, help="Folder with the original data set."
 )
 @click.option(
     "-o",
     "--output",
     metavar="PATH",
-    help="[default: in that folder, imagenet.h5 or cifar-10-packed]",
+    help="File or folder to write. [default: beside the data]",
 )
 @setting_options("workers", "on_bad_image")
 def pack_command(
     name: str, data_dir: str | None, output: str | None, workers: int | None, on_bad_image: str
 ) -> None:
-    """Write a data set in fewer bytes.
+    """Pack a data set into fewer bytes.
 
-    imagenet: all images, short side 480, into one HDF5 file that is read in sequence. cifar10: a
-    folder of six files, 99 MiB in place of 176, without loss.
+    imagenet: all images, resized to a short side of 480 pixels, in one HDF5 file that is read
+    sequentially. cifar10: a folder of six files, lossless, 99 MiB instead of 176.
     """
     from igcnn.datasets.pack import pack
     from igcnn.errors import ConfigError
@@ -123,7 +156,7 @@ def pack_command(
     left_out = pack(dataset, path, workers, Progress("images"))
     for split, count in left_out.items():
         if count:
-            click.echo(f"{split}: {count} broken images left out", err=True)
+            click.echo(f"{split}: {count} unreadable images skipped", err=True)
     click.echo(f"{path}  {amount(path.stat().st_size)}")
 
 
@@ -138,11 +171,12 @@ def _pack_cifar10(folder: Path, data_dir: str | None) -> None:
         click.echo(f"{path}  {amount(path.stat().st_size)}")
 
 
-def _verify_unpacked(name: str, data_dir: str | None, missing: list[str]) -> None:
-    """Say what is read where none of the published files is there.
+def _verify_by_reading(name: str, data_dir: str | None, states: dict[str, str]) -> None:
+    """Say how many images there are in files other than the published ones.
 
     Raises:
-        MissingDataError: nothing is.
+        MissingDataError: files are missing.
+        DataError: files are damaged, or not of the format.
     """
     from igcnn.datasets import load_dataset
     from igcnn.errors import MissingDataError
@@ -151,11 +185,15 @@ def _verify_unpacked(name: str, data_dir: str | None, missing: list[str]) -> Non
     try:
         dataset = load_dataset(name, place)
     except MissingDataError:
+        missing = ", ".join(file for file, state in states.items() if state == "missing")
         raise MissingDataError(
-            f"{name}: {', '.join(missing)} missing in {folder_of(name, data_dir)}; run igcnn data "
-            f"fetch {name}"
+            f"{name}: {missing} missing in {folder_of(name, data_dir)}; run igcnn data fetch "
+            f"{name}"
         ) from None
-    click.echo(
-        f"{place}: {len(dataset.train):,} training and {len(dataset.test):,} test images are read "
-        "from unpacked files; a checksum is published for the archive alone"
-    )
+    images = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+    if set(states.values()) == {"missing"}:
+        click.echo(
+            f"{place}: {images} in unpacked files; only the archive has a published checksum"
+        )
+    else:
+        click.echo(f"{name}: not the official files, but readable: {images}")

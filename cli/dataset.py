@@ -1,4 +1,4 @@
-"""Data sets on the command line: fetched where they are missing, after saying so."""
+"""Data sets on the command line: missing files are downloaded, after saying so."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def open_dataset(
             raise
         folder = folder_of(name, data_dir)
         size = sum(file.size for file in source.files)
-        click.echo(f"igcnn: {name} is not there; fetching {amount(size)} into {folder}", err=True)
+        click.echo(f"igcnn: {name} not found; downloading {amount(size)} into {folder}", err=True)
         fetch(source, folder, Progress())
         return load()
 
@@ -104,7 +104,7 @@ def known_source(name: str) -> Source:
     sources = load_sources()
     known = {source.lower(): source for source in sources}
     if name.lower() not in known:
-        raise ConfigError(f"no source of {name!r} is known; choose one of {', '.join(sources)}")
+        raise ConfigError(f"no source is known for {name!r}; choose one of {', '.join(sources)}")
     return sources[known[name.lower()]]
 
 

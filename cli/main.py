@@ -16,6 +16,7 @@ from .convert import convert_group
 from .data import data_group
 from .doctor import doctor_command
 from .eval import evaluate_command
+from .export import export_command
 from .failure import report
 from .gradcheck import gradcheck_command
 from .inspection import inspect_command
@@ -36,13 +37,13 @@ def cli() -> None:
     """Interleaved Group Convolution networks: train, evaluate, predict.
 
     \b
-    igcnn train --net resnet_igc --L 24 --M 2 --dataset digits
-    igcnn eval runs/digits/…/checkpoints/best.h5
-    igcnn predict runs/digits/…/checkpoints/best.h5 image.png
+    igcnn train --net resnet_igc --L 24 --M 2 --out try
+    igcnn eval try
+    igcnn predict try image.png
     igcnn summary --net resnet_igc --depth 20 --L 24 --M 2
     igcnn data fetch cifar10
 
-    Each command explains itself by --help. IGCNN_DEBUG=1 shows the traceback of an error.
+    COMMAND --help explains a command. IGCNN_DEBUG=1 shows the traceback of an error.
     """
 
 
@@ -60,6 +61,7 @@ cli.add_command(runs_command)
 cli.add_command(compare_command)
 cli.add_command(plot_command)
 cli.add_command(data_group)
+cli.add_command(export_command)
 cli.add_command(convert_group)
 
 

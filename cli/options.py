@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from igcnn.text import NO_BREAK
 
 Command = Callable[..., Any]
 
+BRACKETS = r"\[[^]]*\]"  # such as [default: 6]
 FIRST_COLUMN = 24  # of names and metavars; longer ones stand on a line of their own
 
 
@@ -83,7 +85,7 @@ class SettingOption(GroupedOption):
             is_flag=switch,
             multiple=setting.kind is TEXTS,
             default=None if raw or shown else setting.default,
-            type=None if switch else Value(setting.names, path),
+            type=None if switch else Value(lambda: setting.names() or setting.examples, path),
             callback=_none_for_nothing if raw else self._converted,
             help=setting.help,
             **options,
@@ -102,7 +104,7 @@ class SettingOption(GroupedOption):
         if names and setting.metavar:
             text = f"{text.removesuffix('.')}: {any_of(names)}."
         if default := self.shown or setting.default_text():
-            text += f" [default: {default}]".replace(" ", NO_BREAK).replace(NO_BREAK, " ", 1)
+            text += f" [default: {default}]"
         return f"{setting.flag} {value}".rstrip(), text
 
 
@@ -112,19 +114,29 @@ class GroupedCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options."""
         groups: dict[str, list[tuple[str, str]]] = {}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is not None:
-                groups.setdefault(getattr(param, "group", ""), []).append(record)
-        for group, records in groups.items():
-            with formatter.section(group or "Options"):
-                # a common width makes one column of the groups
-                rows = [(f"{name:{FIRST_COLUMN}}", text) for name, text in records]
+        others: list[tuple[str, str]] = []
+        for option in self.get_params(ctx):
+            record = option.get_help_record(ctx)
+            if record is None or not isinstance(option, click.Option):
+                continue
+            name, text = record
+            row = f"{name:{FIRST_COLUMN}}", re.sub(BRACKETS, _unbroken, text)
+            if isinstance(option, GroupedOption):
+                groups.setdefault(option.group, []).append(row)
+            else:
+                others.append(row)
+        for group, rows in [*groups.items(), ("Options", others)]:
+            with formatter.section(group):
+                # names of a common width make one column of the groups
                 formatter.write_dl(rows, col_max=FIRST_COLUMN)
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help text; a default is never broken."""
         return super().get_help(ctx).replace(NO_BREAK, " ")
+
+
+def _unbroken(match: re.Match[str]) -> str:
+    return match[0].replace(" ", NO_BREAK)
 
 
 def grouped_option(*names: str, group: str, **options: Any) -> Callable[[Command], Command]:

@@ -58,7 +58,7 @@ def authors_spelling(name: str) -> str:
     group=RUN,
     type=DIRECTORY,
     metavar="DIR",
-    help="Run directory. [default: runs/DATASET/NET/TIME]",
+    help="Run directory. [default: runs/DATA/NET/TIME]",
 )
 @grouped_option(
     "--resume",
@@ -107,9 +107,10 @@ def train_command(
     authors_M: str | None,
     **flags: Any,
 ) -> None:
-    """Train a network and keep everything in a run directory.
+    """Train a network.
 
-    The imgnet networks are for 224×224 images, the others for 32×32.
+    Keeps settings, metrics and checkpoints in a run directory. The imgnet networks are for
+    224×224 images, the others for 32×32.
 
     \b
     igcnn train --net resnet_igc --L 24 --M 2
@@ -120,7 +121,7 @@ def train_command(
     igcnn train --resume try
     igcnn train --config try/config.toml --dry-run
     igcnn train --ranks 2 --dataset cifar10
-    mpiexec -n 16 --hostfile hosts igcnn train --config big.toml
+    mpiexec -n 16 igcnn train --config big.toml
 
     A setting is taken from the first of: --set, flags, environment (IGCNN_LR=0.05), --config,
     preset, default. Ctrl-C finishes the step and saves; --resume continues from there to the

@@ -8,12 +8,18 @@ cupy.ndarray, EmulatedArray.
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
+import os
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +27,9 @@ import numpy as np
 from .errors import ConfigError, DeviceError
 
 Array = np.ndarray
+
+ROOT = Path("/")  # of the files that tell of NVIDIA's driver
+CUDA13_DRIVER = 580  # the first that runs CUDA 13
 
 EMULATED_SHARED_BYTES = 227 << 10  # as on the largest GPUs
 UNWRITTEN = 0xFF  # what fills an empty array of the emulator
@@ -44,6 +53,8 @@ def resolve_device(name: str, local_rank: int = 0) -> str:
     """
     if name == "auto":
         name = "cuda" if gpu_count() else "cpu"
+        if name == "cpu" and local_rank == 0:
+            _warn_of_unused_gpu()
     if name in ("cpu", "emu"):
         return name
     if not (isinstance(name, str) and re.fullmatch(r"cuda(:\d+)?", name)):
@@ -65,6 +76,66 @@ def gpu_count() -> int:
         return int(cupy.cuda.runtime.getDeviceCount())
     except cupy.cuda.runtime.CUDARuntimeError:
         return 0
+
+
+@dataclass(frozen=True)
+class NvidiaGPU:
+    """A GPU that NVIDIA's driver knows, whether or not CuPy is there to use it.
+
+    Attributes:
+        name: of the model.
+        driver: version, such as 580.65.06; "" if it is not known.
+    """
+
+    name: str
+    driver: str
+
+
+def nvidia_gpus() -> list[NvidiaGPU]:
+    """Return the GPUs that NVIDIA's driver shows to this process: of /proc, else of nvidia-smi."""
+    folder = ROOT / "proc/driver/nvidia"
+    if not folder.is_dir():
+        return _ask_nvidia_smi()
+    if not (ROOT / "dev/nvidiactl").exists():  # a container that was not given the GPUs
+        return []
+    try:
+        version = re.search(r"\b\d{3,}\.[\d.]+", (folder / "version").read_text())
+        models = [path.read_text() for path in sorted(folder.glob("gpus/*/information"))]
+    except OSError:
+        return []
+    names = [re.search(r"^Model:\s*(.+)$", model, re.MULTILINE) for model in models]
+    driver = version[0] if version else ""
+    return [NvidiaGPU(name[1].strip(), driver) for name in names if name]
+
+
+def _ask_nvidia_smi() -> list[NvidiaGPU]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    query = [program, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [line.rpartition(", ") for line in done.stdout.splitlines()]
+    return [NvidiaGPU(name.strip(), driver.strip()) for name, _, driver in rows if name]
+
+
+def install_cupy() -> str:
+    """Return the command that installs CuPy for this computer's driver."""
+    drivers = [gpu.driver.partition(".")[0] for gpu in nvidia_gpus()]
+    newest = any(major.isdigit() and int(major) >= CUDA13_DRIVER for major in drivers)
+    return f"pip install 'igcnn[cuda{13 if newest else 12}]'"
+
+
+@cache
+def _warn_of_unused_gpu() -> None:
+    """Say once why the device `auto` is the CPU on a computer with an NVIDIA GPU."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if not hidden and (gpus := nvidia_gpus()):
+        logging.getLogger("igcnn").warning(
+            "igcnn: %s is not used: %s; computing on the CPU", gpus[0].name, _no_gpu()
+        )
 
 
 def device_of(array: Array) -> str:
@@ -251,7 +322,7 @@ def _no_gpu() -> str:
     try:
         import cupy
     except ImportError:
-        return "CuPy is not installed (pip install 'igcnn[cuda12]')"
+        return f"CuPy is not installed ({install_cupy()})"
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:

@@ -51,6 +51,7 @@ class Setting:
             igcnn decides.
         shown: the default in words, or what returns it; by default `default`.
         choices: the names that it takes, or what returns them; () if there is no fixed list.
+        examples: values that a shell completes it to, if there is no fixed list.
         metavar: what stands for the value in a help text; by default the kind's.
         recorded: whether it belongs to the run and is kept in config.toml, rather than to the
             terminal or the computer.
@@ -63,6 +64,7 @@ class Setting:
     default: Any = None
     shown: str | Callable[[], object] = ""
     choices: Sequence[str] | Callable[[], Sequence[str]] = ()
+    examples: tuple[str, ...] = ()
     metavar: str = ""
     recorded: bool = True
 
@@ -312,7 +314,15 @@ _TABLE = (
         metavar="PATTERN,…",
     ),
     Setting("seed", NATURAL, RECIPE, "Random seed.", 0),
-    Setting("device", NAME, DEVICE, "Device.", "auto", metavar="auto|cpu|cuda[:N]|emu"),
+    Setting(
+        "device",
+        NAME,
+        DEVICE,
+        "What computes.",
+        "auto",
+        examples=("auto", "cpu", "cuda", "emu"),
+        metavar="auto|cpu|cuda[:N]|emu",
+    ),
     Setting(
         "precision",
         TEXT,

@@ -24,7 +24,7 @@ import numpy as np
 from ..errors import DataError, MissingDataError
 from ..files import write_atomically
 from .cifar_pack import EXTENSION, packed, unpacked
-from .dataset import Augmentation, Dataset, Split
+from .dataset import Augmentation, Dataset, Decoding, Split
 from .registry import register_dataset
 
 Array = np.ndarray
@@ -47,7 +47,7 @@ CIFAR100_CLASSES = tuple(
     tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm""".split()
 )
 
-Decoder = Callable[[bytes, int], tuple[Array, Array]]
+Decoder = Callable[[bytes], tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Form:
         size: bytes of the archive; 0 where the publisher states none.
         train: names of the training files, in order.
         test: name of the test file.
-        decode: turns a file's bytes and its number of images into rows and labels.
+        decode: turns a file's bytes into rows and labels.
     """
 
     folder: str
@@ -72,12 +72,15 @@ class Form:
 
 
 @register_dataset("cifar10")
-def load_cifar10(data_dir: Path | None) -> Dataset:
+def load_cifar10(data_dir: Path | None, decoding: Decoding) -> Dataset:
     """Return CIFAR-10: 50,000 training and 10,000 test images, uint8, (N, 3, 32, 32).
+
+    Files of the same format with other numbers of images are read as well.
 
     Args:
         data_dir: a folder that holds an official archive, its unpacked folder or its files, those
             of pack_cifar10, or the path of the archive.
+        decoding: whose `say` is told of other numbers of images.
 
     Raises:
         DataError: files are missing or damaged.
@@ -89,7 +92,7 @@ def load_cifar10(data_dir: Path | None) -> Dataset:
         size=170_052_171,
         train=tuple(f"{name}.bin" for name in batches),
         test="test_batch.bin",
-        decode=lambda data, count: _decode_binary(data, count, label_bytes=1),
+        decode=lambda data: _decode_binary(data, label_bytes=1),
     )
     python = Form(
         folder="cifar-10-batches-py",
@@ -97,9 +100,10 @@ def load_cifar10(data_dir: Path | None) -> Dataset:
         size=0,
         train=batches,
         test="test_batch",
-        decode=lambda data, count: _decode_pickle(data, count, labels=b"labels"),
+        decode=lambda data: _decode_pickle(data, labels=b"labels"),
     )
-    train, test = _load("cifar10", (binary, python), data_dir, len(CIFAR10_CLASSES))
+    forms = binary, python
+    train, test = _load("cifar10", forms, data_dir, len(CIFAR10_CLASSES), decoding.say)
     return Dataset(
         name="cifar10",
         classes=CIFAR10_CLASSES,
@@ -133,7 +137,10 @@ def pack_cifar10(
         count = len(split.labels)
         pixels = split.images.reshape(count, PIXELS)
         records = np.concatenate([split.labels[:, None].astype(np.uint8), pixels], axis=1)
-        for i, part in enumerate(np.split(records, len(files))):
+        if count < len(files):
+            raise DataError(f"{name} has {count} images, too few for {len(files)} files")
+        done = 0
+        for i, part in enumerate(np.array_split(records, len(files))):
             path = folder / (files[i] + EXTENSION)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -141,20 +148,21 @@ def pack_cifar10(
             except OSError as error:
                 raise DataError(f"cannot write {path}: {error.strerror}; make room") from error
             paths.append(path)
-            report(name, (i + 1) * len(part), count)
+            done += len(part)
+            report(name, done, count)
     return paths
 
 
 @register_dataset("cifar100")
-def load_cifar100(data_dir: Path | None) -> Dataset:
-    """Return CIFAR-100 with its 100 fine labels; sizes and errors as for CIFAR-10."""
+def load_cifar100(data_dir: Path | None, decoding: Decoding) -> Dataset:
+    """Return CIFAR-100 with its 100 fine labels; sizes, arguments and errors as for CIFAR-10."""
     binary = Form(
         folder="cifar-100-binary",
         archive="cifar-100-binary.tar.gz",
         size=168_513_733,
         train=("train.bin",),
         test="test.bin",
-        decode=lambda data, count: _decode_binary(data, count, label_bytes=2),
+        decode=lambda data: _decode_binary(data, label_bytes=2),
     )
     python = Form(
         folder="cifar-100-python",
@@ -162,9 +170,11 @@ def load_cifar100(data_dir: Path | None) -> Dataset:
         size=0,
         train=("train",),
         test="test",
-        decode=lambda data, count: _decode_pickle(data, count, labels=b"fine_labels"),
+        decode=lambda data: _decode_pickle(data, labels=b"fine_labels"),
     )
-    train, test = _load("cifar100", (binary, python), data_dir, len(CIFAR100_CLASSES))
+    train, test = _load(
+        "cifar100", (binary, python), data_dir, len(CIFAR100_CLASSES), decoding.say
+    )
     return Dataset(
         name="cifar100",
         classes=CIFAR100_CLASSES,
@@ -177,7 +187,11 @@ def load_cifar100(data_dir: Path | None) -> Dataset:
 
 
 def _load(
-    name: str, forms: tuple[Form, ...], data_dir: Path | None, classes: int
+    name: str,
+    forms: tuple[Form, ...],
+    data_dir: Path | None,
+    classes: int,
+    say: Callable[[str], None],
 ) -> tuple[Split, Split]:
     """Return the training and the test split."""
     places = (
@@ -193,15 +207,20 @@ def _load(
     for form, place in places:
         contents = _read_place(place, form)
         if contents:
-            train = _split(place, form, form.train, contents, TRAIN_IMAGES, classes)
-            test = _split(place, form, (form.test,), contents, TEST_IMAGES, classes)
+            train = _split(place, form, form.train, contents, classes)
+            test = _split(place, form, (form.test,), contents, classes)
+            if (len(train), len(test)) != (TRAIN_IMAGES, TEST_IMAGES):
+                say(
+                    f"{place} does not hold the official {name}: {len(train):,} training and "
+                    f"{len(test):,} test images, not {TRAIN_IMAGES:,} and {TEST_IMAGES:,}"
+                )
             return train, test
     form = forms[0]
-    where = "no --data-dir was given" if data_dir is None else f"none of its files in {data_dir}"
+    where = "no --data-dir was given" if data_dir is None else f"no files found in {data_dir}"
     raise MissingDataError(
-        f"{name}: {where}; put {form.archive} ({form.size:,} bytes, from "
-        f"https://www.cs.toronto.edu/~kriz/{form.archive}) into a folder, unpacked or not, and "
-        f"name the folder with --data-dir; {forms[1].archive} will do as well"
+        f"{name}: {where}; run igcnn data fetch {name}, or put {form.archive} ({form.size:,} "
+        f"bytes, from https://www.cs.toronto.edu/~kriz/{form.archive}) or {forms[1].archive} into "
+        "a folder, packed or unpacked, and pass the folder as --data-dir"
     )
 
 
@@ -215,7 +234,7 @@ def _read_place(place: Path, form: Form) -> dict[str, bytes]:
         if place.is_file():
             return dict(_read_archive(place, form.folder, wanted))
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise DataError(f"{place}: cannot be read ({error}); fetch it again") from error
+        raise DataError(f"cannot read {place}: {error}; download it again") from error
     return {}
 
 
@@ -233,7 +252,9 @@ def _read_packed(place: Path, wanted: set[str]) -> dict[str, bytes]:
 def _read_file(path: Path) -> bytes:
     limit = TRAIN_IMAGES * MAX_BYTES_PER_IMAGE
     if path.stat().st_size > limit:
-        raise DataError(f"{path}: {path.stat().st_size:,} bytes, more than {limit:,}; not CIFAR")
+        raise DataError(
+            f"{path}: {path.stat().st_size:,} bytes, more than {limit:,}; it is not CIFAR"
+        )
     return path.read_bytes()
 
 
@@ -260,51 +281,44 @@ def _read_archive(path: Path, folder: str, wanted: set[str]) -> Iterator[tuple[s
 
 
 def _split(
-    place: Path,
-    form: Form,
-    names: tuple[str, ...],
-    contents: dict[str, bytes],
-    count: int,
-    classes: int,
+    place: Path, form: Form, names: tuple[str, ...], contents: dict[str, bytes], classes: int
 ) -> Split:
-    """Decode the named files, which hold `count` images in equal parts, into one split."""
+    """Decode the named files into one split."""
     absent = [name for name in names if name not in contents]
     if absent:
-        raise DataError(
-            f"{place}: {', '.join(absent)} is missing beside the other files; unpack "
-            f"{form.archive} again"
-        )
-    part = count // len(names)
-    images = np.empty((count, 3, 32, 32), np.uint8)
-    labels = np.empty(count, np.int64)
-    for i, name in enumerate(names):
-        rows = slice(i * part, (i + 1) * part)
+        raise DataError(f"{place}: {', '.join(absent)} missing; unpack {form.archive} again")
+    parts = []
+    for name in names:
         try:
-            pixels, labels[rows] = form.decode(contents.pop(name), part)
+            pixels, labels = form.decode(contents.pop(name))
+            wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+            if wrong.size:
+                raise DataError(
+                    f"has label {labels[wrong[0]]} at image {wrong[0]}, where 0 to {classes - 1} "
+                    "are valid"
+                )
         except DataError as error:
-            raise DataError(f"{place}: {name} {error}; fetch {form.archive} again") from error
-        # (n, 3072) → (n, 3, 32, 32)
-        images[rows] = pixels.reshape(part, 3, 32, 32)
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-    if wrong.size:
+            raise DataError(f"{place}: {name} {error}; download {form.archive} again") from error
+        parts.append((pixels, labels))
+    # (N, 3072) → (N, 3, 32, 32)
+    images = np.concatenate([pixels for pixels, _ in parts]).reshape(-1, 3, 32, 32)
+    return Split(images, np.concatenate([labels.astype(np.int64) for _, labels in parts]))
+
+
+def _decode_binary(data: bytes, label_bytes: int) -> tuple[Array, Array]:
+    """Return rows of pixels, (n, 3072), and labels, (n,): the last label byte."""
+    record = label_bytes + PIXELS
+    if not data or len(data) % record:
         raise DataError(
-            f"{place}: {names[wrong[0] // part]} has label {labels[wrong[0]]} at image "
-            f"{wrong[0] % part}, where 0 to {classes - 1} are valid; fetch {form.archive} again"
+            f"has {len(data):,} bytes, not a whole number of images of {record:,} bytes: it is "
+            "cut short or not CIFAR"
         )
-    return Split(images, labels)
-
-
-def _decode_binary(data: bytes, count: int, label_bytes: int) -> tuple[Array, Array]:
-    """Return rows of pixels, (count, 3072), and labels, (count,): the last label byte."""
-    expected = count * (label_bytes + PIXELS)
-    if len(data) != expected:
-        raise DataError(f"has {len(data):,} bytes instead of {expected:,}")
-    records = np.frombuffer(data, np.uint8).reshape(count, label_bytes + PIXELS)
+    records = np.frombuffer(data, np.uint8).reshape(-1, record)
     return records[:, label_bytes:], records[:, label_bytes - 1]
 
 
-def _decode_pickle(data: bytes, count: int, labels: bytes) -> tuple[Array, Array]:
-    """Return rows of pixels, (count, 3072), and labels, (count,), of a pickled dictionary."""
+def _decode_pickle(data: bytes, labels: bytes) -> tuple[Array, Array]:
+    """Return rows of pixels, (n, 3072), and labels, (n,), of a pickled dictionary."""
     try:
         content = _unpickle(data)
         rows = content[b"data"].as_array()
@@ -312,11 +326,11 @@ def _decode_pickle(data: bytes, count: int, labels: bytes) -> tuple[Array, Array
     except DataError:
         raise
     except Exception as error:  # a foreign pickle can fail in any way
-        raise DataError(f"is no CIFAR pickle ({type(error).__name__}: {error})") from error
-    if rows.shape != (count, PIXELS) or numbers.shape != (count,):
+        raise DataError(f"is not a CIFAR pickle ({type(error).__name__}: {error})") from error
+    count = len(numbers)
+    if not count or rows.shape != (count, PIXELS):
         raise DataError(
-            f"has {rows.shape} pixels and {numbers.shape} labels instead of "
-            f"({count}, {PIXELS}) and ({count},)"
+            f"has pixels of shape {rows.shape} and {count} labels instead of (n, {PIXELS}) and n"
         )
     return rows, numbers
 

@@ -221,7 +221,7 @@ class Decoding:
     Attributes:
         workers: processes; 0 for this one.
         skip: whether a broken image is left out instead of ending the run.
-        say: told of each image that is left out.
+        say: told of each image that is left out, and of data that are not the official ones.
     """
 
     workers: int = 0

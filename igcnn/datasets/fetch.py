@@ -57,7 +57,9 @@ def fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"cannot make {folder}: {error.strerror}; choose --data-dir") from error
+        raise DataError(
+            f"cannot create {folder}: {error.strerror}; choose another --data-dir"
+        ) from error
     paths = []
     for file in source.files:
         path = folder / file.name
@@ -93,17 +95,18 @@ def _fetch_file(
     what = f"{file.name} ({file.size:,} bytes) into {path.parent}"
     if environment.get(OFFLINE, "0") not in ("", "0"):
         raise DataError(
-            f"{source.name}: {OFFLINE} forbids the network; put {_list(source)} into {path.parent}"
+            f"{source.name}: {OFFLINE} is set, so nothing is downloaded; put {_list(source)} into "
+            f"{path.parent}"
         )
     if not file.urls:
         raise DataError(
-            f"{source.name}: {file.name} cannot be fetched by a program ({source.about}); put "
+            f"{source.name}: {file.name} cannot be downloaded automatically ({source.about}); put "
             f"{what}"
         )
     part = path.with_name(path.name + ".part")
     lock = FolderLock(path.parent)
     if not lock.acquire():
-        raise DataError(f"another process fetches into {path.parent}; wait for it")
+        raise DataError(f"another process is downloading into {path.parent}; wait until it ends")
     try:
         _from_any_source(source, file, part, report)
         os.replace(part, path)
@@ -156,7 +159,7 @@ def _from_source(url: str, file: RemoteFile, part: Path, report: Report, last: b
             time.sleep(0.2 * tries)
     if _size(part) > file.size or _digest(part) != file.sha256:
         part.unlink()
-        raise SourceError("what came is not the file: its checksum is another")
+        raise SourceError("the checksum does not match")
 
 
 def _size(path: Path) -> int:
@@ -178,14 +181,14 @@ def _append(url: str, file: RemoteFile, part: Path, report: Report, last: bool) 
     except urllib.error.HTTPError as error:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.unlink(missing_ok=True)
-            raise ConnectionLost("does not give the rest of the file") from error
+            raise ConnectionLost("does not send the rest of the file") from error
         if error.code >= 500:
             raise ConnectionLost(f"answers {error.code} {error.reason}") from error
         raise SourceError(f"answers {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise ConnectionLost(str(error.reason)) from error
     except (http.client.HTTPException, ValueError) as error:
-        raise ConnectionLost(f"answers what is no HTTP ({type(error).__name__})") from error
+        raise ConnectionLost(f"does not answer in valid HTTP ({type(error).__name__})") from error
 
 
 def _check(response: http.client.HTTPResponse, file: RemoteFile, start: int) -> int:

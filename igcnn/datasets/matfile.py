@@ -72,7 +72,7 @@ def read_arrays(path: Path) -> Iterator[MatArray]:
     """Yield the numeric arrays of a file; each must be read before the next is asked for.
 
     Raises:
-        DataError: the file is no MAT-file of level 5, is truncated or damaged.
+        DataError: the file is not a MAT-file of level 5, is truncated or damaged.
     """
     try:
         with open(path, "rb") as file:
@@ -92,18 +92,18 @@ def read_arrays(path: Path) -> Iterator[MatArray]:
                 else:
                     raise _damaged(path, f"has an element of type {kind} where an array belongs")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); fetch it again") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); download it again") from error
 
 
 def _damaged(path: Path, what: str) -> DataError:
-    return DataError(f"{path}: {what}; it is damaged or not complete: fetch it again")
+    return DataError(f"{path}: {what}; it is damaged or incomplete; download it again")
 
 
 def _check_header(path: Path, header: bytes) -> None:
     if header[:8] == b"\x89HDF\r\n\x1a\n" or header.startswith(b"MATLAB 7.3"):
         raise DataError(f"{path}: a MAT-file of version 7.3; SVHN's own files are of version 5")
     if len(header) < 128 or header[126:128] not in (b"IM", b"MI"):
-        raise _damaged(path, "is no MAT-file")
+        raise _damaged(path, "is not a MAT-file")
     if header[126:128] == b"MI":
         raise DataError(f"{path}: a big-endian MAT-file; SVHN's own files are little-endian")
     if header[124:126] != b"\x00\x01":

@@ -82,7 +82,7 @@ def load_dataset(
         image_size: side to which `folder` resizes.
         workers: processes that decode images of imagenet and folder; 0 for none.
         skip_broken: leave out images that cannot be read.
-        say: told of each of these.
+        say: told of each of these, and of official files with other numbers of images.
 
     Raises:
         ConfigError: there is no data set of this name, it reads nothing from data_dir, or

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import DataError, MissingDataError
 from ..files import write_atomically
-from .dataset import Dataset, Split
+from .dataset import Dataset, Decoding, Split
 from .matfile import MatArray, read_arrays
 from .registry import register_dataset
 
@@ -32,22 +32,33 @@ SIDE = 32
 CACHE_VERSION = 1
 IMAGE_BYTES = 3 * SIDE * SIDE
 IMAGES_AT_ONCE = 256
+MAX_INFLATION = 1032  # of zlib: bytes that one byte can stand for
 
 
 @register_dataset("svhn")
-def load_svhn(data_dir: Path | None) -> Dataset:
+def load_svhn(data_dir: Path | None, decoding: Decoding) -> Dataset:
     """Return SVHN: 604,388 training images (1.9 GB) and 26,032 test images of 32 × 32.
+
+    Files of the same format with other numbers of images are read as well.
 
     Args:
         data_dir: a folder that holds train_32x32.mat, extra_32x32.mat and test_32x32.mat, or
             whose folder `svhn` does.
+        decoding: whose `say` is told of other numbers of images.
 
     Raises:
         DataError: files are missing or damaged.
     """
     folder = _find(data_dir)
-    train = _cached(folder, ("train", "extra"))
-    test = _cached(folder, ("test",))
+    counts = {part: _count(folder / _file(part)) for part in PARTS}
+    train = _cached(folder, {part: counts[part] for part in ("train", "extra")})
+    test = _cached(folder, {"test": counts["test"]})
+    if any(counts[part] != count for part, (count, _) in PARTS.items()):
+        official = PARTS["train"][0] + PARTS["extra"][0]
+        decoding.say(
+            f"{folder} does not hold the official svhn: {len(train):,} training and "
+            f"{len(test):,} test images, not {official:,} and {PARTS['test'][0]:,}"
+        )
     return Dataset(
         name="svhn",
         classes=tuple("0123456789"),
@@ -78,35 +89,58 @@ def _find(data_dir: Path | None) -> Path:
         where = f"not in {folder}: {', '.join(map(_file, parts))}"
     files = ", ".join(f"{_file(part)} ({PARTS[part][1]:,} bytes)" for part in parts)
     raise MissingDataError(
-        f"svhn: {where}; put {files} from {SOURCE} into a folder and name the folder with "
-        "--data-dir"
+        f"svhn: {where}; run igcnn data fetch svhn, or put {files} from {SOURCE} into a folder "
+        "and pass the folder as --data-dir"
     )
 
 
-def _cached(folder: Path, parts: tuple[str, ...]) -> Split:
+def _count(path: Path) -> int:
+    """Return the number of images in a file.
+
+    Raises:
+        DataError: the file holds no such images, or is too small for so many.
+    """
+    shape = next((array.shape for array in read_arrays(path) if array.name == "X"), None)
+    if shape is None:
+        raise DataError(f"{path}: has no array X; download the file again from {SOURCE}")
+    if shape[:-1] != (SIDE, SIDE, 3) or shape[-1] < 1:
+        raise DataError(
+            f"{path}: X has shape {shape} instead of ({SIDE}, {SIDE}, 3, N); download the file "
+            f"again from {SOURCE}"
+        )
+    if shape[-1] * IMAGE_BYTES > MAX_INFLATION * path.stat().st_size:
+        raise DataError(f"{path}: too small for {shape[-1]:,} images; download it again")
+    return shape[-1]
+
+
+def _cached(folder: Path, counts: dict[str, int]) -> Split:
     """Return the images of several files, from what an earlier start left beside them.
+
+    Args:
+        folder: of the files.
+        counts: part → number of images in its file.
 
     The cache is made of the same bytes as the arrays in memory, mapped instead of read, so that
     a start takes no time and processes share it. It is made anew when a file has changed, and
     done without where the folder cannot be written.
     """
-    counts = [PARTS[part][0] for part in parts]
-    images_path = folder / f".{'-'.join(parts)}.igcnn-images.npy"
+    images_path = folder / f".{'-'.join(counts)}.igcnn-images.npy"
     key_path = images_path.with_suffix(".json")
-    files = [(folder / _file(part)).stat() for part in parts]
+    files = [(folder / _file(part)).stat() for part in counts]
     key = [[CACHE_VERSION, file.st_size, file.st_mtime_ns] for file in files]
-    split = _read_cache(images_path, key_path, key, sum(counts))
+    total = sum(counts.values())
+    split = _read_cache(images_path, key_path, key, total)
     if split is not None:
         return split
-    labels = np.empty(sum(counts), np.int64)
+    labels = np.empty(total, np.int64)
     part_path = images_path.with_suffix(f".{os.getpid()}.part")
     images: Array
     try:
-        images = _mapped(part_path, (sum(counts), 3, SIDE, SIDE))
+        images = _mapped(part_path, (total, 3, SIDE, SIDE))
     except OSError:
-        images = np.empty((sum(counts), 3, SIDE, SIDE), np.uint8)
+        images = np.empty((total, 3, SIDE, SIDE), np.uint8)
     try:
-        _read(folder, parts, images, labels)
+        _read(folder, counts, images, labels)
         if isinstance(images, np.memmap):
             content = {"key": key, "labels": labels.astype(np.uint8).tobytes().hex()}
             # a full folder is no harm: what was read is whole, and goes on without a name
@@ -150,11 +184,10 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap:
     return array
 
 
-def _read(folder: Path, parts: tuple[str, ...], images: Array, labels: Array) -> None:
+def _read(folder: Path, counts: dict[str, int], images: Array, labels: Array) -> None:
     """Fill images and labels from several files, one after the other."""
-    counts = [PARTS[part][0] for part in parts]
     first = 0
-    for part, count in zip(parts, counts, strict=True):
+    for part, count in counts.items():
         _read_part(
             folder / _file(part), images[first : first + count], labels[first : first + count]
         )
@@ -169,12 +202,12 @@ def _read_part(path: Path, images: Array, labels: Array) -> None:
         raise DataError(f"cannot read {path}: {error.strerror}; check the disk") from error
     if found != {"X", "y"}:
         absent = ", ".join(sorted({"X", "y"} - found))
-        raise DataError(f"{path}: has no array {absent}; fetch the file again from {SOURCE}")
+        raise DataError(f"{path}: has no array {absent}; download the file again from {SOURCE}")
     wrong = np.flatnonzero((labels < 1) | (labels > 10))
     if wrong.size:
         raise DataError(
             f"{path}: has label {labels[wrong[0]]} at image {wrong[0]}, where 1 to 10 are valid; "
-            f"fetch the file again from {SOURCE}"
+            f"download the file again from {SOURCE}"
         )
     labels %= 10
 
@@ -202,7 +235,7 @@ def _check(path: Path, array: MatArray, shape: tuple[int, ...]) -> None:
             f"again from {SOURCE}"
         )
     if array.name == "X" and array.dtype != np.uint8:
-        raise DataError(f"{path}: X holds {array.dtype} instead of bytes; fetch the file again")
+        raise DataError(f"{path}: X holds {array.dtype} instead of bytes; download the file again")
 
 
 def _read_images(array: MatArray, images: Array) -> None:

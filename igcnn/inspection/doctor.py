@@ -6,19 +6,18 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from ..backend import gpu_count
+from ..backend import gpu_count, install_cupy, nvidia_gpus
 from ..communicator import load_nccl
 from ..compiler import find_compiler, missing_compiler
 from ..errors import IgcnnError
 from ..kernels.compiled import unavailable
 from ..training.cores import available_cores
-
-CUDA = "pip install 'igcnn[cuda12]'"
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,13 @@ def _compiler(name: str, reason: str, wheel: bool = True) -> Finding:
 
 
 def _gpu() -> Iterator[Finding]:
+    for gpu in nvidia_gpus():
+        yield Finding("NVIDIA GPU", None, f"{gpu.name}, driver {gpu.driver or 'unknown'}")
+    install = install_cupy()
     try:
         import cupy
     except ImportError:
-        yield Finding("CuPy", False, "not installed; --device cuda needs it", CUDA)
+        yield Finding("CuPy", False, "not installed; --device cuda needs it", install)
         return
     yield Finding("CuPy", True, cupy.__version__)
     runtime = cupy.cuda.runtime
@@ -89,23 +91,23 @@ def _gpu() -> Iterator[Finding]:
         yield Finding(f"cuda:{index}", True, what)
     if not gpu_count():
         yield Finding("GPU", False, "none that CUDA can see; training uses --device cpu")
-    yield _attempt("NVRTC", lambda: _version(cupy.cuda.nvrtc.getVersion()), CUDA)
-    yield _headers()
+    yield _attempt("NVRTC", lambda: _version(cupy.cuda.nvrtc.getVersion()), install)
+    yield _headers(install)
     if gpu_count():
-        yield _attempt("kernel", _add_on_the_gpu, f"{CUDA}, then igcnn doctor again")
+        yield _attempt("kernel", _add_on_the_gpu, f"{install}, then igcnn doctor again")
     yield _attempt("NCCL", _nccl, "pip install nvidia-nccl-cu12, for several GPUs")
 
 
-def _headers() -> Finding:
+def _headers(install: str) -> Finding:
     """Return whether the headers that NVRTC includes are found."""
     candidates = [os.environ.get("CUDA_PATH", ""), "/usr/local/cuda"]
     for path in candidates:
         if path and os.path.isfile(os.path.join(path, "include", "cuda_runtime.h")):
             return Finding("headers", True, os.path.join(path, "include"))
-    try:
-        return Finding("headers", True, f"wheel {version('nvidia-cuda-runtime-cu12')}")
-    except PackageNotFoundError:
-        return Finding("headers", False, "CUDA's headers were not found", CUDA)
+    for wheel in ("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime"):  # of CUDA 12, of CUDA 13
+        with suppress(PackageNotFoundError):
+            return Finding("headers", True, f"wheel {version(wheel)}")
+    return Finding("headers", False, "CUDA's headers were not found", install)
 
 
 def _add_on_the_gpu() -> str:

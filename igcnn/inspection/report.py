@@ -82,6 +82,7 @@ def make_report(subject: Subject, devices: list[str]) -> dict[str, Any]:
         "igcnn": __version__,
         "network": network.settings,
         "checkpoint": subject.checkpoint,
+        "command": subject.command,
         "image": _image(subject),
         "answers": _answers(logits, subject.classes),
         "totals": {k: v for k, v in summary.to_json().items() if k != "layers"},

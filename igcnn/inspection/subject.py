@@ -33,6 +33,7 @@ class Subject:
         label: of the image, None where it is not known.
         others: more images for the search for dead channels, uint8, (N, 3, H, W).
         checkpoint: name of the file, "" for initial weights.
+        command: the command line that makes the page again, "" where there is none.
     """
 
     network: Network
@@ -44,6 +45,7 @@ class Subject:
     label: int | None = None
     others: Array | None = None
     checkpoint: str = ""
+    command: str = ""
 
     def normalised(self, pixels: Array) -> Array:
         """Return images as the network sees them, (N, 3, H, W)."""

@@ -14,6 +14,7 @@ from PIL import Image
 from igcnn import load_checkpoint
 from igcnn.datasets import cifar
 from tests.datasets.pictures import make_tree
+from tests.datasets.test_svhn import COUNTS, contents, mat_bytes
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -68,14 +69,14 @@ def test_training_fetches_what_is_missing(igcnn, cifar_source):
     line = ("train", "--dataset", "cifar10", "--net", "plain", "--depth", "5", "--max-steps", "1")
     code, out, err = igcnn(*line, "--out", "run", "--progress", "none")
     assert code == 0, err
-    assert "cifar10 is not there; fetching" in err
+    assert "cifar10 not found; downloading" in err
     assert "100 training" in out
     code, out, _ = igcnn("data", "where", "cifar10")
     folder = Path(out.strip())
     assert [path.name for path in folder.iterdir()] == [cifar_source.name]
     code, out, err = igcnn(*line, "--out", "again", "--progress", "none")
     assert code == 0, err
-    assert "fetching" not in err
+    assert "downloading" not in err
     code, out, _ = igcnn("data", "verify", "cifar10")
     assert code == 0
     assert "ok" in out
@@ -100,7 +101,7 @@ def test_unpacked_files_are_found_by_verify_pack_and_eval(igcnn, refused, cifar_
         archive.extractall(tmp_path / "mine", filter="data")
     code, out, err = igcnn("data", "verify", "cifar10", "--data-dir", tmp_path / "mine")
     assert code == 0, err
-    assert "100 training and 20 test images are read from unpacked files" in out
+    assert "100 training and 20 test images in unpacked files" in out
     assert "missing" in refused(3, "data", "verify", "cifar10", "--data-dir", tmp_path / "empty")
     packed = tmp_path / "packed"
     code, out, err = igcnn(
@@ -118,11 +119,32 @@ def test_unpacked_files_are_found_by_verify_pack_and_eval(igcnn, refused, cifar_
     code, out, err = results[0]
     assert code == 0
     assert json.loads(out)["images"] == 20
-    assert "fetching" not in err
+    assert "downloading" not in err
     assert "knows the classes of cifar10" in refused(2, "eval", "run", "--dataset", "digits")
     assert "digits needs no files" in refused(
         2, "eval", "run", "--dataset", "digits", "--data-dir", "x"
     )
+
+
+def test_data_of_ones_own_in_the_official_format(igcnn, refused, tmp_path):
+    folder = tmp_path / "mine" / "svhn"
+    folder.mkdir(parents=True)
+    for part in COUNTS:
+        (folder / f"{part}_32x32.mat").write_bytes(mat_bytes(contents(part)))
+    code, out, err = igcnn("data", "verify", "svhn", "--data-dir", "mine")
+    assert (code, err) == (0, "")
+    assert out.endswith(
+        "svhn: not the official files, but readable: 307 training and 5 test images\n"
+    )
+    line = "train --dataset svhn --net plain --depth 5 --max-steps 1 --out run --progress none"
+    code, _, err = igcnn(*line.split(), "--data-dir", "mine")
+    assert code == 0, err
+    assert "igcnn: mine/svhn does not hold the official svhn: 307 training and 5 test" in err
+    victim = folder / "test_32x32.mat"
+    victim.write_bytes(victim.read_bytes()[:-1])
+    assert "test_32x32.mat" in refused(3, "data", "verify", "svhn", "--data-dir", "mine")
+    victim.unlink()
+    assert "test_32x32.mat missing" in refused(3, "data", "verify", "svhn", "--data-dir", "mine")
 
 
 def test_offline_says_which_files_go_where(refused, igcnn):
@@ -214,7 +236,7 @@ def test_packing_and_broken_images(igcnn, refused, tree):
     assert not (tree / "imagenet.h5").exists()
     code, out, err = igcnn(*pack, "--on-bad-image", "skip")
     assert code == 0, err
-    assert "1 broken images left out" in err
+    assert "1 unreadable images skipped" in err
     assert str(tree / "imagenet.h5") in out
     refused(2, *pack)
 
@@ -232,7 +254,7 @@ def test_the_authors_line_for_imagenet_warns(igcnn, tree):
 
 def test_converting(igcnn, refused, tmp_path):
     from igcnn import build_network
-    from tests.training.test_mxnet import released, symbol_of, write
+    from tests.exchange.test_mxnet import released, symbol_of, write
 
     network = build_network("resnet_igc_imgnet_d18", L=6, M=2, num_classes=7)
     params, symbol = write(tmp_path, released(network)[0], symbol_of(network))

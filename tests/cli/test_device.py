@@ -1,6 +1,7 @@
 """`--device` on the command line."""
 
 import json
+import os
 import shutil
 import sys
 import types
@@ -8,6 +9,7 @@ import types
 import numpy as np
 import pytest
 
+from igcnn import backend
 from igcnn.backend import gpu_count
 from igcnn.training import load_checkpoint
 
@@ -153,6 +155,81 @@ def test_each_reason_for_no_gpu_has_its_line(refused, monkeypatch, runtime, mess
         gpu_count.cache_clear()
     assert message in line
     assert "use --device cpu" in line
+
+
+@pytest.fixture
+def nvidia(tmp_path, monkeypatch):
+    """Make a computer with an NVIDIA GPU and no CuPy: what its driver shows, under a folder."""
+
+    def make(driver, card="NVIDIA H100 80GB HBM3", visible=True):
+        folder = tmp_path / "root" / "proc/driver/nvidia"
+        (folder / "gpus/0000:01:00.0").mkdir(parents=True)
+        (folder / "gpus/0000:01:00.0/information").write_text(
+            f"Model: \t\t {card}\nIRQ:   \t\t 99\nBus Type: \t PCIe\n"
+        )
+        (folder / "version").write_text(
+            f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {driver}  Fri Jan 5\n"
+            "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n"
+        )
+        (tmp_path / "root/dev").mkdir()
+        if visible:
+            (tmp_path / "root/dev/nvidiactl").touch()
+
+    monkeypatch.setattr(backend, "ROOT", tmp_path / "root")
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    caches = gpu_count, backend._warn_of_unused_gpu
+    for function in caches:
+        function.cache_clear()
+    yield make
+    for function in caches:
+        function.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("driver", "extra"), [("535.104.05", "cuda12"), ("580.65.06", "cuda13"), ("610.2", "cuda13")]
+)
+def test_auto_says_once_that_a_gpu_is_not_used(igcnn, nvidia, caplog, driver, extra):
+    nvidia(driver)
+    assert igcnn(*SMALL, "--max-steps", "1", "--out", "run")[0] == 0
+    assert igcnn("eval", "run", "--device", "auto")[0] == 0
+    assert caplog.messages == [
+        "igcnn: NVIDIA H100 80GB HBM3 is not used: CuPy is not installed (pip install "
+        f"'igcnn[{extra}]'); computing on the CPU"
+    ]
+
+
+def test_nothing_is_said_where_the_cpu_is_meant(nvidia, monkeypatch, caplog):
+    nvidia("580.65.06")
+    assert backend.resolve_device("cpu") == "cpu"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert backend.resolve_device("auto") == "cpu"
+    assert caplog.messages == []
+
+
+def test_nothing_is_said_in_a_container_without_the_gpu(nvidia, caplog):
+    nvidia("580.65.06", visible=False)
+    assert backend.resolve_device("auto") == "cpu"
+    assert caplog.messages == []
+
+
+def test_doctor_sees_the_card(igcnn, nvidia):
+    nvidia("580.65.06", "NVIDIA GeForce RTX 4090")
+    _, out, _ = igcnn("doctor", "--json")
+    found = {finding["name"]: finding for finding in json.loads(out)}
+    assert found["NVIDIA GPU"]["what"] == "NVIDIA GeForce RTX 4090, driver 580.65.06"
+    assert found["CuPy"]["cure"] == "pip install 'igcnn[cuda13]'"
+
+
+def test_nvidia_smi_is_asked_where_proc_does_not_tell(igcnn, nvidia, monkeypatch, tmp_path):
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'NVIDIA RTX A2000, Laptop, 552.22'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    gpus = backend.nvidia_gpus()
+    assert gpus == [backend.NvidiaGPU("NVIDIA RTX A2000, Laptop", "552.22")]
+    program.write_text("#!/bin/sh\nexit 9\n")  # the program without the driver
+    assert backend.nvidia_gpus() == []
 
 
 @pytest.mark.parametrize("device", DEVICES)

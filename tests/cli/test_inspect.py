@@ -1,6 +1,9 @@
 """`igcnn inspect`: a page of one's own network."""
 
+import html
 import json
+import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -62,6 +65,22 @@ def test_a_checkpoint_knows_how_images_were_prepared(igcnn):
     code, out, err = igcnn("inspect", checkpoint, "--image", "seven.png", "--json", "--overwrite")
     assert code == 0, err
     assert json.loads(out)["answers"][0]["logit"] == pytest.approx(best["logit"], rel=1e-6)
+
+
+def test_the_page_shows_the_command_that_makes_it_again(igcnn):
+    image = picture("a cat's & dog's.png")
+    command = ("inspect", *SMALL, "--image", image, "-o", "my page.html", "--json")
+    code, out, err = igcnn(*command)
+    assert code == 0, err
+    page = Path("my page.html").read_text()
+    shown = html.unescape(re.search("<dt>command</dt><dd><code>(.*?)</code></dd>", page)[1])
+    program, *arguments = shlex.split(shown)
+    assert (program, *arguments) == ("igcnn", "inspect", "--overwrite", *command[1:])
+    assert json.loads(out)["command"] == shown
+    code, again, err = igcnn(*arguments)
+    assert code == 0, err
+    assert json.loads(again) == json.loads(out) | {"command": shown}
+    assert Path("my page.html").read_text() == page
 
 
 def test_a_picture_of_any_size(igcnn):

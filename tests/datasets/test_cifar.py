@@ -5,12 +5,13 @@ import os
 import pickle
 import tarfile
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from igcnn import load_dataset
-from igcnn.datasets import cifar
+from igcnn.datasets import Split, cifar
 from igcnn.datasets.cifar_pack import packed, unpacked
 from igcnn.errors import DataError
 
@@ -286,15 +287,57 @@ def test_a_file_of_another_size_is_named(tmp_path):
     files, _ = make_files("cifar10", "binary")
     files["test_batch.bin"] += b"x"
     write_folder(tmp_path / "cifar-10-batches-bin", files)
-    with pytest.raises(DataError, match=r"test_batch.bin has 18,439 bytes instead of 18,438"):
+    with pytest.raises(DataError, match=r"test_batch.bin has 18,439 bytes, not a whole number"):
         load_dataset("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("form", ["binary", "python"])
+def test_other_numbers_of_images_are_read_with_a_note(tmp_path, monkeypatch, form):
+    files, expected = make_files("cifar10", form)
+    write_folder(tmp_path / FOLDERS["cifar10", form], files)
+    said = []
+    check(load_dataset("cifar10", tmp_path, say=said.append), expected)
+    assert said == []
+    monkeypatch.setattr(cifar, "TRAIN_IMAGES", 50_000)
+    check(load_dataset("cifar10", tmp_path, say=said.append), expected)
+    assert said == [
+        f"{tmp_path / FOLDERS['cifar10', form]} does not hold the official cifar10: 20 training "
+        "and 6 test images, not 50,000 and 6"
+    ]
+
+
+def test_files_of_different_numbers_of_images(tmp_path):
+    rng = np.random.default_rng(0)
+    records = {}
+    for name, count in zip((*BATCHES, "test_batch"), (3, 1, 4, 2, 5, 7), strict=True):
+        records[f"{name}.bin"] = rng.integers(0, 10, (count, 3073), dtype=np.uint8)
+    write_folder(tmp_path / "own", {name: x.tobytes() for name, x in records.items()})
+    train = np.concatenate([records[f"{name}.bin"] for name in BATCHES])
+    test = records["test_batch.bin"]
+    expected = [
+        part for rows in (train, test) for part in (rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0])
+    ]
+    check(load_dataset("cifar10", tmp_path / "own"), expected)
+    own = load_dataset("cifar10", tmp_path / "own")
+    cifar.pack_cifar10(own, tmp_path / "packed", lambda *_: None)
+    check(load_dataset("cifar10", tmp_path / "packed"), expected)
+    few = Split(own.train.images[:4], own.train.labels[:4])
+    with pytest.raises(DataError, match="train has 4 images, too few for 5 files"):
+        cifar.pack_cifar10(replace(own, train=few), tmp_path / "few", lambda *_: None)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    files, _ = make_files("cifar100", "binary")
+    write_folder(tmp_path / "cifar-100-binary", files | {"test.bin": b""})
+    with pytest.raises(DataError, match=r"test.bin has 0 bytes, not a whole number"):
+        load_dataset("cifar100", tmp_path)
 
 
 def test_a_missing_file_is_named(tmp_path):
     files, _ = make_files("cifar10", "binary")
     del files["data_batch_5.bin"]
     write_folder(tmp_path / "cifar-10-batches-bin", files)
-    with pytest.raises(DataError, match=r"data_batch_5.bin is missing beside"):
+    with pytest.raises(DataError, match=r"data_batch_5.bin missing; unpack"):
         load_dataset("cifar10", tmp_path)
 
 

@@ -235,7 +235,7 @@ def test_two_processes_do_not_fetch_one_file(server, tmp_path):
 
     handle = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(DataError, match="another process fetches"):
+    with pytest.raises(DataError, match="another process is downloading"):
         fetch(source(server, "good"), tmp_path, environment={})
     os.close(handle)
     get(server, tmp_path, "good")

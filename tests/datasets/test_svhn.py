@@ -72,6 +72,37 @@ def test_other_variables_and_orders(tmp_path):
     np.testing.assert_array_equal(data.test.labels, contents("test")["y"][:, 0] % 10)
 
 
+def test_other_numbers_of_images_are_read_with_a_note(tmp_path, monkeypatch):
+    written = write(tmp_path)
+    said = []
+    load_dataset("svhn", tmp_path, say=said.append)
+    assert said == []
+    monkeypatch.undo()
+    for _ in range(2):  # the second time from the cache
+        data = load_dataset("svhn", tmp_path, say=said.append)
+        np.testing.assert_array_equal(data.test.images, written["test"]["X"].transpose(3, 2, 0, 1))
+        assert len(data.train) == 307
+    note = (
+        f"{tmp_path} does not hold the official svhn: 307 training and 5 test images, not 604,388 "
+        "and 26,032"
+    )
+    assert said == [note, note]
+
+
+def test_files_whose_arrays_do_not_fit_are_refused(tmp_path):
+    write(tmp_path)
+    victim = tmp_path / "test_32x32.mat"
+    images = contents("test")
+    for message, variables in {
+        r"y has shape \(4, 1\) instead of \(5, 1\)": images | {"y": images["y"][:4]},
+        r"X has shape \(32, 32, 3, 0\)": {"X": images["X"][..., :0], "y": images["y"][:0]},
+        r"X has shape \(16, 32, 3, 5\)": images | {"X": images["X"][:16]},
+    }.items():
+        victim.write_bytes(mat_bytes(variables))
+        with pytest.raises(DataError, match=message):
+            load_dataset("svhn", tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
 @pytest.mark.parametrize("compressed", [True, False])
 def test_arrays_of_every_type_are_read_as_scipy_reads_them(tmp_path, kind, compressed):
@@ -134,7 +165,7 @@ def test_foreign_files_are_named(tmp_path):
     files = {
         "version 7.3": b"MATLAB 7.3 MAT-file" + bytes(200),
         "big-endian": bytes(header[:126]) + b"MI",
-        "is no MAT-file": b"<html>" + bytes(200),
+        "is not a MAT-file": b"<html>" + bytes(200),
         "has no array X": mat_bytes({"y": contents("test")["y"]}),
         "complex numbers in X": mat_bytes({"X": np.ones((2, 2)) * 1j}),
         r"X has shape \(2, 2\) instead": mat_bytes({"X": np.ones((2, 2))}),
@@ -158,7 +189,7 @@ def test_a_forged_size_takes_no_memory(tmp_path):
     header = (tmp_path / "test_32x32.mat").read_bytes()[:128]
     content = header + struct.pack("<II", 15, len(packed)) + packed
     (tmp_path / "test_32x32.mat").write_bytes(content)
-    with pytest.raises(DataError, match=r"\(32, 32, 3, 700000\) instead of \(32, 32, 3, 5\)"):
+    with pytest.raises(DataError, match="too small for 700,000 images"):
         load_dataset("svhn", tmp_path)
 
 
@@ -187,7 +218,9 @@ def test_no_data_says_what_to_put_where(tmp_path):
         load_dataset("svhn")
     write(tmp_path)
     (tmp_path / "extra_32x32.mat").unlink()
-    with pytest.raises(DataError, match=r"not in .*: extra_32x32.mat; put extra") as caught:
+    with pytest.raises(
+        DataError, match=r"not in .*: extra_32x32.mat; run igcnn data fetch svhn, or put extra"
+    ) as caught:
         load_dataset("svhn", tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "train_32x32" not in str(caught.value)

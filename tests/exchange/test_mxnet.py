@@ -8,7 +8,7 @@ import pytest
 
 from igcnn import build_network
 from igcnn.errors import CheckpointError
-from igcnn.training.mxnet import TYPES, V1, V2, V3, convert, read_params
+from igcnn.exchange.mxnet import TYPES, V1, V2, V3, convert, read_params
 
 NETWORKS = {
     "ResNet-18": ("resnet_imgnet_d18", {"L": 6, "M": 1}),
@@ -106,10 +106,10 @@ def test_a_fixed_gamma_is_one(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda a: a.pop("arg:fc_score_bias"), "lacks"),
-        (lambda a: a.update({"arg:more": np.zeros(1, np.float32)}), "beyond it"),
+        (lambda a: a.pop("arg:fc_score_bias"), "missing: fc_score_bias"),
+        (lambda a: a.update({"arg:more": np.zeros(1, np.float32)}), "not in the network: more"),
         (lambda a: a.update({"arg:fc_score_bias": np.zeros(8, np.float32)}), "shape"),
-        (lambda a: a.pop("arg:fc_score_weight"), "no network that igcnn has"),
+        (lambda a: a.pop("arg:fc_score_weight"), "a network that igcnn does not have"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, change, words):
@@ -145,5 +145,5 @@ def test_damaged_files_raise_one_error(tmp_path):
         symbol.write_text(damaged)
         with pytest.raises(CheckpointError):
             convert(params, symbol)
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="cannot read"):
         convert(tmp_path / "absent.params", symbol)

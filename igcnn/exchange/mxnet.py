@@ -22,7 +22,7 @@ import numpy as np
 
 from ..errors import CheckpointError, ConfigError, ShapeError
 from ..networks import Network, build_network
-from .checkpoint import Preprocessing
+from ..training import Preprocessing
 
 Array = np.ndarray
 
@@ -43,7 +43,7 @@ def read_params(path: Path) -> dict[str, Array]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     reader = _Reader(data)
     try:
         magic, reserved, count = reader.take("QQQ")
@@ -57,9 +57,11 @@ def read_params(path: Path) -> dict[str, Array]:
             raise ValueError(f"has {names_count:,} names for {count:,} arrays")
         names = [reader.name().partition(":")[2] for _ in range(count)]
     except (ValueError, struct.error) as error:
-        raise CheckpointError(f"{path}: is no MXNet .params file ({error})") from error
+        raise CheckpointError(f"{path} is not an MXNet .params file ({error})") from error
     if len(set(names)) != count or reader.place != len(data):
-        raise CheckpointError(f"{path}: is no MXNet .params file (names twice, or a rest)")
+        raise CheckpointError(
+            f"{path} is not an MXNet .params file (duplicate names, or bytes after the end)"
+        )
     return dict(zip(names, arrays, strict=True))
 
 
@@ -134,13 +136,6 @@ def convert(params: Path, symbol: Path) -> tuple[Network, Preprocessing]:
             _check_norm(name, node, symbol)
             if str(node["param"].get("fix_gamma", "True")) == "True":
                 arrays[f"{name}_gamma"] = np.ones_like(arrays[f"{name}_gamma"])
-    own = network.state_dict()
-    missing, unknown = sorted(own.keys() - arrays.keys()), sorted(arrays.keys() - own.keys())
-    if missing or unknown:
-        raise CheckpointError(
-            f"{params}: does not fit {network.settings['net']}: lacks {missing[:3] or 'nothing'}, "
-            f"has beyond it {unknown[:3] or 'nothing'}"
-        )
     try:
         network.load_state_dict(arrays)
     except CheckpointError as error:
@@ -162,9 +157,9 @@ def _read_symbol(path: Path) -> dict[str, dict[str, Any]]:
             for node in content["nodes"]
         }
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is no symbol.json of MXNet ({error})") from error
+        raise CheckpointError(f"{path} is not a symbol.json of MXNet ({error})") from error
 
 
 def _network_of(arrays: dict[str, Array], nodes: dict[str, Any], path: Path) -> Network:
@@ -184,8 +179,8 @@ def _network_of(arrays: dict[str, Array], nodes: dict[str, Any], path: Path) -> 
         )
     except (KeyError, IndexError, ValueError, ZeroDivisionError, ConfigError, ShapeError) as error:
         raise CheckpointError(
-            f"{path}: is of no network that igcnn has ({error}); it has the ImageNet networks "
-            "ResNet-18 and IGC-L4M32, L16M16, L100M2"
+            f"{path} describes a network that igcnn does not have ({error}); it has ResNet-18, "
+            "IGC-L4M32, IGC-L16M16 and IGC-L100M2"
         ) from error
 
 
@@ -195,4 +190,4 @@ def _check_norm(name: str, node: dict[str, Any], path: Path) -> None:
     except ValueError:
         eps = math.nan
     if not math.isclose(eps, EPS):
-        raise CheckpointError(f"{path}: {name} has eps {eps}, but igcnn computes with {EPS}")
+        raise CheckpointError(f"{path}: {name} has eps {eps}, but igcnn supports only {EPS}")

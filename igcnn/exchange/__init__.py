@@ -1,0 +1,1 @@
+"""Weights and networks in other frameworks' formats: ONNX, safetensors, PyTorch, MXNet."""
