@@ -28,6 +28,7 @@ from ..layers.linear import LinearFunction
 from ..layers.permutation import PermutationFunction
 from ..layers.pooling import AveragePoolFunction, GlobalAveragePoolFunction, MaxPoolFunction
 from ..layers.relu import ReLUFunction
+from ..layers.relu6 import ReLU6Function
 
 Array = np.ndarray
 Shape = tuple[int, ...]
@@ -42,7 +43,7 @@ WEIGHTED = (
     BatchNormEvaluationFunction,
     LinearFunction,
 )
-ELEMENTWISE = ReLUFunction, AddFunction, Add, Multiply, Divide, Power, Exp, Log
+ELEMENTWISE = ReLUFunction, ReLU6Function, AddFunction, Add, Multiply, Divide, Power, Exp, Log
 
 
 @dataclass(frozen=True)

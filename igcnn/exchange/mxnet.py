@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import numpy as np
 
 from ..errors import CheckpointError, ConfigError, ShapeError
 from ..networks import Network, build_network
+from ..networks.inverted import WIDER_CHANNELS
 from ..training import Preprocessing
 
 Array = np.ndarray
@@ -31,7 +33,8 @@ V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 MAX_AXES = 32
 MAX_NAME = 4096
 TYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8"}
-EPS = 2e-5
+EPS = 2e-5  # of batch norm
+IGCV3_EPS = 1e-5
 
 
 def read_params(path: Path) -> dict[str, Array]:
@@ -130,18 +133,24 @@ def convert(params: Path, symbol: Path) -> tuple[Network, Preprocessing]:
     """
     arrays = read_params(params)
     nodes = _read_symbol(symbol)
-    network = _network_of(arrays, nodes, symbol)
+    is_igcv3 = "first-3x3-conv-conv2d_weight" in arrays
+    network = (_igcv3_of if is_igcv3 else _network_of)(arrays, nodes, symbol)
     for name, node in nodes.items():
         if node["op"] == "BatchNorm":
-            _check_norm(name, node, symbol)
+            _check_norm(name, node, symbol, IGCV3_EPS if is_igcv3 else EPS)
             if str(node["param"].get("fix_gamma", "True")) == "True":
                 arrays[f"{name}_gamma"] = np.ones_like(arrays[f"{name}_gamma"])
+    if is_igcv3:
+        own = {_igcv3_name(name): name for name in network.state_dict()}
+        arrays = {own.get(name, name): array for name, array in arrays.items()}
     try:
         network.load_state_dict(arrays)
     except CheckpointError as error:
         raise CheckpointError(f"{params}: {error}") from error
     classes = tuple(str(k) for k in range(network.settings["num_classes"]))
     mean, std = (123.370, 112.757, 99.406), (68.998, 66.093, 68.292)
+    if is_igcv3:
+        mean, std = (123.68, 116.779, 103.939), (1.0, 1.0, 1.0)
     return network, Preprocessing("imagenet", classes, mean, std, 224, "center")
 
 
@@ -180,14 +189,44 @@ def _network_of(arrays: dict[str, Array], nodes: dict[str, Any], path: Path) -> 
     except (KeyError, IndexError, ValueError, ZeroDivisionError, ConfigError, ShapeError) as error:
         raise CheckpointError(
             f"{path} describes a network that igcnn does not have ({error}); it has ResNet-18, "
-            "IGC-L4M32, IGC-L16M16 and IGC-L100M2"
+            "IGC-L4M32, IGC-L16M16, IGC-L100M2 and IGCV3"
         ) from error
 
 
-def _check_norm(name: str, node: dict[str, Any], path: Path) -> None:
+def _igcv3_of(arrays: dict[str, Array], nodes: dict[str, Any], path: Path) -> Network:
+    """Build the IGCV3 that names, shapes and groups tell of, with one permutation in a block."""
+    found = [re.fullmatch(r"seq-([1-7])-block\d+-linear-conv2d_weight", name) for name in arrays]
+    sequences = [int(match[1]) for match in found if match]
+    try:
+        groups = int(nodes["seq-1-block1-linear-conv2d"]["param"].get("num_group", 1))
+        return build_network(
+            "igcv3_imgnet",
+            blocks=",".join(str(sequences.count(k)) for k in range(1, 8)),
+            secondary_groups=groups,
+            wider=arrays["last-1x1-conv-conv2d_weight"].shape[1] == WIDER_CHANNELS[-1],
+            num_classes=arrays["fc_weight"].shape[0],
+        )
+    except (KeyError, IndexError, ValueError, ConfigError) as error:
+        raise CheckpointError(
+            f"{path} describes an IGCV3 that igcnn does not have ({error}); it has the authors' "
+            "igcv3, igcv3_g2g4 and igcv3_wider, of width 1"
+        ) from error
+
+
+def _igcv3_name(own: str) -> str:
+    """Return the authors' name for the name of a parameter or statistic of igcv3."""
+    prefix, _, rest = own.partition("_bn_" if "_bn_" in own else "_weight")
+    names = {"first": "first-3x3-conv", "last": "last-1x1-conv"}
+    prefix = names.get(prefix) or re.sub(r"seq(\d)_(block\d+)_", r"seq-\1-\2-", prefix)
+    if own.startswith("fc_"):
+        return own
+    return f"{prefix}-batchnorm_{rest}" if "_bn_" in own else f"{prefix}-conv2d_weight"
+
+
+def _check_norm(name: str, node: dict[str, Any], path: Path, expected: float) -> None:
     try:
         eps = float(node["param"].get("eps", 1e-3))
     except ValueError:
         eps = math.nan
-    if not math.isclose(eps, EPS):
-        raise CheckpointError(f"{path}: {name} has eps {eps}, but igcnn supports only {EPS}")
+    if not math.isclose(eps, expected):
+        raise CheckpointError(f"{path}: {name} has eps {eps}, but igcnn supports only {expected}")

@@ -165,6 +165,9 @@ class _Writer:
                 pooled = f"{node.output}_pooled"
                 yield helper.make_node("GlobalAveragePool", node.inputs, [pooled], name=pooled)
                 yield helper.make_node("Flatten", [pooled], [node.output], name=node.output)
+            case "relu6":
+                self.arrays |= {"zero": np.array(0, np.float32), "six": np.array(6, np.float32)}
+                yield _proto("Clip", node, "zero", "six")
             case "sum":
                 axes = self._numbers(f"{node.output}_axes", attributes["axes"])
                 yield _proto("ReduceSum", node, axes, keepdims=int(attributes["keepdims"]))

@@ -26,7 +26,7 @@ Shape = tuple[int, ...]
 
 WIDTH = 99  # columns of the source
 VARIABLES = "x", "y", "z"  # of forward; where more are needed at once, x3, x4, …
-NESTED = ("batch_norm", "relu", "permutation")  # written around what they are applied to
+NESTED = ("batch_norm", "relu", "relu6", "permutation")  # written around what they are applied to
 OPERATORS = {"add": "+", "multiply": "*", "divide": "/", "power": "**"}
 
 SOURCE = '''\
@@ -276,8 +276,8 @@ class _Forward:
                 return f"{x}.sum({tuple(attributes['axes'])}, keepdim={attributes['keepdims']})"
             case "reshape":
                 return f"{x}.reshape({', '.join([f'len({x})', *map(str, attributes['shape'])])})"
-            case "relu":
-                return f"F.relu({x})"
+            case "relu" | "relu6":
+                return f"F.{node.operation}({x})"
             case "exp" | "log":
                 return f"torch.{node.operation}({x})"
         return f" {OPERATORS[node.operation]} ".join(operands)

@@ -15,6 +15,9 @@ SMALL = {
     "resnet_igc": {"depth": 8, "L": 4, "M": 2},
     "resnet_imgnet_d18": {"L": 4, "M": 1, "num_classes": 7},
     "resnet_igc_imgnet_d18": {"L": 6, "M": 2, "num_classes": 7},
+    "igcv2": {"depth": 5, "width": 12, "factors": "3,4"},
+    "igcv3": {"width_mult": 0.25, "blocks": "1,2,1,1,1,1,1"},
+    "merge_and_run": {"depth": 8},
 }
 FUSIONS = "summation", "identity", "four_branch"  # of plain_igc: weights that are not trained
 PREPROCESSING = Preprocessing(

@@ -147,3 +147,78 @@ def test_damaged_files_raise_one_error(tmp_path):
             convert(params, symbol)
     with pytest.raises(CheckpointError, match="cannot read"):
         convert(tmp_path / "absent.params", symbol)
+
+
+def igcv3_file(blocks, groups, widths, classes=7):
+    """Return arrays and symbol.json as the authors' igcv3 has them, layer by layer."""
+    rng = np.random.default_rng(5)
+    arrays, nodes = {}, []
+
+    def layer(prefix, C, C_out, K, num_group):
+        arrays[f"arg:{prefix}-conv2d_weight"] = rng.random((C_out, C // num_group, K, K))
+        for name in ("gamma", "beta"):
+            arrays[f"arg:{prefix}-batchnorm_{name}"] = rng.random(C_out)
+        for name in ("moving_mean", "moving_var"):
+            arrays[f"aux:{prefix}-batchnorm_{name}"] = rng.random(C_out)
+        attributes = {"kernel": f"({K}, {K})", "num_group": str(num_group)}
+        nodes.append({"op": "Convolution", "attr": attributes, "name": f"{prefix}-conv2d"})
+        attributes = {"eps": "1e-05", "fix_gamma": "False"}
+        nodes.append({"op": "BatchNorm", "attr": attributes, "name": f"{prefix}-batchnorm"})
+
+    layer("first-3x3-conv", 3, 32, 3, 1)
+    C = 32
+    for k, (n, width) in enumerate(zip(blocks, widths, strict=True), 1):
+        for j in range(1, n + 1):
+            e = C * (6 if k > 1 else 1)
+            layer(f"seq-{k}-block{j}-exp", C, e, 1, 2)
+            layer(f"seq-{k}-block{j}-depthwise", e, e, 3, e)
+            layer(f"seq-{k}-block{j}-linear", e, width, 1, groups)
+            C = width
+    layer("last-1x1-conv", C, 1280, 1, 1)
+    arrays["arg:fc_weight"], arrays["arg:fc_bias"] = (
+        rng.random((classes, 1280)),
+        rng.random(classes),
+    )
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return arrays, json.dumps({"nodes": nodes, "heads": [[1, 0, 0]]})
+
+
+@pytest.mark.parametrize(
+    ("blocks", "groups", "widths", "settings"),
+    [
+        ((1, 2, 1, 1, 1, 1, 1), 2, (16, 24, 32, 64, 96, 160, 320), {"wider": False}),
+        ((1, 1, 1, 1, 1, 1, 1), 4, (16, 24, 32, 64, 96, 160, 320), {"secondary_groups": 4}),
+        ((1, 1, 1, 1, 1, 1, 1), 2, (32, 48, 64, 128, 192, 320, 640), {"wider": True}),
+    ],
+)
+def test_igcv3(tmp_path, blocks, groups, widths, settings):
+    arrays, symbol = igcv3_file(blocks, groups, widths)
+    network, prepared = convert(*write(tmp_path, arrays, symbol, V2))
+    assert network.settings["blocks"] == ",".join(map(str, blocks))
+    assert network.settings | settings == network.settings
+    state = network.state_dict()
+    assert len(state) == len(arrays)
+    for own, theirs in (
+        ("first_weight", "arg:first-3x3-conv-conv2d_weight"),
+        ("seq2_block1_exp_bn_beta", "arg:seq-2-block1-exp-batchnorm_beta"),
+        ("seq7_block1_depthwise_weight", "arg:seq-7-block1-depthwise-conv2d_weight"),
+        ("seq3_block1_linear_bn_moving_var", "aux:seq-3-block1-linear-batchnorm_moving_var"),
+        ("last_bn_gamma", "arg:last-1x1-conv-batchnorm_gamma"),
+        ("fc_bias", "arg:fc_bias"),
+    ):
+        np.testing.assert_array_equal(state[own], arrays[theirs])
+    assert prepared.mean == (123.68, 116.779, 103.939)
+    assert prepared.std == (1, 1, 1)
+
+
+def test_an_igcv3_that_does_not_fit(tmp_path):
+    arrays, symbol = igcv3_file((1,) * 7, 2, (16, 24, 32, 64, 96, 160, 320))
+    del arrays["arg:seq-2-block1-exp-conv2d_weight"]
+    with pytest.raises(CheckpointError, match="missing: seq2_block1_exp_weight"):
+        convert(*write(tmp_path, arrays, symbol, V2))
+    arrays, symbol = igcv3_file((1,) * 7, 3, (18, 24, 36, 66, 96, 162, 321))
+    with pytest.raises(CheckpointError, match="secondary_groups must be 1, 2 or 4, not 3"):
+        convert(*write(tmp_path, arrays, symbol, V2))
+    arrays, symbol = igcv3_file((1,) * 7, 2, (16, 24, 32, 64, 96, 160, 320))
+    with pytest.raises(CheckpointError, match="supports only 1e-05"):
+        convert(*write(tmp_path, arrays, symbol.replace("1e-05", "2e-5"), V2))
