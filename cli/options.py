@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from igcnn.kinds import FOLDER, SWITCH
+from igcnn.kinds import FOLDER, PATH, SWITCH, TEXTS
 from igcnn.settings import SETTINGS, Setting, any_of
 from igcnn.text import NO_BREAK
 
@@ -60,6 +60,11 @@ class GroupedOption(click.Option):
         return record and (record[0], self.help or "")
 
 
+def _none_for_nothing(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Return the value of an option, None where one that can be repeated was not given."""
+    return None if value == () else value
+
+
 class SettingOption(GroupedOption):
     """The option of a setting.
 
@@ -73,14 +78,15 @@ class SettingOption(GroupedOption):
         self, *arguments: Any, setting: Setting, raw: bool, shown: str | None, **options: Any
     ) -> None:
         switch = setting.kind is SWITCH
-        path = "dir" if setting.kind is FOLDER else ""
+        path = {FOLDER: "dir", PATH: "file"}.get(setting.kind, "")
         super().__init__(
             *arguments,
             group=setting.group,
             is_flag=switch,
+            multiple=setting.kind is TEXTS,
             default=None if raw or shown else setting.default,
             type=None if switch else Value(lambda: setting.names() or setting.examples, path),
-            callback=None if raw else self._converted,
+            callback=_none_for_nothing if raw else self._converted,
             help=setting.help,
             **options,
         )

@@ -72,7 +72,8 @@ def test_data_are_not_downloaded(refused, monkeypatch):
 
 
 def test_several_processes(refused):
-    assert "takes one process" in refused(2, *LINE, "--ranks", "2")
+    for option in (("--ranks", "2"), ("--gpus", "0,1"), ("--seeds", "0,1")):
+        assert "takes one run in one process" in refused(2, *LINE, *option)
 
 
 def test_an_epoch_of_a_single_update(igcnn):
