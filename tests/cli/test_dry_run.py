@@ -35,6 +35,8 @@ def test_settings_with_their_sources(igcnn, monkeypatch):
         "lr": ("0.05", "preset"),
         "lr_factor": ("0.1", "default"),
         "dataset": ("digits", "default"),
+        "image_size": ("32", "default"),
+        "growth": ("–", "default"),  # of another network
     }
     assert {name: found[name] for name in expected} == expected
     assert [path.name for path in Path().iterdir()] == ["mine.toml"]
