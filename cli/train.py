@@ -15,7 +15,7 @@ from .dry_run import show
 from .options import DIRECTORY, FILE, GroupedCommand, grouped_option, setting_options
 from .ranks import ending_together, parse_gpus, start_ranks
 from .seeds import train_seeds
-from .settings import collect, given
+from .settings import collect, given_settings
 
 if TYPE_CHECKING:
     from igcnn.communicator import Communicator
@@ -135,8 +135,10 @@ def train_command(
     if chosen:
         flags["device"] = flags["device"] or "cuda"
     count = len(chosen) or ranks or 1
-    if dry_run and (count > 1 or is_one_of_several()):
-        raise ConfigError("--dry-run takes one process; leave out --ranks, --gpus and mpiexec")
+    if dry_run and (seeds or count > 1 or is_one_of_several()):
+        raise ConfigError(
+            "--dry-run takes one run in one process; leave out --seeds, --ranks, --gpus, mpiexec"
+        )
     if not is_one_of_several():
         if count > 1:
             arguments = click.get_current_context().obj
@@ -218,7 +220,7 @@ def _train(
     fit = Fit(settings, run, opened, checkpoint=checkpoint, communicator=communicator, say=_print)
     if dry_run:
         resumed = settings_to_resume(run) if checkpoint else None
-        layers = given(flags, assignments, config, resumed)
+        layers = given_settings(flags, assignments, config, resumed)
         show(fit, {name: source for name, (_, source) in combine_with_sources(layers).items()})
         return
     try:

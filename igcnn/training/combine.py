@@ -84,9 +84,8 @@ def combine_with_sources(
     given: dict[str, tuple[Any, str]] = {}
     for source, layer in layers:
         if layer.get("schedule") is not None:
-            before = given["schedule"][0] if "schedule" in given else Recipe.schedule
             schedule = SETTINGS["schedule"].convert(layer["schedule"], source)
-            _drop_constants(given, before, schedule)
+            _drop_constants_of_another_schedule(given, (schedule, source))
         foreign = _foreign(_network_of(layer, source, net), net)
         if dataset is not None:  # whose name need not be registered
             foreign.add("dataset")
@@ -97,15 +96,20 @@ def combine_with_sources(
     if dataset is not None:
         given["dataset"] = dataset, "the data set"
     chosen = defaults | given
-    preset = preset_settings(chosen["preset"][0], chosen["dataset"][0])
-    if "schedule" in given:
-        _drop_constants(preset, preset.get("schedule", Recipe.schedule), given["schedule"][0])
-    return defaults | {name: (value, "preset") for name, value in preset.items()} | given
+    preset = {
+        name: (value, "preset")
+        for name, value in preset_settings(chosen["preset"][0], chosen["dataset"][0]).items()
+    }
+    _drop_constants_of_another_schedule(preset, given.get("schedule"))
+    return defaults | preset | given
 
 
-def _drop_constants(below: dict[str, Any], before: str, chosen: str) -> None:
-    """Remove what only the schedule `before` has if another one is chosen."""
-    if chosen != before:
+def _drop_constants_of_another_schedule(
+    below: dict[str, tuple[Any, str]], chosen: tuple[Any, str] | None
+) -> None:
+    """Remove what only the schedule below has if another is chosen above."""
+    before, _ = below.get("schedule", (Recipe.schedule, ""))
+    if chosen is not None and chosen[0] != before:
         for name in OF_ONE_SCHEDULE:
             below.pop(name, None)
 

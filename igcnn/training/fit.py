@@ -141,8 +141,7 @@ class Fit:
             self._write_run()
             summary = self._summarize()
             self.run.write_summary(summary.to_text())
-            lines = opening_lines(self._trainer, summary, self._checkpoint)
-            for line in [*lines, *(f"init from   {line}" for line in self._origin)]:
+            for line in self._opening_lines(summary):
                 self._say(line)
             self.result = self._run(callbacks)
         for line in closing_lines(self._trainer, self.result):
@@ -154,7 +153,7 @@ class Fit:
 
         A few updates are timed, which changes the weights; nothing is written.
         """
-        lines = opening_lines(self._trainer, self._summarize(), self._checkpoint)
+        lines = self._opening_lines(self._summarize())
         how = self._make_engine()
         try:
             return lines, preview(self._trainer, how)
@@ -163,6 +162,10 @@ class Fit:
 
     def _summarize(self) -> Summary:
         return summarize(self.network, self.dataset.train.image_shape)
+
+    def _opening_lines(self, summary: Summary) -> list[str]:
+        lines = opening_lines(self._trainer, summary, self._checkpoint)
+        return [*lines, *(f"init from   {line}" for line in self._origin)]
 
     def _make_engine(self) -> str:
         """Make what computes: a plan, or the tape if that is wanted or there is no plan."""

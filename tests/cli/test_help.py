@@ -60,7 +60,7 @@ def completed(monkeypatch, capsys, words):
         ("train --device ", ["auto", "cpu", "cuda", "emu"]),
         ("eval run --dataset cif", ["cifar10", "cifar100"]),
         ("data fetch SV", ["svhn"]),
-        ("runs --sort la", ["last"]),
+        ("runs --sort las", ["last"]),
         ("train --log-int", ["--log-interval"]),
     ],
 )

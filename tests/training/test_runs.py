@@ -1,5 +1,7 @@
 """Runs on disk, from files written by hand."""
 
+import re
+
 import pytest
 from written_runs import make_run
 
@@ -84,9 +86,9 @@ def test_a_picture_has_every_run_that_can_be_drawn(tmp_path, monkeypatch):
     text = picture.read_text()
     assert "lr 0.05" in text
     assert "lr 0.2" in text
-    # the single epoch of b is a point: markers are drawn by reference to a shape
-    draw_runs([tmp_path / "a"], picture)
-    assert picture.read_text().count("<use") < text.count("<use")
+    # the single epoch of b is a point, in the second colour
+    points = re.findall(r'<use [^>]*fill: #([0-9a-f]{6}); stroke: #\1"', text)
+    assert set(points) == {"ff7f0e"}
 
 
 def test_an_empty_picture_is_refused(tmp_path):
