@@ -28,6 +28,7 @@ class Recipe:
         lr_factor: what a step multiplies the rate by (None: 0.1), or each epoch of the schedule
             "exponential" (None: so that all epochs together multiply it by 0.001).
         momentum: of SGD.
+        plain_momentum: use plain instead of Nesterov momentum.
         weight_decay: of SGD, on every parameter that is trained.
         schedule: of the learning rate: "steps", "cosine", "exponential" or "constant".
         lr_min: where "cosine" ends, and below which "exponential" does not fall.
@@ -60,6 +61,7 @@ class Recipe:
     validation: float = 0.0
     patience: int | None = None
     freeze: tuple[str, ...] = ()
+    plain_momentum: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience"):
@@ -142,7 +144,7 @@ class Recipe:
                 f"epochs {self.epochs}",
                 f"batch size {self.batch_size}",
                 f"lr {self.lr:g} ({falls})",
-                f"momentum {self.momentum:g}",
+                f"momentum {self.momentum:g}{' (plain)' if self.plain_momentum else ''}",
                 f"weight decay {self.weight_decay:g}",
                 *(f"{name} {value:g}" for name, value in beyond if value),
                 *([f"frozen {', '.join(self.freeze)}"] if self.freeze else []),
@@ -169,7 +171,7 @@ class Recipe:
         return StepSchedule(self.lr, boundaries, self.lr_factor, warmup=warmup)
 
 
-PRESETS = ("paper", "digits", "photos")
+PRESETS = ("paper", "igcv3", "digits", "photos")
 
 # of the preset photos
 PHOTO_UPDATES = 3000
@@ -181,9 +183,11 @@ def preset_settings(preset: str | None, dataset: str, images: int | None = None)
     """Return the constants of a preset: arguments of Recipe that differ from its defaults.
 
     "paper" is the recipe of the authors' code (400 epochs for CIFAR, 40 for SVHN, 120 for
-    ImageNet), "digits" a short one for the small images of the data set of that name, "photos"
-    one for a folder of one's own images: about 3,000 updates, but from 20 to 200 epochs, and
-    smaller batches where there are less than 512 images, so that an epoch has at least 8.
+    ImageNet), "igcv3" that of IGCV3's authors (480 epochs for ImageNet; otherwise 400, as
+    "paper", but with plain momentum), "digits" a short one for the small images of the data set
+    of that name, "photos" one for a folder of one's own images: about 3,000 updates, but from 20
+    to 200 epochs, and smaller batches where there are less than 512 images, so that an epoch has
+    at least 8.
 
     Args:
         preset: one of PRESETS; None for the one that the data set has by default.
@@ -202,6 +206,18 @@ def preset_settings(preset: str | None, dataset: str, images: int | None = None)
         return {} if images is None else _photo_settings(images)
     if preset == "paper" and dataset == "imagenet":
         return {"epochs": 120, "batch_size": 256, "lr_steps": (30, 60, 90)}
+    if preset == "igcv3" and dataset == "imagenet":
+        return {
+            "epochs": 480,
+            "batch_size": 96,
+            "lr": 0.045,
+            "schedule": "exponential",
+            "lr_factor": 0.98,
+            "weight_decay": 4e-5,
+            "plain_momentum": True,
+        }
+    if preset == "igcv3":
+        return {"epochs": 400, "plain_momentum": True}
     if preset == "paper":
         return {"epochs": 40 if dataset == "svhn" else 400}
     raise ConfigError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")

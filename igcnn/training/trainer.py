@@ -146,7 +146,8 @@ class Trainer:
             self.total = min(self.total, max_steps)
         self.schedule = recipe.make_schedule(len(dataset.train.labels))
         trained = trained_parameters(network, recipe.freeze)
-        self.optimizer = SGD(trained, recipe.lr, recipe.momentum, recipe.weight_decay)
+        constants = recipe.lr, recipe.momentum, recipe.weight_decay
+        self.optimizer = SGD(trained, *constants, nesterov=not recipe.plain_momentum)
         self.evaluator = Evaluator(
             network,
             dataset,
