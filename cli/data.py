@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from igcnn.text import terminal_width, wrap_line
+
 from .dataset import Progress, amount, folder_of, known_source, open_dataset, source_names
-from .options import DIRECTORY, Value, setting_options
+from .options import DIRECTORY, GroupedCommand, Value, setting_options
 
 
 @click.group("data")
 def data_group() -> None:
-    """Data sets: list, fetch, verify, where they are, pack.
+    """List, fetch, verify and pack data sets.
 
     \b
     igcnn data list
@@ -25,23 +27,27 @@ def data_group() -> None:
     """
 
 
-@data_group.command("list")
+@data_group.command("list", cls=GroupedCommand)
 @click.option("--data-dir", metavar="DIR", type=DIRECTORY, help="Folder of the data sets.")
 def list_command(data_dir: str | None) -> None:
     """List the data sets: size, what is there, what they are."""
     from igcnn.datasets.sources import load_sources
 
-    click.echo("digits     in the package    1,797 handwritten digits of 8×8 (UCI, CC BY 4.0)")
+    lines = ["digits     in the package    1,797 handwritten digits of 8×8 (UCI, CC BY 4.0)"]
     for name, source in load_sources().items():
         folder = folder_of(name, data_dir)
         there = sum((folder / file.name).is_file() for file in source.files)
         state = f"{there} of {len(source.files)} files"
         size = amount(sum(file.size for file in source.files))
-        click.echo(f"{name:10} {state:14} {size:>8}  {source.about}")
-    click.echo("folder     yours             train/ and test/, a folder of images for each class")
+        lines.append(f"{name:10} {state:14} {size:>8}  {source.about}")
+    lines.append(
+        "folder     yours             train/ and test/, each with a folder for each class"
+    )
+    for line in lines:
+        click.echo(wrap_line(line, terminal_width(), indent=11))
 
 
-@data_group.command("fetch")
+@data_group.command("fetch", cls=GroupedCommand)
 @click.argument("name", type=Value(source_names))
 @click.option(
     "--data-dir", metavar="DIR", type=DIRECTORY, help="Fetch into DIR/NAME.  [default: the cache]"
@@ -56,7 +62,7 @@ def fetch_command(name: str, data_dir: str | None) -> None:
         click.echo(path)
 
 
-@data_group.command("verify")
+@data_group.command("verify", cls=GroupedCommand)
 @click.argument("name", type=Value(source_names))
 @click.option("--data-dir", metavar="DIR", type=DIRECTORY, help="Where DIR/NAME holds the files.")
 def verify_command(name: str, data_dir: str | None) -> None:
@@ -79,7 +85,7 @@ def verify_command(name: str, data_dir: str | None) -> None:
         )
 
 
-@data_group.command("where")
+@data_group.command("where", cls=GroupedCommand)
 @click.argument("name", type=Value(source_names))
 @click.option("--data-dir", metavar="DIR", type=DIRECTORY, help="Folder of the data sets.")
 def where_command(name: str, data_dir: str | None) -> None:
@@ -87,7 +93,7 @@ def where_command(name: str, data_dir: str | None) -> None:
     click.echo(folder_of(known_source(name).name, data_dir))
 
 
-@data_group.command("pack")
+@data_group.command("pack", cls=GroupedCommand)
 @click.argument("name", type=click.Choice(["imagenet", "cifar10"], case_sensitive=False))
 @click.option(
     "--data-dir", metavar="DIR", type=DIRECTORY, help="Folder with the data set as it is."
@@ -96,7 +102,7 @@ def where_command(name: str, data_dir: str | None) -> None:
     "-o",
     "--output",
     metavar="PATH",
-    help="[default: in that folder, imagenet.h5 or cifar-10-packed]",
+    help="What to write. [default: beside the data]",
 )
 @setting_options("workers", "on_bad_image")
 def pack_command(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import click
 
-from igcnn.settings import SETTINGS
+from igcnn.settings import NETWORK, SETTINGS
 from igcnn.text import NONE, duration, table_lines, terminal_width, wrap_line
 
 if TYPE_CHECKING:
@@ -36,12 +37,16 @@ def show(fit: Fit, sources: Mapping[str, str]) -> None:
 
 def _settings_lines(fit: Fit, sources: Mapping[str, str]) -> list[str]:
     """Return a table of all settings: name, value, where it is from."""
+    from igcnn.training import Recipe
     from igcnn.training.runs import setting_text
 
+    # what network and recipe leave open means nothing to them
+    decided = {field.name for field in fields(Recipe)}
+    decided |= {name for name, setting in SETTINGS.items() if setting.group == NETWORK}
     rows = [("setting", "value", "from")]
     for name, value in fit.effective_settings().items():
         text = setting_text(value)
-        if value is None and name in SETTINGS:
+        if value is None and name in SETTINGS and name not in decided:
             text = SETTINGS[name].default_text() or NONE
         rows.append((name, text, sources.get(name, "default")))
     return table_lines(rows, (False, False, False))

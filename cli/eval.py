@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .dataset import data_dir_of_run, open_dataset
-from .options import FILE, setting_options
+from .options import FILE, GroupedCommand, setting_options
 
 if TYPE_CHECKING:
     from igcnn.training.metrics import Evaluation
 
 
-@click.command("eval")
+@click.command("eval", cls=GroupedCommand)
 @click.argument("checkpoint", metavar="CHECKPOINT|RUN", type=FILE)
 @setting_options(
     "dataset",
@@ -44,13 +44,14 @@ def evaluate_command(
     on_bad_image: str,
     as_json: bool,
 ) -> None:
-    """Evaluate a checkpoint, or the best one of a run, on the test images of a data set.
+    """Evaluate a checkpoint or a run.
 
-    Prints top-1 and top-5 accuracy in percent, the mean cross-entropy and the number of images.
+    Tests a checkpoint, or the best one of a run, on the test images of a data set. Prints
+    top-1 and top-5 accuracy in percent, the mean cross-entropy and the number of images.
 
     \b
-    igcnn eval runs/digits/resnet_igc-L24M2-d20/20260101-120000
-    igcnn eval best.h5 --dataset cifar10 --data-dir ~/data --json
+    igcnn eval runs/digits/…/20260101-120000
+    igcnn eval best.h5 --dataset cifar10 --json
     """
     from igcnn.backend import keep_memory, resolve_device
     from igcnn.errors import CheckpointError, ConfigError, DivergedError

@@ -9,12 +9,12 @@ import click
 
 from .dataset import Progress
 from .network import make_network, network_options, settings_line
-from .options import setting_options
+from .options import GroupedCommand, setting_options
 
 SHRINKING = 4  # of the images, to be done in seconds
 
 
-@click.command("gradcheck")
+@click.command("gradcheck", cls=GroupedCommand)
 @network_options
 @click.option(
     "--elements",
@@ -30,19 +30,19 @@ SHRINKING = 4  # of the images, to be done in seconds
 def gradcheck_command(
     elements: int, tolerance: float, seed: int, device: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Compare every layer's gradient with central differences, in float64.
+    """Check gradients by central differences.
 
-    Images have a quarter of their usual side, 8×8 or 56×56, unless --image-size says otherwise. A
-    layer is checked by itself, at the input
-    that it gets in the network, with a random cotangent; the last row is the loss of the whole
-    network. Errors are relative to the gradient, beyond what rounding explains. Elements at which
-    a layer is not differentiable (ReLU at 0) are counted and do not fail. Exit code 1 if a check
-    fails.
+    Compares the gradient of every layer, in float64. Images have a quarter of their usual
+    side, 8×8 or 56×56, unless --image-size says otherwise. A layer is checked by itself, at
+    the input that it gets in the network, with a random cotangent; the last row is the loss of
+    the whole network. Errors are relative to the gradient, beyond what rounding explains.
+    Elements at which a layer is not differentiable (ReLU at 0) are counted and do not fail.
+    Exit code 1 if a check fails.
 
     \b
     igcnn gradcheck --net resnet_igc --depth 8 --L 4 --M 2
     igcnn gradcheck --net plain_igc --elements 0
-    igcnn gradcheck --net resnet_igc --depth 8 --L 4 --M 2 --device emu --elements 3
+    igcnn gradcheck --depth 8 --L 4 --device emu --elements 3
     """
     from igcnn.backend import on_device, resolve_device
     from igcnn.errors import AutogradError

@@ -11,7 +11,7 @@ import click
 
 from .dataset import data_dir_of_run, open_dataset
 from .network import make_network, network_options, refuse_options
-from .options import FILE, setting_options
+from .options import FILE, GroupedCommand, setting_options
 
 if TYPE_CHECKING:
     from igcnn.inspection import Subject
@@ -29,11 +29,11 @@ class Place:
     data_dir: str | None
 
 
-@click.command("inspect")
+@click.command("inspect", cls=GroupedCommand)
 @click.argument("checkpoint", required=False, metavar="[CHECKPOINT|RUN]", type=FILE)
 @network_options
 @click.option("--image", metavar="FILE", type=FILE, help="Image to show the network.")
-@setting_options("dataset", "data_dir", dataset="as in training, or digits")
+@setting_options("dataset", "data_dir", dataset="as in training")
 @click.option("--index", type=click.IntRange(0), help="Test image to show instead. [default: 0]")
 @click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
@@ -49,17 +49,18 @@ def inspect_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Write a page that shows a network layer by layer, with its real numbers on one image.
+    """Write a page about a network and an image.
 
-    Without a checkpoint the weights are the initial ones. The page is one file, shown by any
-    browser, without a network: layers with formulas and source, wiring of the interleaving,
-    composed kernels, feature maps, gradients against central differences, other devices.
+    Shows the network layer by layer, with its real numbers on one image. Without a checkpoint
+    the weights are the initial ones. The page is one file, shown by any browser, without a
+    network: layers with formulas and source, wiring of the interleaving, composed kernels,
+    feature maps, gradients against central differences, other devices.
 
     \b
     pip install "igcnn[inspect]"
-    igcnn inspect --net resnet_igc --depth 8 --L 24 --M 2 -o report.html
+    igcnn inspect --depth 8 --L 24 --M 2 -o report.html
     igcnn inspect runs/cifar10/… --index 7 -o seven.html
-    igcnn inspect best.h5 --image cat.jpg --overwrite --json > numbers.json
+    igcnn inspect best.h5 --image cat.jpg --json > cat.json
     """
     from igcnn.errors import ConfigError
     from igcnn.files import write_atomically

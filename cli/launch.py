@@ -7,6 +7,7 @@ import time
 
 import click
 
+from .options import GroupedCommand
 from .ranks import run_signalled
 
 # what trying again cannot mend: usage, data, device, divergence, checkpoint; and what a person
@@ -18,18 +19,23 @@ PAUSE = 2.0  # seconds, doubled with every restart
 
 
 @click.command(
-    "launch", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+    "launch",
+    cls=GroupedCommand,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.option("--max-restarts", type=click.IntRange(0), default=3, show_default=True)
 @click.argument("arguments", nargs=-1, required=True, metavar="-- train …")
 def launch_command(max_restarts: int, arguments: tuple[str, ...]) -> None:
-    """Start a training, and go on with it when it was killed or a process of it died.
+    """Train, and restart after a crash.
+
+    Resumes the training when it was killed or one of its processes died.
 
     \b
-    igcnn launch --max-restarts 3 -- train --net resnet_igc --dataset cifar10 --out run
+    igcnn launch -- train --dataset cifar10 --out run
 
     \b
-    igcnn launch -- mpiexec -n 16 --hostfile hosts igcnn train --dataset cifar10 --out run
+    igcnn launch -- mpiexec -n 16 --hostfile hosts \\
+        igcnn train --dataset cifar10 --out run
 
     It goes on from the last checkpoint, to the same weights as if nothing had been. What trying
     again cannot mend (exit codes 2 to 6) and what was wanted (75, 130) ends it with that code.

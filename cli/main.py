@@ -36,13 +36,13 @@ def cli() -> None:
     """Interleaved Group Convolution networks: train, evaluate, predict.
 
     \b
-    igcnn train --net resnet_igc --L 24 --M 2 --dataset digits
-    igcnn eval runs/digits/…/checkpoints/best.h5
-    igcnn predict runs/digits/…/checkpoints/best.h5 image.png
+    igcnn train --net resnet_igc --L 24 --M 2 --out try
+    igcnn eval try
+    igcnn predict try image.png
     igcnn summary --net resnet_igc --depth 20 --L 24 --M 2
     igcnn data fetch cifar10
 
-    Each command explains itself by --help. IGCNN_DEBUG=1 shows the traceback of an error.
+    COMMAND --help explains a command. IGCNN_DEBUG=1 shows the traceback of an error.
     """
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from igcnn.kinds import FOLDER, SWITCH
+from igcnn.kinds import FOLDER, PATH, SWITCH, TEXTS
 from igcnn.settings import SETTINGS, Setting, any_of
 from igcnn.text import NO_BREAK
 
 Command = Callable[..., Any]
 
+BRACKETS = r"\[[^]]*\]"  # such as [default: 6]
 FIRST_COLUMN = 24  # of names and metavars; longer ones stand on a line of their own
 
 
@@ -58,6 +60,11 @@ class GroupedOption(click.Option):
         return record and (record[0], self.help or "")
 
 
+def _none_for_nothing(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Return the value of an option, None where one that can be repeated was not given."""
+    return None if value == () else value
+
+
 class SettingOption(GroupedOption):
     """The option of a setting.
 
@@ -71,14 +78,15 @@ class SettingOption(GroupedOption):
         self, *arguments: Any, setting: Setting, raw: bool, shown: str | None, **options: Any
     ) -> None:
         switch = setting.kind is SWITCH
-        path = "dir" if setting.kind is FOLDER else ""
+        path = {FOLDER: "dir", PATH: "file"}.get(setting.kind, "")
         super().__init__(
             *arguments,
             group=setting.group,
             is_flag=switch,
+            multiple=setting.kind is TEXTS,
             default=None if raw or shown else setting.default,
-            type=None if switch else Value(setting.names, path),
-            callback=None if raw else self._converted,
+            type=None if switch else Value(lambda: setting.names() or setting.examples, path),
+            callback=_none_for_nothing if raw else self._converted,
             help=setting.help,
             **options,
         )
@@ -96,7 +104,7 @@ class SettingOption(GroupedOption):
         if names and setting.metavar:
             text = f"{text.removesuffix('.')}: {any_of(names)}."
         if default := self.shown or setting.default_text():
-            text += f" [default: {default}]".replace(" ", NO_BREAK).replace(NO_BREAK, " ", 1)
+            text += f" [default: {default}]"
         return f"{setting.flag} {value}".rstrip(), text
 
 
@@ -106,19 +114,29 @@ class GroupedCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options."""
         groups: dict[str, list[tuple[str, str]]] = {}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is not None:
-                groups.setdefault(getattr(param, "group", ""), []).append(record)
-        for group, records in groups.items():
-            with formatter.section(group or "Options"):
-                # a common width makes one column of the groups
-                rows = [(f"{name:{FIRST_COLUMN}}", text) for name, text in records]
+        others: list[tuple[str, str]] = []
+        for option in self.get_params(ctx):
+            record = option.get_help_record(ctx)
+            if record is None or not isinstance(option, click.Option):
+                continue
+            name, text = record
+            row = f"{name:{FIRST_COLUMN}}", re.sub(BRACKETS, _unbroken, text)
+            if isinstance(option, GroupedOption):
+                groups.setdefault(option.group, []).append(row)
+            else:
+                others.append(row)
+        for group, rows in [*groups.items(), ("Options", others)]:
+            with formatter.section(group):
+                # names of a common width make one column of the groups
                 formatter.write_dl(rows, col_max=FIRST_COLUMN)
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help text; a default is never broken."""
         return super().get_help(ctx).replace(NO_BREAK, " ")
+
+
+def _unbroken(match: re.Match[str]) -> str:
+    return match[0].replace(" ", NO_BREAK)
 
 
 def grouped_option(*names: str, group: str, **options: Any) -> Callable[[Command], Command]:

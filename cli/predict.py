@@ -10,19 +10,20 @@ from typing import Any
 import click
 
 from .dataset import Progress
-from .options import FILE
+from .options import FILE, GroupedCommand
 
 BATCH = 32
 
 
-@click.command("predict")
+@click.command("predict", cls=GroupedCommand)
 @click.argument("checkpoint", metavar="CHECKPOINT|RUN", type=FILE)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGES…", type=FILE)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def predict_command(checkpoint: str, images: tuple[str, ...], top: int, as_json: bool) -> None:
-    """Classify images and print the most likely classes, with probabilities in percent.
+    """Classify images.
 
+    Prints the most likely classes of each image, with probabilities in percent.
     The images are prepared as those of the training were; the checkpoint knows how.
 
     \b

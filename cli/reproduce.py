@@ -7,19 +7,22 @@ from pathlib import Path
 
 import click
 
+from .options import GroupedCommand
 
-@click.command("reproduce")
+
+@click.command("reproduce", cls=GroupedCommand)
 @click.argument("table", required=False)
 @click.option(
     "--runs", "folder", default="runs", show_default=True, help="Folder of trained runs."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def reproduce_command(table: str | None, folder: str, as_json: bool) -> None:
-    """Show a table of the paper: what it says, what is counted here now, what runs have reached.
+    """Show a table of the paper.
 
-    Tables: sota, imagenet, width, depth; without a name they are listed. Parameters and
-    multiply-adds are counted on the spot; errors come from finished runs on this disk, and are
-    empty where there are none.
+    What the paper says, what is counted here now, and what runs have reached. Tables: sota,
+    imagenet, width, depth; without a name they are listed. Parameters and multiply-adds are
+    counted on the spot; errors come from finished runs on this disk, and are empty where there
+    are none.
 
     \b
     igcnn reproduce imagenet

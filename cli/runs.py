@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from igcnn.settings import SETTINGS
 from igcnn.text import NO_BREAK, NONE, duration, table_lines, terminal_width, wrap_line
 
-from .options import DIRECTORY, FILE
+from .options import DIRECTORY, FILE, GroupedCommand, Value
 
 if TYPE_CHECKING:
     from igcnn.training.runs import RunSummary
@@ -29,21 +30,22 @@ SORTS: dict[str, Key] = {
 }
 
 
-@click.command("runs")
+@click.command("runs", cls=GroupedCommand)
 @click.argument("folder", default="runs", type=DIRECTORY)
 @click.option(
     "--sort",
     default="name",
     show_default=True,
     metavar="KEY",
+    type=Value(lambda: (*SORTS, *SETTINGS)),
     help="best, last, time, name or a setting.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list with all settings.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def runs_command(folder: str, sort: str, as_json: bool, as_csv: bool) -> None:
-    """List the runs below a folder, and how their settings differ.
+    """List runs and how their settings differ.
 
-    Best and last are test accuracies in percent.
+    FOLDER holds the runs, at any depth. Best and last are test accuracies in percent.
 
     A run is done, running (a process trains in it now), or stopped; igcnn train --resume
     continues a run that was stopped.
@@ -84,7 +86,6 @@ def _sort_key(name: str, runs: Sequence[RunSummary]) -> Key:
     Raises:
         ConfigError: there is no such order and no such setting.
     """
-    from igcnn.settings import SETTINGS
     from igcnn.training.combine import find_setting
 
     own = {setting for run in runs for setting in run.settings}  # those of networks too
@@ -156,18 +157,20 @@ def _print_csv(runs: Sequence[RunSummary], names: Sequence[str]) -> None:
         writer.writerow([*(getattr(run, name) for name in fields), *settings])
 
 
-@click.command("compare")
+@click.command("compare", cls=GroupedCommand)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN…", type=FILE)
 @click.option(
     "--reach",
     type=float,
     multiple=True,
     metavar="PERCENT",
-    help="Test accuracy to count the epochs to. [default: what all runs reached]",
+    help="Test accuracy to count the epochs to. [default: what all reached]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compare_command(runs: tuple[str, ...], reach: tuple[float, ...], as_json: bool) -> None:
-    """Compare runs: settings that differ, accuracy, epochs to reach an accuracy, time.
+    """Compare runs side by side.
+
+    Shows the settings that differ, accuracy, time, and the epochs to reach an accuracy.
 
     \b
     igcnn compare runs/digits/resnet_igc-L24M2-d20/*
@@ -225,14 +228,15 @@ def _print_comparison(
         columns = columns[count:]
 
 
-@click.command("plot")
+@click.command("plot", cls=GroupedCommand)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…", type=FILE)
 @click.option("-o", "--output", default="curves.png", show_default=True, metavar="FILE", type=FILE)
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 def plot_command(runs: tuple[str, ...], output: str, overwrite: bool) -> None:
-    """Draw loss and accuracy of runs into one picture, .png, .svg or .pdf.
+    """Draw loss and accuracy of runs.
 
-    The legend names each run by the settings in which it differs from the others.
+    Writes one picture, .png, .svg or .pdf. The legend names each run by the settings in which
+    it differs from the others.
 
     \b
     pip install "igcnn[plot]"

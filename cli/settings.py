@@ -43,10 +43,10 @@ def collect(
     """
     from igcnn.training.combine import combine
 
-    return combine(given(flags, assignments, config, resumed, environment))
+    return combine(given_settings(flags, assignments, config, resumed, environment))
 
 
-def given(
+def given_settings(
     flags: Mapping[str, Any],
     assignments: Iterable[str] = (),
     config: str | None = None,

@@ -10,21 +10,22 @@ import click
 from igcnn.text import terminal_width
 
 from .network import make_network, network_options, refuse_options, settings_line
-from .options import FILE
+from .options import FILE, GroupedCommand
 
 if TYPE_CHECKING:
     from igcnn.networks import Network
 
 
-@click.command("summary")
+@click.command("summary", cls=GroupedCommand)
 @click.argument("checkpoint", required=False, metavar="[CHECKPOINT|RUN]", type=FILE)
 @network_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def summary_command(checkpoint: str | None, as_json: bool, **options: Any) -> None:
-    """Show a network layer by layer: output shape, parameters, multiply-adds.
+    """Show a network layer by layer.
 
-    The network is that of a checkpoint or a run, or the one that the options describe. The
-    imgnet networks are for 224×224 images, the others for 32×32.
+    For each layer: output shape, parameters and multiply-adds. The network is that of a
+    checkpoint or a run, or the one that the options describe. The imgnet networks are for
+    224×224 images, the others for 32×32.
 
     \b
     igcnn summary --net plain_igc --depth 38 --L 24 --M 2

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .network import make_network, network_options, settings_line
+from .options import GroupedCommand
 
 if TYPE_CHECKING:
     from igcnn.inspection import Trace
 
 
-@click.command("trace")
+@click.command("trace", cls=GroupedCommand)
 @network_options
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def trace_command(batch_size: int, as_json: bool, **options: Any) -> None:
-    """Show the tape of a training step, record by record, and what a plan makes of it.
+    """Show the tape of a training step.
 
     For each record: layer, operation, shapes, what it keeps for backward, milliseconds forward and
     backward. At the end the largest memory of the step, and the nodes of the plan, or why there

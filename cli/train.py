@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from igcnn.settings import RANKS, RUN, SETTINGS
+from igcnn.settings import RANKS, RECIPE, RUN, SETTINGS
 
 from .choice import decide_together, say
 from .dataset import open_dataset
 from .dry_run import show
 from .options import DIRECTORY, FILE, GroupedCommand, grouped_option, setting_options
 from .ranks import ending_together, parse_gpus, start_ranks
-from .settings import given
+from .seeds import train_seeds
+from .settings import collect, given_settings
 
 if TYPE_CHECKING:
     from igcnn.communicator import Communicator
@@ -39,6 +40,12 @@ def authors_spelling(name: str) -> str:
 )
 @setting_options(raw=True)
 @grouped_option(
+    "--seeds",
+    group=RECIPE,
+    metavar="N,N,…",
+    help="Train once with each seed, in OUT/seedN, and report mean and deviation.",
+)
+@grouped_option(
     "--ranks",
     group=RANKS,
     type=click.IntRange(1),
@@ -51,7 +58,7 @@ def authors_spelling(name: str) -> str:
     group=RUN,
     type=DIRECTORY,
     metavar="DIR",
-    help="Run directory. [default: runs/DATASET/NET/TIME]",
+    help="Run directory. [default: runs/DATA/NET/TIME]",
 )
 @grouped_option(
     "--resume",
@@ -93,25 +100,28 @@ def train_command(
     dry_run: bool,
     config: str | None,
     assignments: tuple[str, ...],
+    seeds: str | None,
     ranks: int | None,
     gpus: str | None,
     authors_L: str | None,
     authors_M: str | None,
     **flags: Any,
 ) -> None:
-    """Train a network and keep everything in a run directory.
+    """Train a network.
 
-    The imgnet networks are for 224×224 images, the others for 32×32.
+    Keeps settings, metrics and checkpoints in a run directory. The imgnet networks are for
+    224×224 images, the others for 32×32.
 
     \b
     igcnn train --net resnet_igc --L 24 --M 2
     igcnn train --net plain_igc --depth 38 --dataset cifar10
     igcnn train --dataset folder --data-dir flowers --lr 0.05
     igcnn train --net plain_igc --set fusion=summation --out try
+    igcnn train --out tries --seeds 0,1,2
     igcnn train --resume try
     igcnn train --config try/config.toml --dry-run
     igcnn train --ranks 2 --dataset cifar10
-    mpiexec -n 16 --hostfile hosts igcnn train --config big.toml
+    mpiexec -n 16 igcnn train --config big.toml
 
     A setting is taken from the first of: --set, flags, environment (IGCNN_LR=0.05), --config,
     preset, default. Ctrl-C finishes the step and saves; --resume continues from there to the
@@ -125,8 +135,10 @@ def train_command(
     if chosen:
         flags["device"] = flags["device"] or "cuda"
     count = len(chosen) or ranks or 1
-    if dry_run and (count > 1 or is_one_of_several()):
-        raise ConfigError("--dry-run takes one process; leave out --ranks, --gpus and mpiexec")
+    if dry_run and (seeds or count > 1 or is_one_of_several()):
+        raise ConfigError(
+            "--dry-run takes one run in one process; leave out --seeds, --ranks, --gpus, mpiexec"
+        )
     if not is_one_of_several():
         if count > 1:
             arguments = click.get_current_context().obj
@@ -134,8 +146,23 @@ def train_command(
         if chosen:
             flags["device"] = f"cuda:{chosen[0]}"
     communicator = connect()
+    places = assignments, config
     with ending_together(communicator):
-        _train(communicator, flags, assignments, config, out, resume, overwrite, dry_run)
+        if seeds is None:
+            _train(communicator, flags, *places, out, resume, overwrite, dry_run)
+            return
+        again = None if overwrite else "auto"
+        train_seeds(
+            communicator,
+            seeds,
+            out,
+            resume,
+            overwrite,
+            lambda seed: collect(flags | {"seed": str(seed)}, *places),
+            lambda seed, path: _train(
+                communicator, flags | {"seed": str(seed)}, *places, path, again, overwrite, False
+            ),
+        )
 
 
 def _authors_partitions(flags: dict[str, Any], L: str | None, M: str | None) -> dict[str, Any]:
@@ -191,7 +218,7 @@ def _train(
     fit = Fit(settings, run, opened, checkpoint=checkpoint, communicator=communicator, say=_print)
     if dry_run:
         resumed = settings_to_resume(run) if checkpoint else None
-        layers = given(flags, assignments, config, resumed)
+        layers = given_settings(flags, assignments, config, resumed)
         show(fit, {name: source for name, (_, source) in combine_with_sources(layers).items()})
         return
     try:

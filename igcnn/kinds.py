@@ -72,6 +72,15 @@ def _integers(value: object) -> list[int]:
     raise ValueError
 
 
+def _texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        parts = [] if value.lower() == "none" else value.split(",")
+        return [_text(part.strip()) for part in parts]
+    if isinstance(value, list | tuple):
+        return [text for part in value for text in _texts(part)]
+    raise ValueError
+
+
 def _boolean(value: object) -> bool:
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
@@ -88,8 +97,10 @@ POSITIVE_NUMBER = Kind("a number above 0", "X", _positive_number)
 TEXT = Kind("a text", "TEXT", _text)
 NAME = Kind("a text", "NAME", lambda value: _text(value).lower())
 FOLDER = Kind("a path", "DIR", _path)
+PATH = Kind("a path", "PATH", _path)
 # in one text they are separated by commas; "none" is the empty list
 INTEGERS = Kind("integers separated by commas", "N,N,…", _integers)
+TEXTS = Kind("texts separated by commas", "TEXT,…", _texts)
 SWITCH = Kind("true or false", "", _boolean)
 
 # of a setting by the type of its default

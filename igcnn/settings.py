@@ -20,10 +20,12 @@ from .kinds import (
     NAME,
     NATURAL,
     NUMBER,
+    PATH,
     POSITIVE,
     POSITIVE_NUMBER,
     SWITCH,
     TEXT,
+    TEXTS,
     Kind,
 )
 
@@ -49,6 +51,7 @@ class Setting:
             igcnn decides.
         shown: the default in words, or what returns it; by default `default`.
         choices: the names that it takes, or what returns them; () if there is no fixed list.
+        examples: values that a shell completes it to, if there is no fixed list.
         metavar: what stands for the value in a help text; by default the kind's.
         recorded: whether it belongs to the run and is kept in config.toml, rather than to the
             terminal or the computer.
@@ -61,6 +64,7 @@ class Setting:
     default: Any = None
     shown: str | Callable[[], object] = ""
     choices: Sequence[str] | Callable[[], Sequence[str]] = ()
+    examples: tuple[str, ...] = ()
     metavar: str = ""
     recorded: bool = True
 
@@ -135,6 +139,12 @@ def _presets() -> Sequence[str]:
     from .training.recipe import PRESETS
 
     return PRESETS
+
+
+def _schedules() -> Sequence[str]:
+    from .training.recipe import SCHEDULES
+
+    return SCHEDULES
 
 
 def _progress_modes() -> Sequence[str]:
@@ -218,6 +228,15 @@ _TABLE = (
     ),
     Setting("lr", NUMBER, RECIPE, "Initial learning rate.", shown=_of_recipe("lr")),
     Setting(
+        "schedule",
+        TEXT,
+        RECIPE,
+        "Learning rate schedule.",
+        shown=_of_recipe("schedule"),
+        choices=_schedules,
+        metavar="NAME",
+    ),
+    Setting(
         "lr_steps",
         INTEGERS,
         RECIPE,
@@ -228,8 +247,22 @@ _TABLE = (
         "lr_factor",
         NUMBER,
         RECIPE,
-        "Factor of each fall.",
-        shown=_of_recipe("lr_factor"),
+        "Factor of each fall; exponential: of each epoch.",
+        shown="0.1; exponential: 0.001 in all",
+    ),
+    Setting(
+        "lr_min",
+        NUMBER,
+        RECIPE,
+        "Lowest rate of cosine and exponential.",
+        shown=_of_recipe("lr_min"),
+    ),
+    Setting(
+        "warmup_epochs",
+        NUMBER,
+        RECIPE,
+        "Epochs of linear warm-up.",
+        shown=_of_recipe("warmup_epochs"),
     ),
     Setting("momentum", NUMBER, RECIPE, "SGD momentum.", shown=_of_recipe("momentum")),
     Setting(
@@ -239,8 +272,57 @@ _TABLE = (
         "L2 penalty on all parameters.",
         shown=_of_recipe("weight_decay"),
     ),
+    Setting(
+        "label_smoothing",
+        NUMBER,
+        RECIPE,
+        "Share of the target spread over all classes.",
+        shown=_of_recipe("label_smoothing"),
+    ),
+    Setting(
+        "average",
+        NUMBER,
+        RECIPE,
+        "Decay of a moving average of the weights, such as 0.999; 0 for none.",
+        shown=_of_recipe("average"),
+    ),
+    Setting(
+        "validation",
+        NUMBER,
+        RECIPE,
+        "Fraction of the training images to choose best.h5 on.",
+        shown=_of_recipe("validation"),
+    ),
+    Setting(
+        "patience",
+        INTEGER,
+        RECIPE,
+        "Stop after this many epochs without improvement.",
+        shown="never",
+    ),
+    Setting(
+        "init_from",
+        PATH,
+        RECIPE,
+        "Start with the weights of a checkpoint or run.",
+    ),
+    Setting(
+        "freeze",
+        TEXTS,
+        RECIPE,
+        "Do not train parameters with such names.",
+        metavar="PATTERN,…",
+    ),
     Setting("seed", NATURAL, RECIPE, "Random seed.", 0),
-    Setting("device", NAME, DEVICE, "Device.", "auto", metavar="auto|cpu|cuda[:N]|emu"),
+    Setting(
+        "device",
+        NAME,
+        DEVICE,
+        "What computes.",
+        "auto",
+        examples=("auto", "cpu", "cuda", "emu"),
+        metavar="auto|cpu|cuda[:N]|emu",
+    ),
     Setting(
         "precision",
         TEXT,

@@ -286,31 +286,34 @@ def linear(source):
     )
 
 
-def softmax_cross_entropy(source, classes=41):
+def softmax_cross_entropy(source, classes=41, smoothing=0.0):
     logits = source.normal(7, classes)
     labels = np.arange(7) % classes
     if device_of(logits) != "cpu":
         labels = to_device(labels, device_of(logits))
-    loss, probabilities = softmax_cross_entropy_forward(logits, labels)
+    loss, probabilities = softmax_cross_entropy_forward(logits, labels, smoothing)
     gloss = source.normal()
-    return loss, probabilities, softmax_cross_entropy_backward(gloss, probabilities, labels)
+    glogits = softmax_cross_entropy_backward(gloss, probabilities, labels, smoothing)
+    return loss, probabilities, glogits
 
 
-def head(source, classes, launch=launch_head):
+def head(source, classes, launch=launch_head, smoothing=0.0):
     y, w, b = source.normal(5, 6, 4, 9), source.normal(classes, 6), source.normal(classes)
     labels = np.arange(5) % classes
     if device_of(y) == "cpu":
         p = global_average_pool_forward(y)
         logits = linear_forward(p, w, b)
-        losses = [softmax_cross_entropy_forward(logits[[n]], labels[[n]])[0] for n in range(5)]
+        losses = [
+            softmax_cross_entropy_forward(logits[[n]], labels[[n]], smoothing)[0] for n in range(5)
+        ]
         right = [count_hits(logits[[n]], labels[[n]]) for n in range(5)]
         _, probabilities = softmax_cross_entropy_forward(logits, labels)
-        gz = softmax_cross_entropy_backward(np.ones(()), probabilities, labels)
+        gz = softmax_cross_entropy_backward(np.ones(()), probabilities, labels, smoothing)
         gy = global_average_pool_backward(linear_backward_input(gz, w), y.shape)
         return p, gz, np.array(losses), np.array(right), gy
     shapes = (5, 6), (5, classes), (5,), (5,), y.shape
     results = [source.put(np.full(shape, np.nan, source.dtype)) for shape in shapes]
-    launch(y, w, b, source.put(labels.astype(np.int32)), *results)
+    launch(y, w, b, source.put(labels.astype(np.int32)), *results, smoothing=smoothing)
     return tuple(results)
 
 
@@ -599,9 +602,14 @@ CASES = {
     "linear": linear,
     "softmax cross-entropy": softmax_cross_entropy,
     "softmax cross-entropy of 10": partial(softmax_cross_entropy, classes=10),
+    "smoothed cross-entropy": partial(softmax_cross_entropy, smoothing=0.1),
     "head": partial(head, classes=41),
     "head of 3 classes": partial(head, classes=3),
+    "head of smoothed labels": partial(head, classes=41, smoothing=0.1),
     "head by its formula": partial(head, classes=41, launch=launch_head_formula),
+    "smoothed head by its formula": partial(
+        head, classes=3, launch=launch_head_formula, smoothing=0.1
+    ),
     "pooling 3×3": partial(pooling, size=3, stride=2, padding=1),
     "pooling 2×2": partial(pooling, size=2, stride=2, padding=0),
     "pooling 3×2, pixels alone": partial(

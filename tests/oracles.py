@@ -144,8 +144,8 @@ def average_pool(x, kernel_size, stride, padding, count_include_pad=True):
     return result
 
 
-def cross_entropy(logits, labels):
-    """Return the mean loss and its gradient."""
+def cross_entropy(logits, labels, smoothing=0):
+    """Return the mean loss and its gradient: sums over the smoothed target, as it is defined."""
     N, K = logits.shape
     losses = []
     gradient = np.zeros((N, K))
@@ -153,7 +153,10 @@ def cross_entropy(logits, labels):
         z = [float(v) for v in logits[n]]
         top = max(z)
         total = math.fsum(math.exp(v - top) for v in z)
-        losses.append(top + math.log(total) - z[labels[n]])
+        target = [(1 - smoothing) * (k == labels[n]) + smoothing / K for k in range(K)]
+        losses.append(
+            -math.fsum(q * (v - top - math.log(total)) for q, v in zip(target, z, strict=True))
+        )
         for k in range(K):
-            gradient[n, k] = (math.exp(z[k] - top) / total - (k == labels[n])) / N
+            gradient[n, k] = (math.exp(z[k] - top) / total - target[k]) / N
     return math.fsum(losses) / N, gradient

@@ -7,6 +7,8 @@ def test_lines_break_between_words_and_commands_can_be_copied():
     line = "recipe      epochs 400, batch size 64, lr 0.1 (×0.1 after epochs: 200, 300, 350)"
     assert wrap_line(line, 99) == line
     assert wrap_line(line, 60).splitlines() == [line[:57], " " * 12 + line[58:]]
+    path = "/".join(["folder"] * 12)  # longer than the terminal is wide
+    assert wrap_line(f"run folder  {path}", 60).split() == ["run", "folder", path]
     command = "next        igcnn eval runs/digits/20260101-120000 --dataset digits"
     first, second = wrap_line(command, 60).splitlines()
     assert (first, second) == (command[:-16].rstrip() + " \\", " " * 12 + "--dataset digits")

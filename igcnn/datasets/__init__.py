@@ -3,6 +3,7 @@
 from .dataset import Augmentation, Dataset, Decoding, Draw, Images, Split
 from .loader import Loader, evaluation_batches
 from .registry import DATASETS, load_dataset, register_dataset
+from .splitting import hold_out
 
 __all__ = [
     "DATASETS",
@@ -14,6 +15,7 @@ __all__ = [
     "Loader",
     "Split",
     "evaluation_batches",
+    "hold_out",
     "load_dataset",
     "register_dataset",
 ]

@@ -21,6 +21,7 @@ Array = np.ndarray
 # what the third word of the counter stands for
 ORDER_STREAM = 0
 AUGMENT_STREAM = 1
+HOLD_OUT_STREAM = 2
 
 PICTURES = 10  # images that a notebook shows of a data set
 SIDE = 48  # of these in pixels, at least
@@ -85,6 +86,10 @@ class Images(Protocol):
         """(3, H, W) of what a network sees."""
         ...
 
+    def take(self, indices: Array) -> Images:
+        """Return a split of these images alone, in this order."""
+        ...
+
     def batches(
         self, batches: Iterable[Array], draw: Draw | None
     ) -> Iterator[tuple[Array, Array]]:
@@ -122,6 +127,10 @@ class Split:
         _, C, H, W = self.images.shape
         return C, H, W
 
+    def take(self, indices: Array) -> Split:
+        """Return a split of these images alone, in this order."""
+        return Split(self.images[indices], self.labels[indices])
+
     def batches(
         self, batches: Iterable[Array], draw: Draw | None
     ) -> Iterator[tuple[Array, Array]]:
@@ -152,6 +161,8 @@ class Dataset:
         augmentation: what happens to training images in memory; None for nothing.
         train: what to train on.
         test: what to test on.
+        validation: what to select the best weights on; None for none.
+        notes: what a reader of results has to know, a line each.
     """
 
     name: str
@@ -161,6 +172,8 @@ class Dataset:
     augmentation: Augmentation | None
     train: Images
     test: Images
+    validation: Images | None = None
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         _, height, width = self.train.image_shape

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -43,6 +44,25 @@ class Store(Protocol):
     def name(self, index: int) -> str:
         """Return what it is called, for messages."""
         ...
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some of the images of a store, by their numbers there."""
+
+    store: Store
+    numbers: Array
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of one."""
+        return self.store.read(int(self.numbers[index]))
+
+    def name(self, index: int) -> str:
+        """Return what it is called, for messages."""
+        return self.store.name(int(self.numbers[index]))
 
 
 class EncodedSplit:
@@ -86,6 +106,11 @@ class EncodedSplit:
     def image_shape(self) -> tuple[int, int, int]:
         """(3, side, side)."""
         return 3, self.side, self.side
+
+    def take(self, indices: Array) -> EncodedSplit:
+        """Return a split of these images alone, in this order."""
+        store, labels = Chosen(self.store, indices), self.labels[indices]
+        return EncodedSplit(store, labels, self.decoding, self.side, self.whole_square)
 
     def batches(
         self, batches: Iterable[Array], draw: Draw | None

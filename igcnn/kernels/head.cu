@@ -17,12 +17,13 @@
 
 // The end of a network: mean of each channel, classifier, softmax, loss, and back to the gradient
 // of its input. y: (N, C, pixels); kept for the weights' gradient: pooled, (N, C), and glogits,
-// (N, K). right[n]: whether the label has the largest logit.
+// (N, K). right[n]: whether the label has the largest logit. smoothing: ε of label smoothing.
 extern "C" __global__ void __launch_bounds__(256, 1)
 head_v1(const stored *__restrict__ y, const real *__restrict__ w, const real *__restrict__ b,
         const int *__restrict__ labels, real *__restrict__ pooled, real *__restrict__ glogits,
         real *__restrict__ losses, real *__restrict__ right, stored *__restrict__ gy, int N,
-        int C, int K, int pixels) {
+        int C, int K, int pixels, real smoothing) {
+    const real each = smoothing / K, whole = 1 - smoothing + each;
     for (int n = first_index(); n < N; n += index_step()) {
         real *means = pooled + n * C, *logits = glogits + n * K;
         for (int c = 0; c < C; c++) {
@@ -37,17 +38,19 @@ head_v1(const stored *__restrict__ y, const real *__restrict__ w, const real *__
         }
         const int label = labels[n];
         const real own = logits[label];
-        real largest = logits[0], sum = 0, ahead = 0;
+        real largest = logits[0], sum = 0, ahead = 0, mean = 0;
         for (int k = 1; k < K; k++) largest = larger(logits[k], largest);
         for (int k = 0; k < K; k++) {
             const real z = logits[k];
             sum += exp(z - largest);
+            mean += z / K;
             ahead += !(z <= own) || (z == own && k < label) ? real(1) : real(0);
         }
         losses[n] = log(sum) - (own - largest);
+        if (smoothing != 0) losses[n] += smoothing * (own - mean);
         right[n] = ahead == 0 ? real(1) : real(0);
         for (int k = 0; k < K; k++)
-            logits[k] = (exp(logits[k] - largest) / sum - (k == label ? real(1) : real(0))) / N;
+            logits[k] = (exp(logits[k] - largest) / sum - (k == label ? whole : each)) / N;
         for (int c = 0; c < C; c++) {
             real g = 0;
             for (int k = 0; k < K; k++) g += logits[k] * w[k * C + c];
@@ -61,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
 head_v2(const stored *__restrict__ y, const real *__restrict__ w, const real *__restrict__ b,
         const int *__restrict__ labels, real *__restrict__ pooled, real *__restrict__ glogits,
         real *__restrict__ losses, real *__restrict__ right, stored *__restrict__ gy, int N,
-        int C, int K, int pixels) {
+        int C, int K, int pixels, real smoothing) {
     DYNAMIC_SHARED(real, memory);
     real *means = memory, *logits = memory + C;  // C and K numbers
     const int n = blockIdx.x, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -90,22 +93,26 @@ head_v2(const stored *__restrict__ y, const real *__restrict__ w, const real *__
             largest = larger(__shfl_xor_sync(ALL_LANES, largest, distance), largest);
         const int label = labels[n];
         const real own = logits[label];
-        real sum = 0, ahead = 0;
+        const real each = smoothing / K, whole = 1 - smoothing + each;
+        real sum = 0, ahead = 0, mean = 0;
         for (int k = lane; k < K; k += WARP) {
             real z = logits[k];
             sum += exp(z - largest);
+            if (smoothing != 0) mean += z;
             ahead += !(z <= own) || (z == own && k < label) ? real(1) : real(0);
         }
         sum = warp_sum(sum);
         ahead = warp_sum(ahead);
+        if (smoothing != 0) mean = warp_sum(mean) / K;  // the same branch in all lanes
         __syncwarp();
         for (int k = lane; k < K; k += WARP) {
             real z = logits[k];
-            logits[k] = (exp(z - largest) / sum - (k == label ? real(1) : real(0))) / N;
+            logits[k] = (exp(z - largest) / sum - (k == label ? whole : each)) / N;
             glogits[n * K + k] = logits[k];
         }
         if (lane == 0) {
             losses[n] = log(sum) - (own - largest);
+            if (smoothing != 0) losses[n] += smoothing * (own - mean);
             right[n] = ahead == 0 ? real(1) : real(0);
         }
     }

@@ -1,10 +1,10 @@
 """The end of a network in training as one kernel: mean, classifier, softmax, loss, and back.
 
-    p = mean over the pixels of y      z = p · wᵀ + b      loss_n = log Σ_k exp z[n, k] − z[n, t_n]
-    gz = (softmax(z) − onehot(t)) / N      gy = (gz · w) / pixels, at every pixel
+    p = mean over the pixels of y    z = p · wᵀ + b    loss_n = −Σ_k q[n, k]·log softmax(z)[n, k]
+    gz = (softmax(z) − q) / N        gy = (gz · w) / pixels, at every pixel
 
-The operations are those of pooling.py, linear.py and softmax_cross_entropy.py. p and gz are kept
-for the gradients of w and b. Only devices have this kernel.
+The operations are those of pooling.py, linear.py and softmax_cross_entropy.py, where q is
+explained. p and gz are kept for the gradients of w and b. Only devices have this kernel.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def launch_head(
     losses: Array,
     right: Array,
     gy: Array,
+    smoothing: float = 0.0,
 ) -> None:
     """Write what a batch comes to and the gradient of y, (N, C, H, W), of its mean loss.
 
@@ -39,18 +40,20 @@ def launch_head(
         losses: receives the loss of each image, (N,).
         right: receives 1 where the label has the largest logit, else 0, (N,).
         gy: receives the gradient of y.
+        smoothing: ε of label smoothing.
     """
     N, C, H, W = y.shape
     K = w.shape[0]
     arrays = y, w, b, labels, pooled, glogits, losses, right, gy
     shared_bytes = head_bytes(w.shape, w.dtype)
-    launch("head", "head_v2", N, THREADS, *arrays, N, C, K, H * W, shared_bytes=shared_bytes)
+    sizes = N, C, K, H * W
+    launch("head", "head_v2", N, THREADS, *arrays, *sizes, smoothing, shared_bytes=shared_bytes)
 
 
-def launch_head_formula(y: Array, w: Array, *others: Array) -> None:
+def launch_head_formula(y: Array, w: Array, *others: Array, smoothing: float = 0.0) -> None:
     """As launch_head, by the kernel that can be read."""
     N, C, H, W = y.shape
-    launch_each("head", "head_v1", N, y, w, *others, N, C, w.shape[0], H * W)
+    launch_each("head", "head_v1", N, y, w, *others, N, C, w.shape[0], H * W, smoothing)
 
 
 def head_bytes(w_shape: tuple[int, ...], dtype: np.dtype | str) -> int:

@@ -1,6 +1,7 @@
 // Mean cross-entropy of the softmax; formula: softmax_cross_entropy.py.
 //
-//     loss_n = log Σ_k exp z[n, k] − z[n, t_n]      gz = (softmax(z) − onehot(t)) / N
+//     loss_n = log Σ_k exp z[n, k] − z[n, t_n] + ε·(z[n, t_n] − z̄_n)
+//     gz = (softmax(z) − (1 − ε)·onehot(t) − ε/K) / N
 //
 // z is [blocks][K]. Images lie side by side: each lane is the softmax of one image, and the
 // compiler turns loops over lanes into vector instructions. The arithmetic is double even if
@@ -50,6 +51,7 @@ struct SoftmaxCrossEntropy {
     real *right;        // [N]: 1 where the label has the largest logit, else 0
     int K;
     int N;
+    double smoothing;   // ε
     Batch batch;
 };
 
@@ -83,15 +85,22 @@ KERNEL(softmax_cross_entropy, SoftmaxCrossEntropy) {
         }
     for (int i = 0; i < images; i++) {
         const int n = block * LANES + i;
-        a.losses[n] = (real)(log(sums[i]) - (own[i] - largest[i]));
+        double loss = log(sums[i]) - (own[i] - largest[i]);
+        if (a.smoothing) {
+            double mean = 0;
+            for (int k = 0; k < a.K; k++) mean += lane(z[k], i);
+            loss += a.smoothing * (own[i] - mean / a.K);
+        }
+        a.losses[n] = (real)loss;
         a.right[n] = ahead[i] == 0;
     }
     if (!a.gz) return;
+    const double each = a.smoothing / a.K, target = 1 - a.smoothing + each;
     for (int k = 0; k < a.K; k++) {
         real *gz = (real *)(a.gz + (Size)block * a.K + k);
         for (int i = 0; i < LANES; i++) {
             const double softmax = exponential(lane(z[k], i) - largest[i]) / sums[i];
-            const double g = (softmax - (k == labels[i])) / a.N;
+            const double g = (softmax - (k == labels[i] ? target : each)) / a.N;
             gz[i] = i < images ? (real)g : 0;
         }
     }

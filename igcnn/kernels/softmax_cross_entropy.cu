@@ -4,7 +4,8 @@
 // One warp an image; the lanes share the classes.
 extern "C" __global__ void __launch_bounds__(256, 1)
 softmax_forward(const stored *__restrict__ logits, const int *__restrict__ labels,
-                real *__restrict__ probabilities, real *__restrict__ losses, int N, int K) {
+                real *__restrict__ probabilities, real *__restrict__ losses, int N, int K,
+                real smoothing) {
     int n = first_index() / WARP, lane = threadIdx.x % WARP;
     if (n >= N) return;
     const stored *row = logits + n * K;
@@ -20,7 +21,16 @@ softmax_forward(const stored *__restrict__ logits, const int *__restrict__ label
     }
     sum = warp_sum(sum);
     for (int k = lane; k < K; k += WARP) probabilities[n * K + k] /= sum;
-    if (lane == 0) losses[n] = log(sum) - (get(row + labels[n]) - largest);
+    real mean = 0;  // of the logits
+    if (smoothing != 0) {  // the same branch in all lanes
+        for (int k = lane; k < K; k += WARP) mean += get(row + k);
+        mean = warp_sum(mean) / K;
+    }
+    if (lane == 0) {
+        const real own = get(row + labels[n]);
+        losses[n] = log(sum) - (own - largest);
+        if (smoothing != 0) losses[n] += smoothing * (own - mean);
+    }
 }
 
 // The mean of the losses, by one block.
@@ -37,9 +47,10 @@ extern "C" __global__ void __launch_bounds__(256, 1)
 softmax_cross_entropy_backward(const real *__restrict__ gloss,
                                const real *__restrict__ probabilities,
                                const int *__restrict__ labels, stored *__restrict__ glogits,
-                               int N, int K) {
+                               int N, int K, real smoothing) {
+    const real each = smoothing / K, whole = 1 - smoothing + each;
     for (int i = first_index(); i < N * K; i += index_step()) {
-        real target = i % K == labels[i / K] ? real(1) : real(0);
+        real target = i % K == labels[i / K] ? whole : each;
         put(glogits + i, (probabilities[i] - target) * (*gloss / N));
     }
 }

@@ -1,9 +1,15 @@
 """Mean cross-entropy of the softmax of logits z against labels t.
 
-    loss = 1/N · Σ_n ( log Σ_k exp z[n, k] − z[n, t_n] )      gz = (softmax(z) − onehot(t)) / N
+    loss = −1/N · Σ_n Σ_k q[n, k]·log softmax(z)[n, k]      gz = (softmax(z) − q) / N
 
-The largest logit of each row is subtracted first, so nothing overflows. For backward the
-softmax is kept.
+Without label smoothing q = onehot(t), and the loss of an image is log Σ_k exp z[n, k] − z[n, t_n].
+Label smoothing by ε gives every class a share of the target (C. Szegedy et al., Rethinking the
+Inception Architecture for Computer Vision, CVPR 2016, section 7, with u(k) = 1/K):
+
+    q = (1 − ε)·onehot(t) + ε/K      loss_n = log Σ_k exp z[n, k] − z[n, t_n] + ε·(z[n, t_n] − z̄_n)
+
+z̄_n is the mean of the K logits. The largest logit of each row is subtracted first, so nothing
+overflows. For backward the softmax is kept.
 """
 
 import numpy as np
@@ -18,12 +24,15 @@ from .launch import THREADS, launch, launch_each, launch_warps
 Array = np.ndarray
 
 
-def softmax_cross_entropy_forward(logits: Array, labels: Array) -> tuple[Array, Array]:
+def softmax_cross_entropy_forward(
+    logits: Array, labels: Array, smoothing: float = 0.0
+) -> tuple[Array, Array]:
     """Return (mean loss, a 0-d array; probabilities, (N, K)).
 
     Args:
         logits: (N, K).
         labels: integers from 0 to K − 1, (N,).
+        smoothing: ε of label smoothing, from 0 to below 1.
 
     Raises:
         ShapeError: the shapes do not fit, N is 0, or a label is out of range.
@@ -54,33 +63,44 @@ def softmax_cross_entropy_forward(logits: Array, labels: Array) -> tuple[Array, 
         losses = empty((N,), logits.dtype, logits)
         loss = empty((), logits.dtype, logits)
         launch_softmax_cross_entropy_forward(
-            contiguous(logits), labels.astype(np.int32), probabilities, losses, loss
+            contiguous(logits), labels.astype(np.int32), probabilities, losses, loss, smoothing
         )
         return loss, probabilities
     shifted = logits - logits.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     sums = exponentials.sum(axis=1, keepdims=True)
-    losses = np.log(sums[:, 0]) - shifted[np.arange(N), labels]
+    own = shifted[np.arange(N), labels]
+    losses = np.log(sums[:, 0]) - own
+    if smoothing:
+        losses += smoothing * (own - shifted.mean(axis=1))
     return losses.mean(keepdims=True).reshape(()), exponentials / sums
 
 
-def softmax_cross_entropy_backward(gloss: Array, probabilities: Array, labels: Array) -> Array:
-    """Return the gradient of the logits, (N, K)."""
-    N = len(labels)
+def softmax_cross_entropy_backward(
+    gloss: Array, probabilities: Array, labels: Array, smoothing: float = 0.0
+) -> Array:
+    """Return the gradient of the logits, (N, K); the arguments are those of forward."""
+    N, K = probabilities.shape
     if not is_on_cpu(probabilities):
         glogits = empty(probabilities.shape, probabilities.dtype, probabilities)
         launch_softmax_cross_entropy_backward(
-            gloss, probabilities, labels.astype(np.int32), glogits
+            gloss, probabilities, labels.astype(np.int32), glogits, smoothing
         )
         return glogits
     glogits = probabilities.copy()
-    glogits[np.arange(N), labels] -= 1
+    glogits[np.arange(N), labels] -= 1 - smoothing
+    glogits -= smoothing / K
     glogits *= gloss / N
     return glogits
 
 
 def launch_softmax_cross_entropy_forward(
-    logits: Array, labels: Array, probabilities: Array, losses: Array, loss: Array
+    logits: Array,
+    labels: Array,
+    probabilities: Array,
+    losses: Array,
+    loss: Array,
+    smoothing: float,
 ) -> None:
     """Write probabilities, (N, K), the loss of each image, (N,), and their mean, on the device.
 
@@ -88,12 +108,13 @@ def launch_softmax_cross_entropy_forward(
     """
     stem = "softmax_cross_entropy"
     N, K = logits.shape
-    launch_warps(stem, "softmax_forward", N, logits, labels, probabilities, losses, N, K)
+    arrays = logits, labels, probabilities, losses
+    launch_warps(stem, "softmax_forward", N, *arrays, N, K, smoothing)
     launch(stem, "mean_loss", 1, THREADS, losses, loss, N)
 
 
 def launch_softmax_cross_entropy_backward(
-    gloss: Array, probabilities: Array, labels: Array, glogits: Array
+    gloss: Array, probabilities: Array, labels: Array, glogits: Array, smoothing: float
 ) -> None:
     """Write softmax_cross_entropy_backward into glogits, on the device."""
     N, K = probabilities.shape
@@ -107,6 +128,7 @@ def launch_softmax_cross_entropy_backward(
         glogits,
         N,
         K,
+        smoothing,
     )
 
 
@@ -133,10 +155,17 @@ def launch_record_result(losses: Array, right: Array, results: Array, state: Arr
 
 
 def compiled_softmax_cross_entropy(
-    lanes: Lanes, z: Array, labels: Array, gz: Array, losses: Array, right: Array
+    lanes: Lanes,
+    z: Array,
+    labels: Array,
+    gz: Array,
+    losses: Array,
+    right: Array,
+    smoothing: float = 0.0,
 ) -> None:
     """Write the loss of each image, whether it is classified correctly, and gz = ∂mean/∂z."""
     fields: Fields = {"z": z, "labels": labels, "gz": gz, "losses": losses, "right": right}
     fields |= {"K": z.shape[1], "N": lanes.batch_size, "batch": lanes.batch()}
+    fields |= {"smoothing": smoothing}
     module = "softmax_cross_entropy"
     lanes.launch(module, module, lanes.blocks, **fields)

@@ -1,6 +1,6 @@
 """What changes the parameters: the optimizer and the schedule of its learning rate."""
 
-from .schedule import StepSchedule
+from .schedule import CosineSchedule, ExponentialSchedule, Schedule, StepSchedule
 from .sgd import SGD
 
-__all__ = ["SGD", "StepSchedule"]
+__all__ = ["SGD", "CosineSchedule", "ExponentialSchedule", "Schedule", "StepSchedule"]

@@ -260,6 +260,5 @@ class CpuForward(Program):
         self.glogits = self.array(self.logits.shape)
         self.forward += self.classify(head, self.input(head.x), self.mean)
         arrays = self.logits, self.labels, self.glogits, self.losses, self.correct
-        self.forward.append(
-            partial(softmax_cross_entropy.compiled_softmax_cross_entropy, self.lanes, *arrays)
-        )
+        loss = partial(softmax_cross_entropy.compiled_softmax_cross_entropy, self.lanes, *arrays)
+        self.forward.append(partial(loss, self.label_smoothing))

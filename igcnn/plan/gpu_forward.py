@@ -256,7 +256,8 @@ class GpuForward(Program):
         mean, glogits = self.pooled
         results = mean, glogits, self.losses, self.correct, self.gradient_of[head.x]
         bias = self.no_bias if b is None else b
-        calls.append(partial(launch_head, y, w, bias, self.labels, *results))
+        arrays = y, w, bias, self.labels, *results
+        calls.append(partial(launch_head, *arrays, self.label_smoothing))
 
     def loaded(self, value: int) -> tuple[Array, DeviceNorm | None]:
         """Return what a unit loads for a tensor, and the batch norm that it applies to it."""

@@ -104,6 +104,20 @@ class Parameters:
             copy_to(view, to_host(velocity[i]))
             velocity[i] = view
 
+    def trained(self, tensors: list[Tensor]) -> list[tuple[Array, Array, Array]]:
+        """Return values, gradients and velocity of these parameters: a triple a run of them."""
+        wanted = {id(tensor) for tensor in tensors}
+        runs: list[tuple[int, int]] = []
+        stops = [*self.starts[1:], self.flat.size]
+        for tensor, start, stop in zip(self.tensors, self.starts, stops, strict=True):
+            if id(tensor) not in wanted:
+                continue
+            if runs and runs[-1][1] == start:
+                start, _ = runs.pop()
+            runs.append((start, stop))
+        w, g, v = self.flat, self.flat_gradient, self.flat_velocity
+        return [(w[start:stop], g[start:stop], v[start:stop]) for start, stop in runs]
+
     def buckets(self, calls: list[Call]) -> list[GradientBucket]:
         """Return a backward pass in pieces, each with the gradients that it completes.
 

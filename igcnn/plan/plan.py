@@ -54,6 +54,7 @@ class Plan:
         threads: of the CPU; results have the same bits for every number.
         precision: of activations in a GPU's memory, "bf16", else the network's own type.
         training: whether updates are wanted; logits need less memory.
+        label_smoothing: ε of the loss in training.
         communicator: connects the ranks that share each batch; None for one process.
 
     Attributes:
@@ -78,6 +79,7 @@ class Plan:
         threads: int = 1,
         precision: str = "fp32",
         training: bool = True,
+        label_smoothing: float = 0.0,
         communicator: Communicator | None = None,
     ) -> None:
         if device == "cpu" and unavailable():
@@ -92,6 +94,7 @@ class Plan:
         self.precision = precision
         self.batch_size = batch_size
         self.training = training
+        self.label_smoothing = label_smoothing
         self.passes: dict[str, Pass] = {}
         with on_device(device):
             self._lay_out(traced)
@@ -122,7 +125,8 @@ class Plan:
         def program(arena: Arena) -> CpuProgram | GpuProgram:
             own = self.parameters
             arrays = own.weights, own.weight_gradients, own.running
-            setup = Setup(self.graph, self.batch_size, arena, *arrays, self.training)
+            flags = self.training, self.label_smoothing
+            setup = Setup(self.graph, self.batch_size, arena, *arrays, *flags)
             if self.device == "cpu":
                 return CpuProgram(setup)
             stored = "uint16" if self.precision == "bf16" else self.graph.dtype
@@ -149,22 +153,22 @@ class Plan:
     def prepare(self, optimizer: SGD, loader: Loader) -> None:
         """Take over the velocity, and bring the images to the device if they fit.
 
+        Parameters that the optimizer does not have are frozen: their gradients are computed, but
+        neither they nor a velocity of theirs change.
+
         Raises:
-            ConfigError: the optimizer's parameters are not those that the plan updates.
+            ConfigError: the optimizer has parameters that the plan has no gradient of.
         """
         from ..datasets.dataset import AUGMENT_STREAM
 
-        given = dict(zip(map(id, optimizer.parameters), optimizer.names, strict=True))
-        trained = {id(tensor): tensor.name for tensor in self.parameters.tensors}
-        differing = [
-            name for i, name in {**given, **trained}.items() if (i in given) != (i in trained)
-        ]
-        if differing:
-            raise ConfigError(
-                "a plan updates all parameters that the loss depends on and that require a "
-                f"gradient, but the optimizer differs from that in {differing[0]}; give it all of "
-                "these, or use the tape (--eager)"
-            )
+        own = {id(tensor) for tensor in self.parameters.tensors}
+        for name, tensor in zip(optimizer.names, optimizer.parameters, strict=True):
+            if id(tensor) not in own:
+                raise ConfigError(
+                    "a plan updates parameters that the loss depends on and that require a "
+                    f"gradient, which {name} does not; leave it out of the optimizer, or use the "
+                    "tape (--eager)"
+                )
         self.parameters.take_over()
         self.parameters.take_velocity(optimizer.parameters, optimizer.velocity)
         self._optimizer = optimizer
@@ -191,18 +195,20 @@ class Plan:
         assert self._optimizer is not None
         forward = program.forward if self._resident is None else program.begin(self._resident)
         own = self.parameters
-        arrays = own.flat, own.flat_gradient, own.flat_velocity, self.rates
         outcome = program.losses, program.correct, self.results, self.state
         record: Call = partial(launch_record_result, *outcome)
-        step: Call = partial(launch_sgd_update, *arrays, self._optimizer.nesterov)
+        step: list[Call] = [
+            partial(launch_sgd_update, *arrays, self.rates, self._optimizer.nesterov)
+            for arrays in own.trained(self._optimizer.parameters)
+        ]
         self._nesterov = self._optimizer.nesterov
         if self.communicator.size == 1:
-            self.passes["update"] = self._pass([*forward, *program.backward, step, record])
+            self.passes["update"] = self._pass([*forward, *program.backward, *step, record])
             return
         self.buckets = own.buckets(program.backward)
         self.passes["forward"] = self._pass([*forward, record])
         self._backward = [self._pass(bucket.calls) for bucket in self.buckets]
-        self.passes["step"] = self._pass([step])
+        self.passes["step"] = self._pass(step)
 
     def _pass(self, calls: list[Call]) -> Pass:
         return Pass(calls, self.device, self.threads)
@@ -285,6 +291,10 @@ class Plan:
         rows = results[np.arange(self._collected, self._submitted) % SLOTS].astype(np.float64)
         self._collected = self._submitted
         return [(float(loss), int(correct)) for loss, correct in rows]
+
+    def state_arrays(self) -> list[Array]:
+        """Return the arrays that hold all parameters and running statistics."""
+        return [self.parameters.flat, self.parameters.flat_statistics]
 
     # -- evaluation
 

@@ -108,6 +108,7 @@ class Setup:
         gradients: gradient buffers, None for constants.
         running: running mean and variance of each batch norm.
         training: whether updates are wanted; evaluation needs less memory.
+        label_smoothing: ε of the loss in training.
     """
 
     graph: op.Graph
@@ -117,6 +118,7 @@ class Setup:
     gradients: list[Array | None]
     running: list[tuple[Array, Array]]
     training: bool
+    label_smoothing: float = 0.0
 
 
 class Program:
@@ -152,6 +154,7 @@ class Program:
         self.weights = setup.weights
         self.gradients = setup.gradients
         self.running = setup.running
+        self.label_smoothing = setup.label_smoothing
         self.real = graph.dtype
         self.stored = stored
         self.forward: list[Call] = []

@@ -40,20 +40,41 @@ class Agreement:
         """Return the signal that asked any of the ranks to stop; see agree_on_signal."""
         return agree_on_signal(self.communicator, requested)
 
-    def follow_rank_0(self, state: TrainingState) -> TrainingState:
-        """Take over the weights of rank 0, which alone has read a checkpoint; return its state.
+    def follow_rank_0(
+        self, state: TrainingState, average: Mapping[str, Array] | None
+    ) -> tuple[TrainingState, Mapping[str, Array] | None]:
+        """Take over the weights of rank 0, which alone has read a checkpoint.
+
+        Args:
+            state: of this rank.
+            average: averages of parameters and buffers, None for none; likewise.
+
+        Returns:
+            Both as they are on rank 0.
 
         Raises:
             RankError: a rank was lost.
         """
         if self.communicator.size == 1:
-            return state
+            return state, average
         described = self.communicator.broadcast(json.dumps(state.to_json()).encode())
         arrays = spread(self.communicator, self._arrays())
         self.network.load_state_dict({name: arrays[name] for name in self.network.state_dict()})
         velocity = {name: arrays[f"velocity of {name}"] for name in self.optimizer.names}
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"velocity": velocity})
-        return TrainingState.from_json(json.loads(described))
+        return TrainingState.from_json(json.loads(described)), self.spread_weights(average)
+
+    def spread_weights(self, weights: Mapping[str, Array] | None) -> Mapping[str, Array] | None:
+        """Return the parameters and buffers that rank 0 gave, None if it gave none.
+
+        Raises:
+            RankError: a rank was lost.
+        """
+        if self.communicator.size == 1:
+            return weights
+        if not self.communicator.broadcast(b"" if weights is None else b"given"):
+            return None
+        return spread(self.communicator, weights or self.network.state_dict())
 
     def compare(self, when: str) -> None:
         """Raise unless all ranks have the same weights; see compare_ranks."""

@@ -1,6 +1,6 @@
 """Checkpoints: a network and the state of its training in one HDF5 file.
 
-Layout (format version 1), an HDF5 file that any HDF5 reader opens:
+Layout (format version 2), an HDF5 file that any HDF5 reader opens:
 
     user block       512 bytes in front: "igcnn-checkpoint", a line feed, the sha256 of all bytes
                      after the block in hexadecimal, a line feed, zeros
@@ -9,6 +9,9 @@ Layout (format version 1), an HDF5 file that any HDF5 reader opens:
     /parameters/*    one data set a parameter, under the network's own name for it, in order
     /buffers/*       likewise: the running statistics of batch norm
     /velocity/*      likewise: the optimizer's velocity; empty without an optimizer
+    /raw/*           if the parameters and buffers are averages: those that training goes on with
+
+Files without averages have format version 1 and no /raw, and older versions of igcnn read them.
 
 The checksum is verified before anything else is read, because the HDF5 library can run for ever
 on a file with a few flipped bits. Loading runs no code from the file: it holds arrays and JSON.
@@ -41,9 +44,9 @@ Array = np.ndarray
 
 MAGIC = b"igcnn-checkpoint\n"
 BLOCK = 512
-VERSION = 1
+VERSION = 2
 TEXTS = ("network", "preprocessing", "training", "progress")
-GROUPS = ("parameters", "buffers", "velocity")
+GROUPS = ("parameters", "buffers", "velocity", "raw")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class Checkpoint:
         parameters: name → array.
         buffers: name → array.
         velocity: name of the parameter → array; empty without an optimizer.
+        raw: name → array, parameters and buffers that training goes on with where those above
+            are averages (see training/average.py); empty where they are not.
         training: settings of the run that later steps depend on, as the trainer writes them.
         progress: position and sums of the run, as the trainer writes them.
         format_version: of the file.
@@ -94,6 +99,7 @@ class Checkpoint:
     progress: dict[str, Any] = field(default_factory=dict)
     format_version: int = VERSION
     network_module: str = ""
+    raw: dict[str, Array] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         count = sum(array.size for array in self.parameters.values())
@@ -108,6 +114,11 @@ class Checkpoint:
     def state(self) -> dict[str, Array]:
         """Parameters, then buffers: what `Layer.load_state_dict` takes."""
         return self.parameters | self.buffers
+
+    @property
+    def training_state(self) -> dict[str, Array]:
+        """What training goes on with: as `state`, but never averages."""
+        return self.raw or self.state
 
     def build(self) -> Network:
         """Return a new network with these settings and weights, in training mode.
@@ -169,6 +180,7 @@ def save_checkpoint(
     preprocessing: Preprocessing | None = None,
     training: Mapping[str, Any] | None = None,
     progress: Mapping[str, Any] | None = None,
+    average: Mapping[str, Array] | None = None,
 ) -> None:
     """Write a checkpoint; a file that is there is replaced as a whole or left as it is.
 
@@ -179,6 +191,7 @@ def save_checkpoint(
         preprocessing: saved for evaluation and prediction.
         training: JSON values; see Checkpoint.
         progress: JSON values; see Checkpoint.
+        average: name → array: averages of the parameters and buffers, saved in their place.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -190,8 +203,13 @@ def save_checkpoint(
         "training": dict(training or {}),
         "progress": dict(progress or {}),
     }
-    arrays = {f"parameters/{name}": tensor.data for name, tensor in network.named_parameters()}
-    arrays |= {f"buffers/{name}": array for name, array in network.named_buffers()}
+    parameters = {name: tensor.data for name, tensor in network.named_parameters()}
+    buffers = dict(network.named_buffers())
+    saved = average or (parameters | buffers)
+    arrays = {f"parameters/{name}": saved[name] for name in parameters}
+    arrays |= {f"buffers/{name}": saved[name] for name in buffers}
+    if average:
+        arrays |= {f"raw/{name}": array for name, array in (parameters | buffers).items()}
     if optimizer is not None:
         velocity = optimizer.state_dict()["velocity"]
         arrays |= {f"velocity/{name}": array for name, array in velocity.items()}
@@ -270,11 +288,12 @@ def _encode(texts: dict[str, Any], arrays: dict[str, Array]) -> bytes:
 
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", userblock_size=BLOCK, track_order=True) as file:
-        for name in GROUPS:
+        averaged = any(name.startswith("raw/") for name in arrays)
+        for name in GROUPS if averaged else GROUPS[:-1]:
             file.create_group(name, track_order=True)
         for name, array in arrays.items():
             file.create_dataset(name, data=array)
-        file.attrs["format_version"] = VERSION
+        file.attrs["format_version"] = VERSION if averaged else 1
         file.attrs["igcnn_version"] = __version__
         for name, value in texts.items():
             file.attrs[name] = json.dumps(value, allow_nan=False)
@@ -301,6 +320,7 @@ def _read(path: Path, file: h5py.File) -> Checkpoint:
     arrays = {
         group: {name: _read_array(file[group], name, size) for name in file[group]}
         for group in GROUPS
+        if group in file or group != "raw"
     }
     preprocessing = values["preprocessing"]
     return Checkpoint(

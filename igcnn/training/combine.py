@@ -10,7 +10,7 @@ from ..errors import ConfigError
 from ..kinds import BY_TYPE
 from ..networks import NETWORKS
 from ..settings import NETWORK, SETTINGS, Setting
-from .recipe import preset_settings
+from .recipe import OF_ONE_SCHEDULE, Recipe, preset_settings
 
 
 def network_settings(net: str) -> dict[str, Setting]:
@@ -83,6 +83,9 @@ def combine_with_sources(
         net = _network_of(layer, source, net)
     given: dict[str, tuple[Any, str]] = {}
     for source, layer in layers:
+        if layer.get("schedule") is not None:
+            schedule = SETTINGS["schedule"].convert(layer["schedule"], source)
+            _drop_constants_of_another_schedule(given, (schedule, source))
         foreign = _foreign(_network_of(layer, source, net), net)
         if dataset is not None:  # whose name need not be registered
             foreign.add("dataset")
@@ -93,8 +96,22 @@ def combine_with_sources(
     if dataset is not None:
         given["dataset"] = dataset, "the data set"
     chosen = defaults | given
-    preset = preset_settings(chosen["preset"][0], chosen["dataset"][0])
-    return defaults | {name: (value, "preset") for name, value in preset.items()} | given
+    preset = {
+        name: (value, "preset")
+        for name, value in preset_settings(chosen["preset"][0], chosen["dataset"][0]).items()
+    }
+    _drop_constants_of_another_schedule(preset, given.get("schedule"))
+    return defaults | preset | given
+
+
+def _drop_constants_of_another_schedule(
+    below: dict[str, tuple[Any, str]], chosen: tuple[Any, str] | None
+) -> None:
+    """Remove what only the schedule below has if another is chosen above."""
+    before, _ = below.get("schedule", (Recipe.schedule, ""))
+    if chosen is not None and chosen[0] != before:
+        for name in OF_ONE_SCHEDULE:
+            below.pop(name, None)
 
 
 def _network_of(layer: Mapping[str, Any], source: str, otherwise: str) -> str:

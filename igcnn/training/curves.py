@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from .epoch import NAMES
+from .metrics import held_out
+
 Row = dict[str, float]
 Points = list[tuple[float, float]]
 
@@ -52,16 +55,17 @@ def draw_curves(steps: Sequence[Row], epochs: Sequence[Row]) -> str:
         steps: rows of metrics.jsonl.
         epochs: rows of metrics.csv, at least one.
     """
+    on = held_out(epochs[0])
     updates = epochs[0]["step"] / epochs[0]["epoch"]
     fine = [(row["step"] / updates, row["loss"]) for row in steps]
     loss = [
         Curve(fine, "train fine"),
         Curve(_column(epochs, "train_loss"), "train", "training"),
-        Curve(_column(epochs, "test_loss"), "test", "test"),
+        Curve(_column(epochs, f"{on}_loss"), "test", NAMES[on]),
     ]
     accuracy = [
         Curve(_column(epochs, "train_top1"), "train", "training"),
-        Curve(_column(epochs, "test_top1"), "test", "test"),
+        Curve(_column(epochs, f"{on}_top1"), "test", NAMES[on]),
     ]
     last = epochs[-1]["epoch"]
     return "\n".join(

@@ -28,7 +28,10 @@ class Engine(Protocol):
     """Computes a network and its updates; `str` says how."""
 
     def prepare(self, optimizer: SGD, loader: Loader) -> None:
-        """Be ready for updates by this optimizer on these batches."""
+        """Be ready for updates by this optimizer on these batches.
+
+        Parameters that the optimizer does not have are frozen.
+        """
         ...
 
     def batches(self, epoch: int, start: int) -> Iterator[Any]:
@@ -45,6 +48,10 @@ class Engine(Protocol):
         A device may keep them back unless it is to wait for them. After a loss that is no finite
         number the parameters are not to be used.
         """
+        ...
+
+    def state_arrays(self) -> list[Array]:
+        """Return the arrays that hold all parameters and running statistics, on their device."""
         ...
 
     def refresh(self) -> None:
@@ -68,14 +75,21 @@ class TapeEngine:
     Args:
         network: gives logits for images.
         communicator: connects the ranks that share each batch; None for one process.
+        label_smoothing: ε of the loss in training.
     """
 
     _optimizer: SGD
     _loader: Loader
     _reducer: Reducer | None = None
 
-    def __init__(self, network: Layer, communicator: Communicator | None = None) -> None:
+    def __init__(
+        self,
+        network: Layer,
+        communicator: Communicator | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
         self.network = network
+        self.label_smoothing = label_smoothing
         self.communicator = communicator or Communicator()
         self._results: list[tuple[float, int]] = []
 
@@ -131,13 +145,18 @@ class TapeEngine:
         """
         self.network.zero_grad()
         logits = self.network(self._input(x))
-        loss = cross_entropy(logits, labels)
+        loss = cross_entropy(logits, labels, self.label_smoothing)
         if ready is None:
             loss.backward()
         else:
             with CompletionHook(Tape.of(loss), ready):
                 loss.backward()
         return loss.item(), count_hits(logits.numpy(), labels)
+
+    def state_arrays(self) -> list[Array]:
+        """Return the arrays of the parameters and of the running statistics."""
+        parameters = [tensor.data for tensor in self.network.parameters()]
+        return parameters + [array for _, array in self.network.named_buffers()]
 
     def refresh(self) -> None:
         """Do nothing: the tape always computes with what is there."""
@@ -176,6 +195,7 @@ def make_engine(
     eager: bool = False,
     precision: str = "fp32",
     training: bool = True,
+    label_smoothing: float = 0.0,
     communicator: Communicator | None = None,
 ) -> tuple[Engine, str]:
     """Return the engine for a network, and in words what it is, and why if it is the tape.
@@ -190,6 +210,7 @@ def make_engine(
         precision: "fp32" or "fp64", the network's own type, or "bf16", in which a device's plan
             keeps activations.
         training: whether steps are wanted.
+        label_smoothing: ε of the loss in training.
         communicator: connects the ranks that share each batch; None for one process.
 
     Raises:
@@ -201,7 +222,8 @@ def make_engine(
     communicator = communicator or Communicator()
     network.to(device)
     if eager:
-        return TapeEngine(network, communicator), f"tape{_on(device)} (--eager)"
+        tape = TapeEngine(network, communicator, label_smoothing)
+        return tape, f"tape{_on(device)} (--eager)"
     try:
         plan = Plan(
             network,
@@ -211,10 +233,12 @@ def make_engine(
             threads=cores or available_cores(communicator.local_size),
             precision=precision,
             training=training,
+            label_smoothing=label_smoothing,
             communicator=communicator,
         )
     except PlanError as error:
-        return TapeEngine(network, communicator), f"tape{_on(device)} (no plan: {error})"
+        tape = TapeEngine(network, communicator, label_smoothing)
+        return tape, f"tape{_on(device)} (no plan: {error})"
     return plan, str(plan)
 
 

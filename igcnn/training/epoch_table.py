@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ..text import GAP, duration
+from .metrics import held_out
 
 BEST = "best"  # stands behind a row
 LINES_PER_HEADING = 20
@@ -15,7 +16,7 @@ class Column(NamedTuple):
     """One column.
 
     Attributes:
-        key: of a row of metrics.csv.
+        key: of a row of metrics.csv; {on} stands for what was evaluated on, test or val.
         titles: in the widest, the usual and the narrowest table; "" leaves it out of that one.
         width: of its values at least.
         text: returns a value as text.
@@ -38,9 +39,9 @@ def _percent(value: float) -> str:
 COLUMNS = (
     Column("train_loss", ("training loss", "train loss", "train"), 7, _loss),
     Column("train_top1", ("train top-1", "top-1", "top-1"), 6, _percent),
-    Column("test_loss", ("test loss", "test loss", "test"), 7, _loss),
-    Column("test_top1", ("test top-1", "top-1", "top-1"), 6, _percent),
-    Column("test_top5", ("test top-5", "top-5", ""), 6, _percent),
+    Column("{on}_loss", ("{on} loss", "{on} loss", "{on}"), 7, _loss),
+    Column("{on}_top1", ("{on} top-1", "top-1", "top-1"), 6, _percent),
+    Column("{on}_top5", ("{on} top-5", "top-5", ""), 6, _percent),
     Column("lr", ("learning rate", "lr", ""), 7, "{:.4g}".format),
     Column("seconds", ("time", "time", "time"), 8, duration),
 )
@@ -67,18 +68,19 @@ class EpochTable:
 
         Args:
             row: of metrics.csv.
-            best: whether its test accuracy is the best so far.
+            best: whether its accuracy is the best so far.
             width: columns of the terminal.
         """
+        on = held_out(row)
         first = max(len("epoch"), len(f"{self.epochs}/{self.epochs}"))
         size = _widest(first, width)
         heads = ["epoch".rjust(first)]
         cells = [f"{int(row['epoch'])}/{self.epochs}".rjust(first)]
         for column in COLUMNS:
-            if title := column.titles[size]:
+            if title := column.titles[size].format(on=on):
                 wide = max(column.width, len(title))
                 heads.append(title.rjust(wide))
-                cells.append(column.text(row[column.key]).rjust(wide))
+                cells.append(column.text(row[column.key.format(on=on)]).rjust(wide))
         line = GAP.join([*cells, *([BEST] if best else [])])
         if size == self._size and self._since_heading < LINES_PER_HEADING:
             self.count(1)
@@ -90,7 +92,9 @@ class EpochTable:
 def _widest(first: int, width: int) -> int:
     """Return the index of the titles of the widest table that fits, or of the narrowest."""
     for size in (0, 1):
-        widths = [max(column.width, len(column.titles[size])) for column in COLUMNS]
+        widths = [
+            max(column.width, len(column.titles[size].format(on="test"))) for column in COLUMNS
+        ]
         if first + sum(widths) + len(GAP) * (len(widths) + 1) + len(BEST) <= width:
             return size
     return 2

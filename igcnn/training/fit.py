@@ -22,13 +22,14 @@ from ..notebook import address
 from ..settings import SETTINGS
 from ..text import terminal_width, wrap_line
 from .callback import Callback
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, load_checkpoint
 from .combine import combine, network_settings
 from .cores import available_cores
 from .describe import closing_lines, describe_best, describe_network, opening_lines
 from .engine import check_precision, make_engine
 from .preview import Preview, preview
 from .progress import make_progress
+from .result import Result
 from .run_directory import RunDirectory
 from .setup import (
     choose_run,
@@ -39,7 +40,8 @@ from .setup import (
 )
 from .silent_run import SilentRun
 from .tensorboard import TensorBoard, check_tensorboard
-from .trainer import Result, Trainer
+from .trainer import Trainer
+from .transfer import initialise_from
 
 Say = Callable[[str], None]
 
@@ -88,12 +90,18 @@ class Fit:
         if settings["tensorboard"]:
             check_tensorboard()
         progress = make_progress(_display(settings["progress"], communicator))
-        recipe = make_recipe(settings)
+        make_recipe(settings)  # before images are opened: it may be wrong
         self.settings = settings
         self.run = run
         self.dataset = open_dataset()
+        recipe = make_recipe(settings, len(self.dataset.train))
         self.network = network or make_network(settings, len(self.dataset.classes))
         self.result: Result | None = None
+        self._origin: list[str] = []
+        # rank 0 alone reads files, and gives its weights to the others
+        if settings["init_from"] and checkpoint is None and communicator.rank == 0:
+            origin = load_checkpoint(settings["init_from"])
+            self._origin = initialise_from(self.network, origin, self.dataset.classes)
         if settings["sync_bn"]:
             synchronise(self.network, communicator)
         keep_memory()
@@ -133,7 +141,7 @@ class Fit:
             self._write_run()
             summary = self._summarize()
             self.run.write_summary(summary.to_text())
-            for line in opening_lines(self._trainer, summary, self._checkpoint):
+            for line in self._opening_lines(summary):
                 self._say(line)
             self.result = self._run(callbacks)
         for line in closing_lines(self._trainer, self.result):
@@ -145,7 +153,7 @@ class Fit:
 
         A few updates are timed, which changes the weights; nothing is written.
         """
-        lines = opening_lines(self._trainer, self._summarize(), self._checkpoint)
+        lines = self._opening_lines(self._summarize())
         how = self._make_engine()
         try:
             return lines, preview(self._trainer, how)
@@ -154,6 +162,10 @@ class Fit:
 
     def _summarize(self) -> Summary:
         return summarize(self.network, self.dataset.train.image_shape)
+
+    def _opening_lines(self, summary: Summary) -> list[str]:
+        lines = opening_lines(self._trainer, summary, self._checkpoint)
+        return [*lines, *(f"init from   {line}" for line in self._origin)]
 
     def _make_engine(self) -> str:
         """Make what computes: a plan, or the tape if that is wanted or there is no plan."""
@@ -166,6 +178,7 @@ class Fit:
             cores=settings["cores"],
             eager=settings["eager"],
             precision=settings["precision"],
+            label_smoothing=trainer.recipe.label_smoothing,
             communicator=trainer.communicator,
         )
         return how
@@ -199,8 +212,9 @@ class Fit:
             for name, x in self.effective_settings().items()
             if name not in SETTINGS or SETTINGS[name].recorded
         }
-        if self.settings["data_dir"]:
-            effective["data_dir"] = str(Path(self.settings["data_dir"]).absolute())
+        for name in ("data_dir", "init_from"):
+            if self.settings[name]:
+                effective[name] = str(Path(self.settings[name]).absolute())
         self.run.write_config(effective)
         self.run.write_environment(self._device)
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 Array = np.ndarray
+
+
+def held_out(row: Mapping[str, float]) -> str:
+    """Return what a row of metrics.csv was evaluated on: "val", validation images, or "test"."""
+    return "val" if "val_top1" in row else "test"
 
 
 @dataclass

@@ -89,12 +89,14 @@ class Reducer:
         self._before = [buffer.copy() for buffer in self.buffers]
 
     def ready(self, tensor: Tensor) -> None:
-        """Take the gradient of a parameter, which is complete.
+        """Take the gradient of a parameter, which is complete; one that is frozen is left out.
 
         Raises:
             RankError: a rank was lost.
         """
-        bucket = self._bucket_of[id(tensor)]
+        bucket = self._bucket_of.get(id(tensor))
+        if bucket is None:
+            return
         view = bucket.views[id(tensor)]
         view[...] = tensor.grad
         view *= self.share

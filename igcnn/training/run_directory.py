@@ -8,6 +8,7 @@ runs/<dataset>/<net>-L24M2-d20/<YYYYMMDD-HHMMSS>/
     metrics.csv     one row an epoch
     curves.svg      loss and accuracy
     summary.txt     the network, layer by layer
+    result.json     how the run ended; absent as long as it has not
     checkpoints/    last.h5, previous.h5 (the one before) and best.h5
 """
 
@@ -33,7 +34,7 @@ from ..files import FolderLock, write_atomically
 from ..version import __version__
 from .curves import draw_curves
 
-LOG_KEYS = ("step", "epoch", "loss", "top1", "lr", "images_per_second", "seconds")
+# columns of metrics.csv: test_, or val_ in their place where there are validation images
 EPOCH_KEYS = (
     "epoch",
     "step",
@@ -42,9 +43,13 @@ EPOCH_KEYS = (
     "test_loss",
     "test_top1",
     "test_top5",
+    "val_loss",
+    "val_top1",
+    "val_top5",
     "lr",
     "seconds",
 )
+LOG_KEYS = ("step", "epoch", "loss", "top1", "lr", "images_per_second", "seconds")
 
 
 class RunDirectory:
@@ -76,6 +81,11 @@ class RunDirectory:
     def best(self) -> Path:
         """Where the checkpoint with the best test accuracy is."""
         return self.path / "checkpoints" / "best.h5"
+
+    @property
+    def result(self) -> Path:
+        """Where it is said how the run ended, if it has."""
+        return self.path / "result.json"
 
     def keep_previous(self) -> None:
         """Let previous.h5 be what last.h5 is now; last.h5 stays.
@@ -192,6 +202,10 @@ class RunDirectory:
         """Write summary.txt."""
         write_atomically(self.path / "summary.txt", f"{text}\n".encode())
 
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write result.json, which is there when the run has ended."""
+        write_atomically(self.result, f"{json.dumps(result, indent=2)}\n".encode())
+
     def log(self, line: str) -> None:
         """Add a line to train.log; a full disk costs the line, not the run."""
         now = datetime.now().isoformat(sep=" ", timespec="seconds")
@@ -209,8 +223,9 @@ class RunDirectory:
     def append_epoch(self, row: Mapping[str, float]) -> None:
         """Add an epoch to metrics.csv and draw the curves again."""
         path = self.path / "metrics.csv"
-        head = "" if path.exists() or path in self._pending else _csv_line(EPOCH_KEYS)
-        self._append(path, head + _csv_line([row[key] for key in EPOCH_KEYS]))
+        columns = [key for key in EPOCH_KEYS if key in row]
+        head = "" if path.exists() or path in self._pending else _csv_line(columns)
+        self._append(path, head + _csv_line([row[key] for key in columns]))
         curves = draw_curves(self.read_steps(), self.read_epochs())
         with contextlib.suppress(OSError):
             write_atomically(self.path / "curves.svg", curves.encode())
@@ -246,7 +261,8 @@ class RunDirectory:
     def cut_after(self, step: int) -> None:
         """Remove the rows of later steps than `step` from metrics.jsonl and metrics.csv.
 
-        They were written after the checkpoint that the run goes on from, and will be again.
+        They were written after the checkpoint that the run goes on from, and will be again, as
+        will result.json.
 
         Raises:
             CheckpointError: a row in the middle of a file is damaged.
@@ -261,6 +277,7 @@ class RunDirectory:
                 f"the metrics in {self.path} are damaged ({error}); repair or remove "
                 "metrics.jsonl and metrics.csv"
             ) from error
+        self.result.unlink(missing_ok=True)
         text = "".join(json.dumps(row) + "\n" for row in steps)
         write_atomically(self.path / "metrics.jsonl", text.encode())
         if epochs:
@@ -275,6 +292,7 @@ class RunDirectory:
             "metrics.csv",
             "curves.svg",
             "summary.txt",
+            "result.json",
         )
         return [self.path / name for name in names] + [self.last, self.previous, self.best]
 

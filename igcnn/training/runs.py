@@ -7,15 +7,16 @@ directory (curves.py) is drawn without it, after every epoch, on computers that 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import ConfigError
 from ..settings import SETTINGS
 from ..text import NONE
-from .checkpoint import load_checkpoint
+from .epoch import NAMES
+from .metrics import held_out
 from .recipe import Recipe
 from .run_directory import RunDirectory, dataset_label
 
@@ -28,10 +29,12 @@ class RunSummary:
 
     Attributes:
         path: its folder.
-        state: "done", "running" or "stopped"; a run that --max-steps ended is done.
+        state: "done", "running" or "stopped"; a run that --max-steps or --patience ended is
+            done.
         epoch: epochs done.
         epochs: epochs wanted.
-        best_top1: best test accuracy in percent, None before the first epoch.
+        best_top1: best accuracy on the test images or, where a run has them, the validation
+            images, in percent; None before the first epoch.
         last_top1: that after the last epoch.
         seconds: duration.
         settings: recorded in config.toml, without what follows from the others.
@@ -49,8 +52,8 @@ class RunSummary:
     rows: list[dict[str, float]] = field(repr=False)
 
     def epochs_to(self, top1: float) -> int | None:
-        """Return the first epoch after which the test accuracy was at least `top1` percent."""
-        reached = (int(row["epoch"]) for row in self.rows if row["test_top1"] >= top1)
+        """Return the first epoch after which that accuracy was at least `top1` percent."""
+        reached = (int(row["epoch"]) for row in self.rows if _top1(row) >= top1)
         return next(reached, None)
 
     def to_json(self) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def read_run(path: Path) -> RunSummary:
     try:
         epochs = int(config["epochs"])
         rows, steps = run.read_epochs(), run.read_steps()
-        accuracies = [row["test_top1"] for row in rows]
+        accuracies = [_top1(row) for row in rows]
         done = int(rows[-1]["epoch"]) if rows else 0
         seconds = max((row["seconds"] for row in [*rows[-1:], *steps[-1:]]), default=0.0)
         settings = _telling(config)
@@ -95,7 +98,7 @@ def read_run(path: Path) -> RunSummary:
         raise ConfigError(f"the files of the run in {path} are damaged: {error!r}") from error
     return RunSummary(
         path,
-        _state(run, done >= epochs, config.get("max_steps")),
+        _state(run, done >= epochs),
         done,
         epochs,
         max(accuracies, default=None),
@@ -106,23 +109,25 @@ def read_run(path: Path) -> RunSummary:
     )
 
 
-def _state(run: RunDirectory, finished: bool, max_steps: int | None) -> str:
-    if run.is_running() and not finished:
-        return "running"
-    if not finished and max_steps is not None:
-        try:
-            finished = load_checkpoint(run.last).progress["step"] >= max_steps
-        except (CheckpointError, KeyError, TypeError):
-            finished = False
-    return "done" if finished else "stopped"
+def _top1(row: Mapping[str, float]) -> float:
+    return row[f"{held_out(row)}_top1"]
+
+
+def _state(run: RunDirectory, finished: bool) -> str:
+    if finished or run.result.is_file():
+        return "done"
+    return "running" if run.is_running() else "stopped"
 
 
 def _telling(config: Settings) -> Settings:
     """Return the settings of a run by name, without those that follow from others."""
     values = {name: setting.default for name, setting in SETTINGS.items() if setting.recorded}
     values |= config
-    if tuple(config["lr_steps"]) == Recipe(config["epochs"]).lr_steps:
+    usual = Recipe(config["epochs"], schedule=config.get("schedule", Recipe.schedule))
+    if tuple(config.get("lr_steps", ())) == usual.lr_steps:
         values["lr_steps"] = None  # as by default for these epochs
+    if config.get("lr_factor") == usual.lr_factor:
+        values["lr_factor"] = None
     values["dataset"] = dataset_label(values["dataset"], values["data_dir"])
     return values
 
@@ -202,9 +207,14 @@ def draw_runs(paths: Sequence[Path], output: Path) -> list[Path]:
         marker = "o" if len(epochs) == 1 else ""  # a line of one point is invisible
         (line,) = losses.plot(epochs, curves["train_loss"], marker=marker)
         style = {"color": line.get_color(), "marker": marker}
-        losses.plot(epochs, curves["test_loss"], "--", fillstyle="none", **style)
-        accuracies.plot(epochs, curves["test_top1"], label=label, **style)
-    for axes, title in ((losses, "loss: training –, test - -"), (accuracies, "test top-1, %")):
+        on = held_out(run.rows[0])
+        losses.plot(epochs, curves[f"{on}_loss"], "--", fillstyle="none", **style)
+        accuracies.plot(epochs, curves[f"{on}_top1"], label=label, **style)
+    name = " or ".join(sorted({NAMES[held_out(run.rows[0])] for run in runs}))
+    for axes, title in (
+        (losses, f"loss: training –, {name} - -"),
+        (accuracies, f"{name} top-1, %"),
+    ):
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)

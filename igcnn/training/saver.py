@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..communicator import Communicator
 from ..datasets import Dataset
 from ..errors import CheckpointError
 from ..networks import Network
 from ..optim import SGD
-from .checkpoint import Preprocessing, save_checkpoint
+from .checkpoint import Preprocessing, load_checkpoint, save_checkpoint
 from .run_directory import RunDirectory
 from .state import TrainingState
+
+Array = np.ndarray
 
 
 class Saver:
@@ -24,6 +30,7 @@ class Saver:
         optimizer: its velocity.
         dataset: how its pixels were prepared.
         settings: JSON values: what the training depends on.
+        communicator: connects the ranks, of which rank 0 writes.
     """
 
     def __init__(
@@ -33,6 +40,7 @@ class Saver:
         optimizer: SGD,
         dataset: Dataset,
         settings: Mapping[str, Any],
+        communicator: Communicator,
     ) -> None:
         self.run = run
         self.network = network
@@ -46,14 +54,31 @@ class Saver:
             dataset.train.view,
         )
         self.settings = settings
+        self.communicator = communicator
 
-    def save(self, path: Path, state: TrainingState, needed: bool) -> str | None:
+    def best_weights(self) -> dict[str, Array] | None:
+        """Return the parameters and statistics in best.h5, None if it cannot be read."""
+        try:
+            return load_checkpoint(self.run.best).state
+        except CheckpointError:
+            return None
+
+    def save(
+        self,
+        path: Path,
+        state: TrainingState,
+        needed: bool,
+        average: Mapping[str, Array] | None = None,
+    ) -> str | None:
         """Write a checkpoint; if it is last.h5, the one before becomes previous.h5.
+
+        The other ranks wait until it is written: none ends while rank 0 saves.
 
         Args:
             path: of the file.
             state: where the run is.
             needed: nothing comes after it; otherwise a full disk only costs this checkpoint.
+            average: averages of the network's parameters and buffers, None for none.
 
         Returns:
             What there is to say if it could not be written.
@@ -61,6 +86,23 @@ class Saver:
         Raises:
             CheckpointError: it is needed and cannot be written; what was there stays.
         """
+        failure = None
+        if self.communicator.rank == 0:
+            failure = self._write(path, state, needed, average)
+        if not self.communicator.broken:
+            # rank 0 takes its time, which is no reason to think that it is lost
+            waiting = self.communicator.patience() if self.communicator.rank else nullcontext()
+            with waiting:
+                self.communicator.gather(b"")
+        return failure
+
+    def _write(
+        self,
+        path: Path,
+        state: TrainingState,
+        needed: bool,
+        average: Mapping[str, Array] | None,
+    ) -> str | None:
         try:
             # no checkpoint is newer than its rows: they would be lost
             self.run.flush()
@@ -73,6 +115,7 @@ class Saver:
                 preprocessing=self.preprocessing,
                 training=self.settings,
                 progress=state.to_json(),
+                average=average,
             )
         except (CheckpointError, OSError) as error:
             if not needed:

@@ -11,7 +11,7 @@ from ..errors import CheckpointError, ConfigError
 from ..networks import Network, build_network
 from .checkpoint import Checkpoint, load_checkpoint, load_newest
 from .combine import network_settings
-from .recipe import Recipe
+from .recipe import OF_ONE_SCHEDULE, Recipe, preset_settings
 from .run_directory import RunDirectory, dataset_label, default_folder, new_run, newest_run
 
 Settings = Mapping[str, Any]
@@ -30,14 +30,22 @@ def make_network(settings: Settings, num_classes: int | None) -> Network:
     )
 
 
-def make_recipe(settings: Settings) -> Recipe:
+def make_recipe(settings: Settings, images: int = 1) -> Recipe:
     """Return the recipe that the settings describe.
+
+    Args:
+        settings: of the run.
+        images: how many there are for training, on which a preset may depend.
 
     Raises:
         ConfigError: a constant out of range.
     """
+    preset = preset_settings(settings["preset"], settings["dataset"], images)
+    if settings["schedule"] not in (None, Recipe.schedule):
+        preset = {name: x for name, x in preset.items() if name not in OF_ONE_SCHEDULE}
     names = [field.name for field in fields(Recipe)]
-    return Recipe(**{name: settings[name] for name in names if settings[name] is not None})
+    given = {name: settings[name] for name in names if settings[name] is not None}
+    return Recipe(**(preset | given))
 
 
 def choose_run(

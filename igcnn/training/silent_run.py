@@ -29,6 +29,9 @@ class SilentRun(RunDirectory):
     def write_summary(self, text: str) -> None:
         """Do nothing."""
 
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
     def log(self, line: str) -> None:
         """Do nothing."""
 

@@ -17,7 +17,8 @@ class TrainingState:
     Attributes:
         step: updates done.
         epochs: epochs done, evaluation included.
-        best_top1: best test accuracy after an epoch, in percent; negative before the first.
+        best_top1: best accuracy on the held-out images after an epoch, in percent; negative
+            before the first.
         best_epoch: the epoch (from 1) after which it was reached.
         seconds: duration of the run so far, earlier sessions included.
         interval: sums since the last log step.

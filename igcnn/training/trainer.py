@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,9 +14,8 @@ import numpy as np
 
 from ..backend import single_threaded_blas
 from ..communicator import Communicator
-from ..datasets import Dataset, Loader
+from ..datasets import Dataset, Images, Loader, hold_out
 from ..errors import (
-    CheckpointError,
     ConfigError,
     DataError,
     DivergedError,
@@ -25,42 +25,35 @@ from ..errors import (
 from ..networks import Network
 from ..optim import SGD
 from .agreement import Agreement
+from .average import WeightAverage
 from .callback import Callback
 from .checkpoint import Checkpoint
 from .engine import Engine, TapeEngine
-from .evaluate import evaluate
+from .epoch import (
+    NAMES,
+    epoch_line,
+    epoch_row,
+    step_row,
+)
+from .evaluator import Evaluator
 from .interrupt import Interrupt
 from .metrics import Evaluation, Sums
 from .progress import Progress
 from .recipe import Recipe
+from .result import Result
+from .resume import check_same_run
 from .run_directory import RunDirectory
 from .saver import Saver
 from .state import TrainingState
+from .transfer import trained_parameters
 
 Array = np.ndarray
 
 NOTHING: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-# what the order and the pixels of the batches depend on
-FIXED = ("dataset", "images", "seed", "batch_size")
 
 
-@dataclass(frozen=True)
-class Result:
-    """How a run ended.
-
-    Attributes:
-        evaluation: of the last weights on the test images.
-        best_top1: best test accuracy after a whole epoch, in percent; negative if there was none.
-        best_epoch: the epoch (from 1) after which it was reached.
-        step: updates done.
-        seconds: duration, earlier sessions included.
-    """
-
-    evaluation: Evaluation
-    best_top1: float
-    best_epoch: int
-    step: int
-    seconds: float
+class StopRequested(Exception):
+    """Ends an evaluation, which may have other weights in the network than those to save."""
 
 
 class Trainer:
@@ -88,7 +81,9 @@ class Trainer:
         callbacks: are told of every log step and epoch.
 
     Raises:
-        ConfigError: an interval or max_steps below 1, or classes that do not match.
+        ConfigError: an interval or max_steps below 1, classes that do not match, or patterns
+            of names to freeze that match none or all.
+        DataError: no image can be held out for validation.
     """
 
     def __init__(
@@ -120,6 +115,8 @@ class Trainer:
                 f"the network has {network.settings['num_classes']} classes, but {dataset.name} "
                 f"{len(dataset.classes)}; build it with num_classes = {len(dataset.classes)}"
             )
+        if recipe.validation:
+            dataset = hold_out(dataset, recipe.validation, seed)
         self.network = network
         self.dataset = dataset
         self.recipe = recipe
@@ -131,7 +128,7 @@ class Trainer:
         self.progress = progress or Progress()
         self.callbacks: list[Callback] = []
         self.communicator = communicator or Communicator()
-        self.engine = engine or TapeEngine(network, self.communicator)
+        self.engine = engine or TapeEngine(network, self.communicator, recipe.label_smoothing)
         self.state = TrainingState()
         self.loader = Loader(
             dataset.train,
@@ -147,19 +144,26 @@ class Trainer:
         self.total = recipe.epochs * self.updates_per_epoch
         if max_steps is not None:
             self.total = min(self.total, max_steps)
-        self.schedule = recipe.schedule(len(dataset.train.labels))
-        self.optimizer = SGD(
-            network.named_parameters(), recipe.lr, recipe.momentum, recipe.weight_decay
+        self.schedule = recipe.make_schedule(len(dataset.train.labels))
+        trained = trained_parameters(network, recipe.freeze)
+        self.optimizer = SGD(trained, recipe.lr, recipe.momentum, recipe.weight_decay)
+        self.evaluator = Evaluator(
+            network,
+            dataset,
+            recipe.batch_size // self.communicator.size,
+            self.communicator,
+            self._check,
         )
+        self._saved_average: Mapping[str, Array] | None = None  # of the checkpoint to resume
         labels = dataset.train.labels
         self.agreement = Agreement(self.communicator, network, self.optimizer, labels)
         settings = self._training_settings()
-        self.saver = Saver(run, network, self.optimizer, dataset, settings)
+        self.saver = Saver(run, network, self.optimizer, dataset, settings, self.communicator)
         self._interrupt = Interrupt(silent=self.communicator.rank > 0)
         self._signal: str | None = None  # by which the ranks have agreed to stop
         self._fresh = True  # no update yet: the first one compiles
         self._began = self._counted = time.perf_counter()
-        self._evaluation: Evaluation | None = None
+        self._evaluation: Evaluation | None = None  # of the present weights, on held_out
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint: the run then ends as if it had never stopped.
@@ -170,21 +174,10 @@ class Trainer:
             CheckpointError: it is of another network, or not of a training run.
             ConfigError: it was trained on other images, in other batches or with another seed.
         """
-        if checkpoint.network != self.network.settings:
-            raise CheckpointError(
-                f"the checkpoint is of the network {checkpoint.network}, not of "
-                f"{self.network.settings}; resume with the same network"
-            )
-        settings = self._training_settings()
-        for name in FIXED:
-            before = checkpoint.training.get(name)
-            if before != settings[name]:
-                raise ConfigError(
-                    f"the run to resume has {name} = {before}, not {settings[name]}; resume "
-                    "with the same value or start a new run"
-                )
+        check_same_run(checkpoint, self.network, self._training_settings())
         state = TrainingState.from_json(checkpoint.progress)
-        self.network.load_state_dict(checkpoint.state)
+        self.network.load_state_dict(checkpoint.training_state)
+        self._saved_average = checkpoint.state if checkpoint.raw else None
         checkpoint.restore(self.optimizer)
         self.state = state
         self.run_directory.cut_after(state.step)
@@ -209,8 +202,12 @@ class Trainer:
         self.network.train()
         self.communicator.stopping = lambda: self._interrupt.requested is not None
         with self.communicator.patience():
-            self.state = self.agreement.follow_rank_0(self.state)
+            both = self.state, self._saved_average
+            self.state, self._saved_average = self.agreement.follow_rank_0(*both)
             self.engine.prepare(self.optimizer, self.loader)
+            if self.recipe.average:
+                arguments = self.network, self.engine, self.recipe.average, self._saved_average
+                self.evaluator.average = WeightAverage(*arguments)
             self.agreement.compare("before the first step")
         overflow = np.errstate(over="ignore", invalid="ignore", divide="ignore")
         self.progress.start(self.state.step, self.total, self.updates_per_epoch)
@@ -218,7 +215,7 @@ class Trainer:
             with single_threaded_blas(), overflow, self._interrupt:
                 if self.state.step == 0:
                     # shows that there is room, and is there if step 2 diverges
-                    self._save_last(needed=True)
+                    self._save(needed=True)
                 return self._run()
         except (RankError, DataError) as error:
             # the other ranks are elsewhere: nothing can be agreed on any more
@@ -227,7 +224,7 @@ class Trainer:
             if self._interrupt.requested:  # the signal was for all processes of the job
                 self._signal = self._interrupt.requested
                 self._stop_if_asked()
-            self._save_last(needed=True)
+            self._save(needed=True)
             # rank 0 saves, and where it is lost the last checkpoint stays
             saved = f"step {self.state.step} is saved, " if self.communicator.rank == 0 else ""
             message = f"{error}; {saved}go on with: igcnn train --resume {self.run_directory.path}"
@@ -241,20 +238,23 @@ class Trainer:
         while True:
             if state.step // self.updates_per_epoch > state.epochs:
                 self._finish_epoch()
-            if state.step >= self.total:
+            if self._is_done():
                 break
             self._train_epoch()
         if state.step % self.updates_per_epoch:
-            self._save_last(needed=True)
-        if self._evaluation is None:
-            self._evaluation = self._evaluate()
-        return Result(
-            self._evaluation,
-            state.best_top1,
-            state.best_epoch,
-            state.step,
-            self._seconds(),
-        )
+            self._save(needed=True)
+        result = self._result()
+        self.run_directory.write_result(result.to_json())
+        return result
+
+    def _is_done(self) -> bool:
+        return self.state.step >= self.total or self._is_stalled()
+
+    def _is_stalled(self) -> bool:
+        """Return whether patience has run out: decided by the state alone, so on resume too."""
+        patience = self.recipe.patience
+        stalled = self.state.epochs - self.state.best_epoch
+        return patience is not None and stalled >= patience
 
     def _train_epoch(self) -> None:
         """Train to the end of the epoch, or of the run if that is earlier."""
@@ -268,12 +268,14 @@ class Trainer:
                 self.engine.update(batch)
             self._fresh = False
             self._evaluation = None
+            if self.evaluator.average:
+                self.evaluator.average.update(done)
             save = bool(self.checkpoint_steps and done % self.checkpoint_steps == 0)
             last = done >= self.total or done % self.updates_per_epoch == 0
             self._signal = self.agreement.signal(self._interrupt.requested)
             self._count(wait=save or last or bool(self._signal) or done % self.log_interval == 0)
             if save:
-                self._save_last()
+                self._save()
             self._stop_if_asked()
             if last:
                 break
@@ -294,7 +296,8 @@ class Trainer:
                 sums.add(self.recipe.batch_size, loss, correct, seconds)
         if results:
             self._counted = now
-            row = self._row()
+            progress = state.step, self.updates_per_epoch, state.interval
+            row = step_row(*progress, self.optimizer.lr, self._seconds())
             self.progress.update(row)
             if state.step % self.log_interval == 0:
                 self.run_directory.append_step(row)
@@ -303,72 +306,68 @@ class Trainer:
                 self.progress.log(row)
                 state.interval = Sums()
 
-    def _row(self) -> dict[str, float]:
-        sums = self.state.interval
-        return {
-            "step": self.state.step,
-            "epoch": (self.state.step - 1) // self.updates_per_epoch + 1,
-            "loss": sums.mean_loss,
-            "top1": sums.top1,
-            "lr": self.optimizer.lr,
-            "images_per_second": round(sums.images_per_second, 2),
-            "seconds": round(self._seconds(), 3),
-        }
-
     def _finish_epoch(self) -> None:
         """Evaluate, record the epoch, save."""
         state = self.state
-        evaluation = self._evaluation = self._evaluate()
+        evaluation = self._evaluation = self._evaluate(self.evaluator.held_out)
         if not math.isfinite(evaluation.loss):
-            raise self._diverged("test loss", evaluation.loss)
+            raise self._diverged(f"{NAMES[self.evaluator.on]} loss", evaluation.loss)
         self.agreement.compare(f"after epoch {state.epochs + 1}")
         state.epochs += 1
-        row = {
-            "epoch": state.epochs,
-            "step": state.step,
-            "train_loss": state.epoch.mean_loss,
-            "train_top1": state.epoch.top1,
-            "test_loss": evaluation.loss,
-            "test_top1": evaluation.top1,
-            "test_top5": evaluation.top5,
-            "lr": self.schedule.lr_at(state.step),
-            "seconds": round(self._seconds(), 3),
-        }
+        measured = state.epoch, evaluation, self.evaluator.on
+        times = self.schedule.lr_at(state.step), self._seconds()
+        row = epoch_row(state.epochs, state.step, *measured, *times)
         self.run_directory.append_epoch(row)
         if any([callback.on_epoch(row) for callback in self.callbacks]):
             self.stop()
         improved = evaluation.top1 > state.best_top1
         if improved:
             state.best_top1, state.best_epoch = evaluation.top1, state.epochs
-        self.run_directory.log(
-            f"epoch {state.epochs}/{-(-self.total // self.updates_per_epoch)} done: training loss "
-            f"{state.epoch.mean_loss:.4f}, top-1 {state.epoch.top1:.2f} %; test loss "
-            f"{evaluation.loss:.4f}, top-1 {evaluation.top1:.2f} %, top-5 {evaluation.top5:.2f} %"
-            f"{' (best)' if improved else ''}"
-        )
+        epochs = -(-self.total // self.updates_per_epoch)
+        best = " (best)" if improved else ""
+        self.run_directory.log(epoch_line(state.epochs, epochs, *measured) + best)
         self.progress.epoch(row, improved)
         state.epoch = Sums()
         if improved:
-            self._save(self.run_directory.best)
-        if state.epochs % self.checkpoint_epochs == 0 or state.step >= self.total:
-            self._save_last(needed=state.step >= self.total)
+            self._save(path=self.run_directory.best)
+        if state.epochs % self.checkpoint_epochs == 0 or self._is_done():
+            self._save(needed=self._is_done())
 
-    def _evaluate(self) -> Evaluation:
-        dataset = self.dataset
-        return evaluate(
-            self.engine,
-            dataset.test,
-            mean=dataset.mean,
-            std=dataset.std,
-            batch_size=self.recipe.batch_size // self.communicator.size,
-            check=self._check,
-            communicator=self.communicator,
-        )
+    def _result(self) -> Result:
+        """Evaluate on the test images."""
+        state, test = self.state, self.dataset.test
+        chosen_on_test = self.evaluator.held_out is test
+        last = (self._evaluation if chosen_on_test else None) or self._evaluate(test)
+        best = None if chosen_on_test else self._evaluate_best(last)
+        progress = state.best_top1, state.best_epoch, state.step, self._seconds()
+        return Result(last, *progress, best, self._is_stalled())
+
+    def _evaluate_best(self, last: Evaluation) -> Evaluation | None:
+        """Evaluate best.h5, which rank 0 reads, on the test images; None if it is damaged.
+
+        Args:
+            last: of the present weights, which may be the best.
+        """
+        if self.state.best_epoch * self.updates_per_epoch == self.state.step:
+            return last
+        weights = self.agreement.spread_weights(self.saver.best_weights())
+        if weights is None:
+            self._say(f"{self.run_directory.best} cannot be read and was not evaluated")
+            return None
+        return self._evaluate(self.dataset.test, weights)
+
+    def _evaluate(self, split: Images, weights: Mapping[str, Array] | None = None) -> Evaluation:
+        try:
+            return self.evaluator.evaluate(self.engine, split, weights)
+        except StopRequested:
+            assert self._signal is not None
+            self._stop(self._signal)
 
     def _check(self) -> None:
-        """Stop if any rank is asked to."""
+        """Raise StopRequested if any rank is asked to stop."""
         self._signal = self.agreement.signal(self._interrupt.requested)
-        self._stop_if_asked()
+        if self._signal:
+            raise StopRequested
 
     def _stop_if_asked(self) -> None:
         if self._signal:
@@ -377,7 +376,7 @@ class Trainer:
     def _stop(self, name: str) -> NoReturn:
         """Save and end because of a signal."""
         self._count(wait=True)
-        self._save_last(needed=True)
+        self._save(needed=True)
         self._say(f"{name}: step {self.state.step} is saved in {self.run_directory.last}")
         if name == "SIGINT":
             raise KeyboardInterrupt
@@ -395,25 +394,13 @@ class Trainer:
         self.run_directory.log(f"diverged: {error}")
         return error
 
-    def _save_last(self, needed: bool = False) -> None:
-        """Write last.h5, and keep the one before as previous.h5.
-
-        Args:
-            needed: nothing comes after it; otherwise a full disk only costs this checkpoint.
-        """
-        self._save(self.run_directory.last, needed)
-
-    def _save(self, path: Path, needed: bool = False) -> None:
+    def _save(self, needed: bool = False, path: Path | None = None) -> None:
+        """Write a checkpoint, last.h5 by default; see Saver.save."""
         self.state.seconds = self._seconds()
-        if self.communicator.rank == 0:
-            failure = self.saver.save(path, self.state, needed)
-            if failure:
-                self._say(failure)
-        if not self.communicator.broken:
-            # no rank ends while rank 0 saves, for which the others have time
-            waiting = self.communicator.patience() if self.communicator.rank else NOTHING
-            with waiting:
-                self.communicator.gather(b"")
+        averages = self.evaluator.averages()
+        failure = self.saver.save(path or self.run_directory.last, self.state, needed, averages)
+        if failure:
+            self._say(failure)
 
     def _training_settings(self) -> dict[str, Any]:
         return {
@@ -421,6 +408,7 @@ class Trainer:
             "images": len(self.dataset.train.labels),
             "seed": self.seed,
             **asdict(self.recipe),
+            "freeze": list(self.recipe.freeze),
         }
 
     def _seconds(self) -> float:

@@ -35,6 +35,8 @@ def test_settings_with_their_sources(igcnn, monkeypatch):
         "lr": ("0.05", "preset"),
         "lr_factor": ("0.1", "default"),
         "dataset": ("digits", "default"),
+        "image_size": ("32", "default"),
+        "growth": ("–", "default"),  # of another network
     }
     assert {name: found[name] for name in expected} == expected
     assert [path.name for path in Path().iterdir()] == ["mine.toml"]
@@ -72,7 +74,8 @@ def test_data_are_not_downloaded(refused, monkeypatch):
 
 
 def test_several_processes(refused):
-    assert "takes one process" in refused(2, *LINE, "--ranks", "2")
+    for option in (("--ranks", "2"), ("--gpus", "0,1"), ("--seeds", "0,1")):
+        assert "takes one run in one process" in refused(2, *LINE, *option)
 
 
 def test_an_epoch_of_a_single_update(igcnn):

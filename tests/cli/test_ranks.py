@@ -53,7 +53,7 @@ def go_on(start, run):
 def test_ranks_leave_one_run(whole, igcnn):
     names = {path.name for path in whole.iterdir()}
     assert names == {"config.toml", "env.json", "train.log", "metrics.jsonl", "metrics.csv",
-                     "curves.svg", "summary.txt", "checkpoints"}  # fmt: skip
+                     "curves.svg", "summary.txt", "result.json", "checkpoints"}  # fmt: skip
     log = (whole / "train.log").read_text()
     assert log.count("2 ranks, summed by MPI") == 1
     assert log.count("epoch 4/4 done") == 1
@@ -66,6 +66,27 @@ def test_ranks_leave_one_run(whole, igcnn):
     result = json.loads(out)
     assert result["top1"] == last["test_top1"]
     assert result["loss"] == pytest.approx(last["test_loss"], rel=1e-5)
+
+
+def test_beyond_the_recipe_ranks_agree_too(start, whole):
+    """Weights to start from, frozen ones and averages are the same on all; and they resume."""
+    options = ("--init-from", whole, "--freeze", "g0_*", "--average", "0.9", "--validation", "0.2",
+               "--label-smoothing", "0.1", "--schedule", "cosine", "--patience", "3")  # fmt: skip
+    for arguments in (("--out", "a"), ("--out", "b", "--max-steps", "30")):
+        process = start(*LINE, *options, *arguments)
+        assert process.wait(60) == 0, process.stderr.read()
+    go_on(start, whole.parent / "b")
+    ends = [load_checkpoint(whole.parent / x / "checkpoints" / "last.h5") for x in "ab"]
+    for group in ("state", "raw", "velocity"):
+        one, other = (getattr(end, group) for end in ends)
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(array, other[name]) for name, array in one.items())
+    before = load_checkpoint(whole).parameters
+    for name, array in ends[0].raw.items():
+        if name in before:
+            assert np.array_equal(array, before[name]) == name.startswith("g0_"), name
+    results = [json.loads((whole.parent / x / "result.json").read_text()) for x in "ab"]
+    assert results[0]["best_val_top1"] == results[1]["best_val_top1"]
 
 
 def test_synchronised_ranks_learn_as_one(start, igcnn):

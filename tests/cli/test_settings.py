@@ -94,3 +94,21 @@ def test_files_that_are_no_settings(tmp_path):
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="no TOML"):
         collect(flags(), config=str(tmp_path / "b.toml"), environment={})
+
+
+def test_another_schedule_drops_the_constants_of_the_one_below():
+    before = {"lr_steps": [2, 3], "lr_factor": 0.1, "lr": 0.05}
+    settings = collect({"schedule": "cosine", "lr_min": "0.001"}, resumed=before)
+    assert (settings["lr_steps"], settings["lr_factor"]) == (None, None)
+    assert (settings["lr"], settings["lr_min"]) == (0.05, 0.001)
+    kept = collect({"schedule": "Steps"}, resumed=before)
+    assert kept["lr_steps"] == [2, 3]
+    assert collect({"dataset": "imagenet"})["lr_steps"] == (30, 60, 90)
+    assert collect({"dataset": "imagenet", "schedule": "cosine"})["lr_steps"] is None
+
+
+def test_patterns_come_in_one_text_or_several():
+    for given in (("g0_*,g1_*",), ("g0_*", "g1_*"), ["g0_*", "g1_*"]):
+        assert collect({"freeze": given})["freeze"] == ["g0_*", "g1_*"]
+    assert collect({}, assignments=["freeze=g0_*, g1_*"])["freeze"] == ["g0_*", "g1_*"]
+    assert collect({"freeze": ("none",)})["freeze"] == []

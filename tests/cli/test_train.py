@@ -69,6 +69,7 @@ def test_what_a_run_leaves(whole):
         "last.h5",
         "previous.h5",
         "best.h5",
+        "result.json",
     }
     keys = ["step", "epoch", "loss", "top1", "lr", "images_per_second", "seconds"]
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]

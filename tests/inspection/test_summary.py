@@ -67,6 +67,8 @@ def test_the_table_fits_a_terminal(net, width):
     whole = summary.to_text()
     wide = len(whole.splitlines()[0])
     assert ("InterleavedGroupConvolution" in "\n".join(lines)) == (wide <= width)
+    # of the 27 columns of the types at least 10 are shown, or none
+    assert ("type" in lines[0].split()) == (wide - width <= 17)
     for layer in summary.layers:
         (line,) = (line for line in lines if line.split()[:1] == [layer.name])
         assert line.endswith(f"{layer.params:,}".rjust(6) + f"{layer.macs:,}".rjust(15))

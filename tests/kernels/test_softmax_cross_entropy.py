@@ -15,16 +15,17 @@ from igcnn.kernels.softmax_cross_entropy import (
 
 @pytest.mark.parametrize(("N", "K"), [(1, 1), (1, 10), (7, 3)])
 @pytest.mark.parametrize("label_type", [np.int64, np.uint8])
-def test_against_the_definition(N, K, label_type):
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_against_the_definition(N, K, label_type, smoothing):
     rng = np.random.default_rng(0)
     logits = 3 * rng.standard_normal((N, K))
     labels = rng.integers(0, K, N).astype(label_type)
-    loss, gradient = oracles.cross_entropy(logits, labels)
-    got, probabilities = softmax_cross_entropy_forward(logits, labels)
+    loss, gradient = oracles.cross_entropy(logits, labels, smoothing)
+    got, probabilities = softmax_cross_entropy_forward(logits, labels, smoothing)
     assert got.shape == ()
     assert got == pytest.approx(loss, abs=1e-13)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-14)
-    got = softmax_cross_entropy_backward(np.array(-2.5), probabilities, labels)
+    got = softmax_cross_entropy_backward(np.array(-2.5), probabilities, labels, smoothing)
     np.testing.assert_allclose(got, -2.5 * gradient, rtol=0, atol=1e-13)
 
 

@@ -11,13 +11,14 @@ pytestmark = without_compiler
 STEM = "softmax_cross_entropy"
 
 
-def compute(case, z, labels, gradient=True):
+def compute(case, z, labels, gradient=True, smoothing=0.0):
     """Return gz, losses and right answers."""
     N, K = z.shape
     gz = case.vectors(z.shape)
     losses, right = case.empty(N), case.empty(N)
     fields = {"z": case.put(z), "labels": labels.astype(np.int32), "K": K, "N": N}
     fields |= {"gz": gz if gradient else None, "losses": losses, "right": right}
+    fields |= {"smoothing": smoothing}
     case.launch(STEM, STEM, case.jobs, [gz, losses, right], **fields, batch=case.batch)
     return gz, losses, right
 
@@ -38,6 +39,20 @@ def test_against_the_definition(case, K, size):
     unwanted, *same = compute(case, z, labels, gradient=False)
     assert np.isnan(unwanted).all()
     np.testing.assert_array_equal(same, [losses, right])
+
+
+@every_case
+@pytest.mark.parametrize("K", [1, 2, 10])
+def test_label_smoothing(case, K):
+    z = case.numbers(3 * case.normal(case.N, K)).astype(float)
+    labels = case.rng.integers(0, K, case.N)
+    gz, losses, right = compute(case, z, labels, smoothing=0.2)
+    loss, gradient = oracles.cross_entropy(z, labels, 0.2)
+    exact = np.finfo(case.dtype).eps
+    np.testing.assert_allclose(losses.mean(dtype=float), loss, rtol=8 * exact, atol=8 * exact)
+    np.testing.assert_allclose(case.get(gz), gradient, rtol=0, atol=2 * exact)
+    assert not case.unused(gz).any()
+    assert right.sum() == count_hits(z, labels)
 
 
 @every_case

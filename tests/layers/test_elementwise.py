@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from igcnn import Tensor, gradcheck
-from igcnn.errors import DtypeError, ShapeError
+from igcnn.errors import ConfigError, DtypeError, ShapeError
 from igcnn.functional import add, cross_entropy, relu
 
 
@@ -28,9 +28,11 @@ def test_add():
 
 
 @pytest.mark.parametrize("N", [1, 5])
-def test_cross_entropy(N):
+@pytest.mark.parametrize("smoothing", [0, 0.3])
+def test_cross_entropy(N, smoothing):
     labels = np.random.default_rng(1).integers(0, 4, N)
-    assert gradcheck(lambda z: cross_entropy(z, labels), leaf((N, 4))).worst_error < 1e-9
+    checked = gradcheck(lambda z: cross_entropy(z, labels, smoothing), leaf((N, 4)))
+    assert checked.worst_error < 1e-9
 
 
 def test_cross_entropy_of_equal_logits_is_the_logarithm_of_the_classes():
@@ -40,6 +42,9 @@ def test_cross_entropy_of_equal_logits_is_the_logarithm_of_the_classes():
 
 
 def test_cross_entropy_errors():
+    for smoothing in (-0.1, 1, float("nan")):
+        with pytest.raises(ConfigError, match="label_smoothing must be from 0 to below 1"):
+            cross_entropy(leaf((2, 4)), np.array([0, 1]), smoothing)
     with pytest.raises(ShapeError, match=r"\(3,\)"):
         cross_entropy(leaf((2, 4)), np.zeros(3, int))
     with pytest.raises(ShapeError, match="labels run from 0 to 4, but logits have 4 classes"):

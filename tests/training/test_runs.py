@@ -1,17 +1,12 @@
 """Runs on disk, from files written by hand."""
 
+import re
+
 import pytest
 from written_runs import make_run
 
-from igcnn import build_network, save_checkpoint
 from igcnn.errors import ConfigError
 from igcnn.training.runs import differing, draw_runs, find_runs, labels, read_run
-
-
-def save_at(run, step):
-    save_checkpoint(
-        run.last, build_network("plain", depth=8, L=1), training={}, progress={"step": step}
-    )
 
 
 def test_how_a_run_went(tmp_path):
@@ -24,12 +19,30 @@ def test_how_a_run_went(tmp_path):
     assert read_run(tmp_path / "b").state == "done"
 
 
-@pytest.mark.parametrize(("step", "state"), [(29, "stopped"), (30, "done"), (None, "stopped")])
-def test_max_steps_end_a_run(tmp_path, step, state):
+def test_a_run_that_ended_early_is_done(tmp_path):
+    """By --max-steps or --patience: it has a result."""
     run = make_run(tmp_path, [50.0], max_steps=30)
-    if step:
-        save_at(run, step)
-    assert read_run(tmp_path).state == state
+    assert read_run(tmp_path).state == "stopped"
+    run.write_result({})
+    assert read_run(tmp_path).state == "done"
+    run.cut_after(0)  # it is resumed
+    assert read_run(tmp_path).state == "stopped"
+
+
+def test_validation_images_come_before_test_images(tmp_path):
+    run = make_run(tmp_path, [])
+    for epoch, top1 in enumerate([60.0, 80.0, 70.0], 1):
+        row = {"epoch": epoch, "step": epoch, "train_loss": 1.0, "train_top1": 90.0}
+        run.append_epoch(row | {"val_loss": 1.0, "val_top1": top1, "lr": 0.1, "seconds": 1.0})
+    found = read_run(tmp_path)
+    assert (found.best_top1, found.last_top1, found.epochs_to(75)) == (80.0, 70.0, 2)
+
+
+def test_constants_that_follow_from_the_schedule_are_no_difference(tmp_path):
+    constants = {"schedule": "exponential", "lr_steps": []}
+    make_run(tmp_path / "a", epochs=4, lr_factor=1e-3 ** (1 / 4), **constants)
+    make_run(tmp_path / "b", epochs=8, lr_factor=1e-3 ** (1 / 8), **constants)
+    assert differing([read_run(tmp_path / name) for name in "ab"]) == ["epochs"]
 
 
 def test_damaged_and_absent_runs(tmp_path):
@@ -73,9 +86,9 @@ def test_a_picture_has_every_run_that_can_be_drawn(tmp_path, monkeypatch):
     text = picture.read_text()
     assert "lr 0.05" in text
     assert "lr 0.2" in text
-    # the single epoch of b is a point: markers are drawn by reference to a shape
-    draw_runs([tmp_path / "a"], picture)
-    assert picture.read_text().count("<use") < text.count("<use")
+    # the single epoch of b is a point, in the second colour
+    points = re.findall(r'<use [^>]*fill: #([0-9a-f]{6}); stroke: #\1"', text)
+    assert set(points) == {"ff7f0e"}
 
 
 def test_an_empty_picture_is_refused(tmp_path):

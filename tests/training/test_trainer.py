@@ -6,8 +6,7 @@ import pytest
 from igcnn import build_network, load_checkpoint
 from igcnn.errors import CheckpointError, ConfigError, DivergedError
 from igcnn.functional import cross_entropy
-from igcnn.training import Recipe, TapeEngine, Trainer, evaluate
-from igcnn.training import trainer as module
+from igcnn.training import Recipe, TapeEngine, Trainer, evaluate, evaluator
 
 SPEED = {"images_per_second", "seconds"}
 
@@ -174,7 +173,7 @@ def test_interrupted_and_resumed_is_never_interrupted(finished, make_trainer, mo
     if moment == "step":
         monkeypatch.setattr(trainer.engine, "step", interrupt(trainer.engine.step))
     else:
-        monkeypatch.setattr(module, "evaluate", interrupt(module.evaluate))
+        monkeypatch.setattr(evaluator, "evaluate", interrupt(evaluator.evaluate))
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
     monkeypatch.undo()
@@ -240,12 +239,12 @@ def test_divergence_keeps_the_last_good_weights(make_trainer):
 
 def test_a_test_loss_that_is_no_number_is_divergence_too(make_trainer, monkeypatch):
     trainer = make_trainer()
-    original = module.evaluate
+    original = evaluator.evaluate
 
     def broken(*arguments, **keywords):
         return dataclasses.replace(original(*arguments, **keywords), loss=float("inf"))
 
-    monkeypatch.setattr(module, "evaluate", broken)
+    monkeypatch.setattr(evaluator, "evaluate", broken)
     with pytest.raises(DivergedError, match="test loss became inf"):
         trainer.run()
     assert load_checkpoint(trainer.run_directory.last).progress["step"] == 0
