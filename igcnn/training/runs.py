@@ -18,7 +18,8 @@ from ..text import NONE
 from .epoch import NAMES
 from .metrics import held_out
 from .recipe import Recipe
-from .run_directory import RunDirectory, dataset_label
+from .run_directory import RunDirectory
+from .run_folders import dataset_label
 
 Settings = dict[str, Any]
 

@@ -12,7 +12,8 @@ from ..networks import Network, build_network
 from .checkpoint import Checkpoint, load_checkpoint, load_newest
 from .combine import network_settings
 from .recipe import OF_ONE_SCHEDULE, Recipe, preset_settings
-from .run_directory import RunDirectory, dataset_label, default_folder, new_run, newest_run
+from .run_directory import RunDirectory
+from .run_folders import dataset_label, default_folder, new_run, newest_run
 
 Settings = Mapping[str, Any]
 

@@ -124,8 +124,10 @@ def test_the_commands_that_look_at_a_network(package, igcnn):
     assert values["layers"][0]["output"] == [5, 8, 8]
     code, out, err = igcnn("trace", *options, "--batch-size", "2", "--json")
     assert code == 0, err
-    code, out, err = igcnn("gradcheck", *options, "--elements", "3", "--json")
+    code, out, err = igcnn("gradcheck", *options, "--elements", "0", "--json")
     assert code == 0, err
+    # two images of a quarter of 8 × 8, and the 5·3·9 weights
+    assert json.loads(out)["layers"][0]["elements"] == 2 * 3 * 2 * 2 + 135
     assert igcnn("summary", "--help")[1].count("two_convs") == 1
 
 

@@ -176,10 +176,13 @@ def test_a_network_is_trained_from_the_weights_that_it_has(dataset):
 def test_a_network_that_is_not_registered_trains_too(dataset, capsys):
     layers = {"pool": GlobalAveragePool(), "fc": Linear(3, 10, rng=np.random.default_rng(0))}
     run = {k: v for k, v in SMALL.items() if k not in ("net", "depth", "L", "M")}
-    fit = igcnn.fit(Network(layers, {"num_classes": 10}), dataset, epochs=1, **run)
+    network = Network(layers, {"num_classes": 10})
+    fit = igcnn.fit(network, dataset, epochs=1, **run)
     assert fit.run.path.parent.as_posix() == "runs/digits/network"
     assert fit.result.step == 2
     assert "a linear classifier of the image alone has no planned form" in unwrapped(capsys)
+    assert "net" not in fit.run.read_config()
+    assert igcnn.fit(network, dataset, epochs=2, resume=fit.run.path).result.step == 4
     with pytest.raises(CheckpointError, match="register_network"):
         load_checkpoint(fit.run.last).build()
 

@@ -6,14 +6,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from igcnn.errors import ConfigError
-from igcnn.training.run_directory import (
-    EPOCH_KEYS,
-    LOG_KEYS,
-    RunDirectory,
-    default_folder,
-    new_run,
-    newest_run,
-)
+from igcnn.training.run_directory import EPOCH_KEYS, LOG_KEYS, RunDirectory
+from igcnn.training.run_folders import default_folder, new_run, newest_run
 
 
 @pytest.fixture
