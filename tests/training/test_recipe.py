@@ -110,8 +110,22 @@ def test_photos_are_trained_on_for_about_3000_updates(images, epochs, batch_size
     assert preset_settings("paper", "folder", images) == {"epochs": 400}
 
 
+def test_the_recipe_of_igcv3():
+    """lr 0.045, times 0.98 an epoch, plain momentum."""
+    recipe = Recipe(**preset_settings("igcv3", "imagenet"))
+    assert (recipe.epochs, recipe.batch_size, recipe.weight_decay) == (480, 96, 4e-5)
+    rates = recipe.make_schedule(960)
+    assert [rates.lr_at(u) for u in (1, 11, 21)] == pytest.approx([0.045, 0.0441, 0.043218])
+    assert recipe.plain_momentum
+    assert "momentum 0.9 (plain)" in recipe.describe()
+    small = Recipe(**preset_settings("igcv3", "cifar10"))
+    assert (small.epochs, small.lr, small.lr_steps) == (400, 0.1, (200, 300, 350))
+    assert small.plain_momentum
+    assert not Recipe(**preset_settings("paper", "cifar10")).plain_momentum
+
+
 def test_unknown_preset():
-    with pytest.raises(ConfigError, match="paper, digits, photos"):
+    with pytest.raises(ConfigError, match="paper, igcv3, digits, photos"):
         preset_settings("papper", "cifar10")
 
 

@@ -39,9 +39,11 @@ def finished(make_trainer):
     return trainer, result
 
 
-def test_the_loop_is_the_algorithm(finished, dataset, make_trainer):
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_loop_is_the_algorithm(dataset, make_trainer, plain):
     """Two epochs against a loop written out here, of the parts that have tests of their own."""
-    trainer = make_trainer(recipe=Recipe(epochs=2, batch_size=32, lr=0.05, lr_steps=(1,)))
+    constants = {"epochs": 2, "batch_size": 32, "lr": 0.05, "lr_steps": (1,)}
+    trainer = make_trainer(recipe=Recipe(**constants, plain_momentum=plain))
     network = build_network("plain_igc", depth=8, L=2, M=2, num_classes=10, seed=1)
     velocity = [np.zeros_like(p.data) for p in network.parameters()]
     update = 0
@@ -57,7 +59,7 @@ def test_the_loop_is_the_algorithm(finished, dataset, make_trainer):
             for p, v in zip(network.parameters(), velocity, strict=True):
                 d = p.grad + np.float32(1e-4) * p.data
                 v[...] = np.float32(0.9) * v + d
-                p.data -= np.float32(lr) * (d + np.float32(0.9) * v)
+                p.data -= np.float32(lr) * (v if plain else d + np.float32(0.9) * v)
     result = trainer.run()
     for name, array in trainer.network.state_dict().items():
         np.testing.assert_allclose(array, network.state_dict()[name], 1e-4, 1e-5, err_msg=name)
