@@ -111,7 +111,7 @@ def test_functions_take_the_arguments_that_users_rely_on():
         "max_pool2d": "x kernel_size stride padding",
         "avg_pool2d": "x kernel_size stride padding count_include_pad",
         "linear": "x weight bias",
-        "cross_entropy": "logits labels",
+        "cross_entropy": "logits labels label_smoothing",
     }
     for name, arguments in expected.items():
         assert " ".join(inspect.signature(getattr(functional, name)).parameters) == arguments
