@@ -21,6 +21,10 @@ NOTICES = {
 }
 
 
+class StopRequested(Exception):
+    """Ends an evaluation, which may have other weights in the network than those to save."""
+
+
 class Interrupt:
     """Context in which the first of these signals only sets `requested`.
 

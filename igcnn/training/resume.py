@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from ..datasets import Dataset
 from ..errors import CheckpointError, ConfigError
 from ..networks import Network
 from .checkpoint import Checkpoint
+from .recipe import Recipe
 
 # what the images, the pixels of the batches and the velocity depend on, and what a checkpoint
 # means that does not say it
@@ -19,6 +22,17 @@ FIXED: dict[str, Any] = {
     "batch_size": None,
     "freeze": [],
 }
+
+
+def training_settings(dataset: Dataset, seed: int, recipe: Recipe) -> dict[str, Any]:
+    """Return what the training depends on, as JSON values: Checkpoint.training."""
+    return {
+        "dataset": dataset.name,
+        "images": len(dataset.train.labels),
+        "seed": seed,
+        **asdict(recipe),
+        "freeze": list(recipe.freeze),
+    }
 
 
 def check_same_run(checkpoint: Checkpoint, network: Network, settings: Mapping[str, Any]) -> None:

@@ -6,9 +6,8 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -29,19 +28,14 @@ from .average import WeightAverage
 from .callback import Callback
 from .checkpoint import Checkpoint
 from .engine import Engine, TapeEngine
-from .epoch import (
-    NAMES,
-    epoch_line,
-    epoch_row,
-    step_row,
-)
+from .epoch import NAMES, epoch_line, epoch_row, step_row
 from .evaluator import Evaluator
-from .interrupt import Interrupt
+from .interrupt import Interrupt, StopRequested
 from .metrics import Evaluation, Sums
 from .progress import Progress
 from .recipe import Recipe
 from .result import Result
-from .resume import check_same_run
+from .resume import check_same_run, training_settings
 from .run_directory import RunDirectory
 from .saver import Saver
 from .state import TrainingState
@@ -50,10 +44,6 @@ from .transfer import trained_parameters
 Array = np.ndarray
 
 NOTHING: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-
-
-class StopRequested(Exception):
-    """Ends an evaluation, which may have other weights in the network than those to save."""
 
 
 class Trainer:
@@ -158,8 +148,8 @@ class Trainer:
         self._saved_average: Mapping[str, Array] | None = None  # of the checkpoint to resume
         labels = dataset.train.labels
         self.agreement = Agreement(self.communicator, network, self.optimizer, labels)
-        settings = self._training_settings()
-        self.saver = Saver(run, network, self.optimizer, dataset, settings, self.communicator)
+        self.settings = training_settings(dataset, seed, recipe)
+        self.saver = Saver(run, network, self.optimizer, dataset, self.settings, self.communicator)
         self._interrupt = Interrupt(silent=self.communicator.rank > 0)
         self._signal: str | None = None  # by which the ranks have agreed to stop
         self._fresh = True  # no update yet: the first one compiles
@@ -175,7 +165,7 @@ class Trainer:
             CheckpointError: it is of another network, or not of a training run.
             ConfigError: it was trained on other images, in other batches or with another seed.
         """
-        check_same_run(checkpoint, self.network, self._training_settings())
+        check_same_run(checkpoint, self.network, self.settings)
         state = TrainingState.from_json(checkpoint.progress)
         self.network.load_state_dict(checkpoint.training_state)
         self._saved_average = checkpoint.state if checkpoint.raw else None
@@ -402,15 +392,6 @@ class Trainer:
         failure = self.saver.save(path or self.run_directory.last, self.state, needed, averages)
         if failure:
             self._say(failure)
-
-    def _training_settings(self) -> dict[str, Any]:
-        return {
-            "dataset": self.dataset.name,
-            "images": len(self.dataset.train.labels),
-            "seed": self.seed,
-            **asdict(self.recipe),
-            "freeze": list(self.recipe.freeze),
-        }
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._began

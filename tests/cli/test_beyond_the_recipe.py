@@ -66,6 +66,18 @@ def test_init_from_and_freeze(igcnn, refused):
     assert not Path("c").exists()
 
 
+@pytest.mark.parametrize("eager", [(), ("--eager",)], ids=["plan", "tape"])
+def test_label_smoothing_is_in_the_training_loss(igcnn, eager):
+    """The first loss, of the same logits: (1 − ε)·loss + ε·(loss against equal shares)."""
+    losses = []
+    for smoothing in ("0", "0.3", "0.6"):
+        options = ("--max-steps", "1", "--log-interval", "1", "--label-smoothing", smoothing)
+        assert igcnn(*TINY, *options, *eager, "--out", smoothing)[0] == 0
+        losses.append(RunDirectory(smoothing).read_steps()[0]["loss"])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx((losses[0] + losses[2]) / 2, rel=1e-5)
+
+
 def test_patience_needs_validation_images(refused):
     line = refused(2, *TINY, "--patience", "3", "--out", "run")
     assert "hold some out, for example --validation 0.1" in line

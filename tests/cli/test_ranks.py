@@ -87,6 +87,11 @@ def test_beyond_the_recipe_ranks_agree_too(start, whole):
             assert np.array_equal(array, before[name]) == name.startswith("g0_"), name
     results = [json.loads((whole.parent / x / "result.json").read_text()) for x in "ab"]
     assert results[0]["best_val_top1"] == results[1]["best_val_top1"]
+    # of each rank's part of the images, by the average that it has
+    losses = [
+        [row["val_loss"] for row in RunDirectory(whole.parent / x).read_epochs()] for x in "ab"
+    ]
+    assert losses[0] == losses[1]
 
 
 def test_synchronised_ranks_learn_as_one(start, igcnn):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from igcnn import load_checkpoint
+from igcnn import load_checkpoint, save_checkpoint
 from igcnn.datasets import hold_out
 from igcnn.errors import ConfigError
 from igcnn.layers import BatchNorm
@@ -123,6 +123,23 @@ def test_test_images_are_not_looked_at_before_the_end(make_trainer, dataset, mon
     trainer.run()
     assert [on_test for step, on_test in seen if step < trainer.total] == [False]
     assert any(on_test for _, on_test in seen)
+
+
+def test_best_h5_is_evaluated_and_not_the_last_weights(make_trainer, dataset):
+    trainer = make_trainer(recipe=Recipe(epochs=2, batch_size=32, lr=0.05, validation=0.2))
+    trainer.run()
+    own = trainer.network.state_dict()
+    best = own | {"fc_score_weight": 0 * own["fc_score_weight"]}
+    best["fc_score_bias"] = np.eye(10, dtype=np.float32)[3]  # says 3 whatever it sees
+    save_checkpoint(trainer.run_directory.best, trainer.network, average=best)
+    trainer.state.best_epoch = 1
+    result = trainer._result()
+    threes = 100 * np.mean(dataset.test.labels == 3)
+    assert result.best_evaluation.top1 == pytest.approx(threes)
+    for name, array in trainer.network.state_dict().items():
+        assert array.tobytes() == own[name].tobytes()
+    trainer.run_directory.best.write_bytes(b"damaged")
+    assert trainer._result().best_evaluation is None
 
 
 def test_result_json_says_how_it_ended(whole):
