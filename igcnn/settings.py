@@ -264,9 +264,7 @@ _TABLE = (
         "Epochs of linear warm-up.",
         shown=_of_recipe("warmup_epochs"),
     ),
-    Setting(
-        "plain_momentum", SWITCH, RECIPE, "Plain instead of Nesterov momentum.", False
-    ),
+    Setting("plain_momentum", SWITCH, RECIPE, "Plain instead of Nesterov momentum.", False),
     Setting("momentum", NUMBER, RECIPE, "SGD momentum.", shown=_of_recipe("momentum")),
     Setting(
         "weight_decay",
