@@ -25,6 +25,7 @@ from .predict import predict_command
 from .reproduce import reproduce_command
 from .runs import compare_command, plot_command, runs_command
 from .summary import summary_command
+from .sweep import sweep_command
 from .trace import trace_command
 from .train import train_command
 
@@ -48,6 +49,7 @@ def cli() -> None:
 
 
 cli.add_command(train_command)
+cli.add_command(sweep_command)
 cli.add_command(evaluate_command)
 cli.add_command(predict_command)
 cli.add_command(summary_command)

@@ -149,7 +149,7 @@ def train_command(
     places = assignments, config
     with ending_together(communicator):
         if seeds is None:
-            _train(communicator, flags, *places, out, resume, overwrite, dry_run)
+            train_once(communicator, flags, *places, out, resume, overwrite, dry_run)
             return
         if dry_run:
             raise ConfigError("--dry-run shows one run; leave out --seeds")
@@ -161,7 +161,7 @@ def train_command(
             resume,
             overwrite,
             lambda seed: collect(flags | {"seed": str(seed)}, *places),
-            lambda seed, path: _train(
+            lambda seed, path: train_once(
                 communicator, flags | {"seed": str(seed)}, *places, path, again, overwrite, False
             ),
         )
@@ -189,7 +189,7 @@ def _authors_partitions(flags: dict[str, Any], L: str | None, M: str | None) -> 
     return {"L": partitions, "M": str(2 * half), "growth": "L"}
 
 
-def _train(
+def train_once(
     communicator: Communicator,
     flags: dict[str, Any],
     assignments: tuple[str, ...],
@@ -199,6 +199,18 @@ def _train(
     overwrite: bool,
     dry_run: bool,
 ) -> None:
+    """Train one run.
+
+    Args:
+        communicator: connects the ranks.
+        flags: name → text of each setting's option, None where it was not given.
+        assignments: key=value texts of --set.
+        config: path of a TOML file, None for none.
+        out: run directory, None for a new one below runs/.
+        resume: what --resume said.
+        overwrite: replace the run in `out`.
+        dry_run: only show what would be trained.
+    """
     from igcnn.training import Fit
     from igcnn.training.combine import combine_with_sources
     from igcnn.training.setup import settings_to_resume

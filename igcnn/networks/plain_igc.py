@@ -62,10 +62,14 @@ def plain_igc_layers(
     M: int = 2,
     num_classes: int = 10,
     fusion: str = "learned",
+    doubling: bool = True,
     rng: np.random.Generator,
     dtype: str,
 ) -> dict[str, Layer]:
     """Return the named layers of `plain_igc`.
+
+    Without `doubling` all stages have L·M channels, so that one budget of parameters a unit
+    holds for all of them, as the paper's comparison of (L, M) needs (Fig. 3).
 
     Raises:
         ConfigError: depth is not 5, 8, 11, …, there is no such fusion, or L and M do not suit it.
@@ -85,7 +89,7 @@ def plain_igc_layers(
         layers["duplicate"] = Duplicate(C // 2, units.dtype)
     width_in = C
     for k, n in enumerate(stages):
-        width = C << k
+        width = C << k if doubling else C
         for i in range(n):
             stride = 2 if k and i == 0 else 1
             layers[f"g{k + 1}_b{i + 1}"] = units.igc(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
 from ..files import write_atomically
+from ..text import table_lines
 from .run_directory import RunDirectory
 
 SUMMARISED = ("best_top1", "last_top1")
@@ -63,13 +64,11 @@ def seed_table(summary: dict[str, Any]) -> list[str]:
     rows: list[tuple[str, ...]] = [("seed", "best top-1", "last top-1")]
     for run in summary["seeds"]:
         rows.append((str(run["seed"]), *(f"{run[name]:.2f} %" for name in SUMMARISED)))
-    means = []
-    for name in SUMMARISED:
-        mean, std = summary[name]["mean"], summary[name]["std"]
-        means.append(f"{mean:.2f} %" if std is None else f"{mean:.2f} ± {std:.2f} %")
-    rows.append(("mean", *means))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
+    rows.append(("mean", *(f"{mean_text(summary[name])} %" for name in SUMMARISED)))
+    return table_lines(rows, [True] * len(rows[0]))
+
+
+def mean_text(value: Mapping[str, float | None]) -> str:
+    """Return a mean of a summary, with its standard deviation if it has one."""
+    mean, std = value["mean"], value["std"]
+    return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"

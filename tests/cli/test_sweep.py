@@ -1,0 +1,84 @@
+"""`igcnn sweep`: what is trained, kept, summarised and refused."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from igcnn import load_checkpoint
+
+from .test_train import fingerprint
+
+OPTIONS = ("--net", "plain_igc", "--depth", "5", "--progress", "none", "--max-steps", "2")
+
+
+def test_combinations_with_every_seed(igcnn):
+    line = ("sweep", "--out", "s", *OPTIONS, "--grid", "L=2,3", "--grid", "lr=0.1;0.05")
+    line += ("--seeds", "0,4")
+    code, out, err = igcnn(*line)
+    assert code == 0, err
+    names = ("L2-lr0.1", "L2-lr0.05", "L3-lr0.1", "L3-lr0.05")
+    assert all(f"of 4: {name}" in err for name in names)
+    rows = json.loads(Path("s/sweep.json").read_text())
+    assert [row["settings"] for row in rows] == [
+        {"L": L, "lr": lr} for L in "23" for lr in ("0.1", "0.05")
+    ]
+    for row, name in zip(rows, names, strict=True):
+        lasts = [
+            json.loads(Path("s", name, f"seed{seed}", "result.json").read_text())["last_top1"]
+            for seed in (0, 4)
+        ]
+        assert row["last_top1"]["mean"] == pytest.approx(sum(lasts) / 2)
+        assert row["last_top1"]["std"] == pytest.approx(statistics.stdev(lasts))
+        checkpoint = load_checkpoint(f"s/{name}/seed4/checkpoints/last.h5")
+        statistics_of = ("moving_mean", "moving_var")
+        sizes = (a.size for n, a in checkpoint.state.items() if not n.endswith(statistics_of))
+        assert row["parameters"] == sum(sizes)
+        assert checkpoint.network["L"] == int(row["settings"]["L"])
+        assert checkpoint.training["seed"] == 4
+    table = out[out.index("L    lr  parameters") :].splitlines()
+    assert [line.split()[:2] for line in table[1:5]] == [
+        [L, lr] for L in "23" for lr in ("0.1", "0.05")
+    ]
+    assert Path("s/sweep.png").read_bytes().startswith(b"\x89PNG")
+    # what has ended is kept
+    before = fingerprint("s/L3-lr0.1/seed4")
+    code, again, _ = igcnn(*line)
+    assert code == 0
+    assert fingerprint("s/L3-lr0.1/seed4") == before
+    assert again[again.index("L    lr  parameters") :] == out[out.index("L    lr  parameters") :]
+
+
+def test_widths_that_a_budget_pays_for(igcnn):
+    code, out, err = igcnn("sweep", "--out", "s", *OPTIONS, "--budget", "60")
+    assert code == 0, err
+    rows = json.loads(Path("s/sweep.json").read_text())
+    pairs = [(int(row["settings"]["L"]), int(row["settings"]["M"])) for row in rows]
+    # L·M²·9 + M·L² ≤ 60, and one more partition or channel would be too many
+    assert pairs == [(1, 2), (4, 1)]
+    for L, M in pairs:
+        assert L * M * M * 9 + M * L * L <= 60
+    checkpoint = load_checkpoint("s/L4-M1/seed0/checkpoints/last.h5")
+    shapes = {name: array.shape for name, array in checkpoint.state.items()}
+    # all stages have the same width
+    assert {shapes[f"g{k}_b1_conv1_weight"] for k in (1, 2, 3)} == {(4, 1, 3, 3)}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "give --grid KEY=A,B,… or --budget N"),
+        (("--grid", "lr"), "--grid takes KEY=A,B,…"),
+        (("--grid", "lr=0.1", "--grid", "lr=0.2"), "each setting once"),
+        (("--grid", "seed=1,2"), "seeds by --seeds"),
+        (("--grid", "lr=0.1,fast"), "lr must be a number, not 'fast'"),
+        (("--grid", "color=1,2"), "unknown setting 'color'"),
+        (("--net", "resnet", "--budget", "100"), "--budget is for --net plain_igc"),
+        (("--net", "plain_igc", "--budget", "100", "--grid", "L=1,2"), "varies L and M itself"),
+        (("--grid", "lr=0.1", "--seeds", "x"), "--seeds takes integers"),
+    ],
+)
+def test_what_cannot_be(refused, options, words):
+    assert words in refused(2, "sweep", "--out", "s", *options)
+    assert not Path("s").exists()
