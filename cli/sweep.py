@@ -25,7 +25,7 @@ PARTITIONS = ("L", "M")
     group=NETWORK,
     type=click.IntRange(10),
     metavar="N",
-    help="Parameters of a unit of plain_igc: trains every L with the M that they pay for.",
+    help="Parameters of a unit: trains every L with the M that they pay for.",
 )
 @grouped_option(
     "--grid",
@@ -66,11 +66,11 @@ def sweep_command(
     a sweep that was interrupted: runs that have ended are kept. The table is in OUT/sweep.json as
     well, the picture in OUT/sweep.png (pip install "igcnn[plot]").
 
-    --budget compares the widths of units with equally many parameters (IGCNets, figure 3): all
-    stages have L·M channels.
+    --budget compares the widths of units with equally many parameters (IGCNets, figure 3), in
+    plain_igc_equal, all stages of which have L·M channels.
 
     \b
-    igcnn sweep --out widths --net plain_igc --budget 4672 --dataset cifar100
+    igcnn sweep --out widths --net plain_igc_equal --budget 4672 --dataset cifar100
     igcnn sweep --out rates --grid lr=0.2,0.1,0.05 --seeds 0,1,2 --epochs 20
     """
     from igcnn.errors import ConfigError
@@ -88,10 +88,10 @@ def sweep_command(
     for given in points:  # refuses all that is wrong before anything is trained
         collect(flags | given, *places)
     for i, given in enumerate(points, 1):
-        folder = point_directory(Path(out), _varied(given))
+        folder = point_directory(Path(out), given)
         say(f"igcnn: {i} of {len(points)}: {folder.name}")
         _train_point(flags | given, places, seeds, folder, overwrite)
-    rows = summarise_sweep(Path(out), [_varied(point) for point in points], numbers)
+    rows = summarise_sweep(Path(out), points, numbers)
     for line in [*sweep_table(rows), f"written to {write_sweep(Path(out), rows)}"]:
         click.echo(line)
     picture = Path(out) / "sweep.png"
@@ -152,16 +152,9 @@ def _points(
     points = grid(values)
     if budget is None:
         return points, next(iter(values))
-    if (net or "").lower() != "plain_igc" or set(PARTITIONS) & set(values):
-        raise ConfigError("--budget is for --net plain_igc and varies L and M itself")
+    if (net or "").lower() != "plain_igc_equal" or set(PARTITIONS) & set(values):
+        raise ConfigError("--budget is for --net plain_igc_equal and varies L and M itself")
     # the widest unit of each L
     pairs = {L: M for L, M in candidates(budget)}
-    partitions = [
-        {"L": str(L), "M": str(M), "doubling": "false"} for L, M in sorted(pairs.items())
-    ]
+    partitions = [{"L": str(L), "M": str(M)} for L, M in sorted(pairs.items())]
     return [pair | point for pair in partitions for point in points], "L"
-
-
-def _varied(point: dict[str, str]) -> dict[str, str]:
-    """Return what differs between the points; `doubling` does not."""
-    return {name: value for name, value in point.items() if name != "doubling"}

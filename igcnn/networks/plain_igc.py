@@ -62,14 +62,10 @@ def plain_igc_layers(
     M: int = 2,
     num_classes: int = 10,
     fusion: str = "learned",
-    doubling: bool = True,
     rng: np.random.Generator,
     dtype: str,
 ) -> dict[str, Layer]:
     """Return the named layers of `plain_igc`.
-
-    Without `doubling` all stages have L·M channels, so that one budget of parameters a unit
-    holds for all of them, as the paper's comparison of (L, M) needs (Fig. 3).
 
     Raises:
         ConfigError: depth is not 5, 8, 11, …, there is no such fusion, or L and M do not suit it.
@@ -87,9 +83,45 @@ def plain_igc_layers(
     layers: dict[str, Layer] = {"g0": units.conv(3, C if fusion != "four_branch" else C // 2)}
     if fusion == "four_branch":
         layers["duplicate"] = Duplicate(C // 2, units.dtype)
-    width_in = C
-    for k, n in enumerate(stages):
-        width = C << k if doubling else C
+    layers |= _stages(stages, [C, 2 * C, 4 * C], L, fusion, units)
+    layers["fc_score"] = Linear(4 * C, num_classes, rng=rng, dtype=dtype)
+    return layers
+
+
+@register_network("plain_igc_equal")
+def plain_igc_equal_layers(
+    *,
+    depth: int = 20,
+    L: int = 24,
+    M: int = 2,
+    num_classes: int = 10,
+    rng: np.random.Generator,
+    dtype: str,
+) -> dict[str, Layer]:
+    """Return the named layers of `plain_igc_equal`: plain_igc with L·M channels in all stages.
+
+    So one budget of parameters a unit holds for all of them, which the paper's comparison of
+    (L, M) needs (Fig. 3).
+
+    Raises:
+        ConfigError: depth is not 5, 8, 11, …, or L or M is below 1.
+    """
+    stages = plain_stages("plain_igc_equal", depth)
+    C = first_width("plain_igc_equal", L, M)
+    units = Units(MOMENTUM, rng, dtype)
+    layers: dict[str, Layer] = {"g0": units.conv(3, C)}
+    layers |= _stages(stages, [C, C, C], L, "learned", units)
+    layers["fc_score"] = Linear(C, num_classes, rng=rng, dtype=dtype)
+    return layers
+
+
+def _stages(
+    stages: list[int], widths: list[int], L: int, fusion: str, units: Units
+) -> dict[str, Layer]:
+    """Return the units of all stages, and the mean over the pixels."""
+    layers: dict[str, Layer] = {}
+    width_in = widths[0]
+    for k, (n, width) in enumerate(zip(stages, widths, strict=True)):
         for i in range(n):
             stride = 2 if k and i == 0 else 1
             layers[f"g{k + 1}_b{i + 1}"] = units.igc(
@@ -97,7 +129,6 @@ def plain_igc_layers(
             )
             width_in = width
     layers["pool"] = GlobalAveragePool()
-    layers["fc_score"] = Linear(width_in, num_classes, rng=rng, dtype=dtype)
     return layers
 
 

@@ -88,6 +88,7 @@ NETWORKS: Registry[Family] = Registry(
         "resnet_igc": "igcnn.networks.resnet_igc",
         "resnet_imgnet_d18": "igcnn.networks.imagenet18",
         "resnet_igc_imgnet_d18": "igcnn.networks.imagenet18",
+        "plain_igc_equal": "igcnn.networks.plain_igc",
         "igcv2": "igcnn.networks.igcv2",
         "igcv3": "igcnn.networks.inverted",
         "igcv3_imgnet": "igcnn.networks.inverted",

@@ -104,8 +104,13 @@ def draw_sweep(rows: Sequence[Mapping[str, Any]], name: str, output: Path) -> No
         for place, y, row in zip(x, mean, own, strict=True):
             if not label:
                 others = {k: v for k, v in row["settings"].items() if k != name}
-                style = {"xytext": (5, 5), "textcoords": "offset points", "fontsize": "x-small"}
-                axes.annotate(_label(others), (place, y), **style)
+                axes.annotate(
+                    _label(others),
+                    (place, y),
+                    xytext=(5, 5),
+                    textcoords="offset points",
+                    fontsize="x-small",
+                )
     axes.set_xlabel(name)
     axes.set_ylabel("test top-1 after the last epoch, %")
     axes.grid(alpha=0.3)

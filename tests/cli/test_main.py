@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -18,8 +19,7 @@ def test_help_and_version(igcnn):
 def test_help_names_every_network(igcnn):
     for command in ("train", "summary"):
         _, out, _ = igcnn(command, "--help")
-        words = out.replace(",", " ").replace(";", " ").split()
-        assert set(NETWORKS) <= set(words)
+        assert set(NETWORKS) <= set(re.findall(r"\w+", out))
 
 
 @pytest.mark.parametrize(

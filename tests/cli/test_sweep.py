@@ -51,7 +51,8 @@ def test_combinations_with_every_seed(igcnn):
 
 
 def test_widths_that_a_budget_pays_for(igcnn):
-    code, out, err = igcnn("sweep", "--out", "s", *OPTIONS, "--budget", "60")
+    options = ("--net", "plain_igc_equal", *OPTIONS[2:], "--budget", "60")
+    code, _, err = igcnn("sweep", "--out", "s", *options)
     assert code == 0, err
     rows = json.loads(Path("s/sweep.json").read_text())
     pairs = [(int(row["settings"]["L"]), int(row["settings"]["M"])) for row in rows]
@@ -74,8 +75,11 @@ def test_widths_that_a_budget_pays_for(igcnn):
         (("--grid", "seed=1,2"), "seeds by --seeds"),
         (("--grid", "lr=0.1,fast"), "lr must be a number, not 'fast'"),
         (("--grid", "color=1,2"), "unknown setting 'color'"),
-        (("--net", "resnet", "--budget", "100"), "--budget is for --net plain_igc"),
-        (("--net", "plain_igc", "--budget", "100", "--grid", "L=1,2"), "varies L and M itself"),
+        (("--net", "resnet", "--budget", "100"), "--budget is for --net plain_igc_equal"),
+        (
+            ("--net", "plain_igc_equal", "--budget", "100", "--grid", "L=1,2"),
+            "varies L and M itself",
+        ),
         (("--grid", "lr=0.1", "--seeds", "x"), "--seeds takes integers"),
     ],
 )
