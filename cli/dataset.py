@@ -75,14 +75,15 @@ def open_dataset(
         return load()
 
 
-def data_dir_of_run(checkpoint: str) -> str | None:
-    """Return the --data-dir of the run that a checkpoint lies in, None if there is none."""
+def place_of_run(checkpoint: str) -> dict[str, str]:
+    """Return data_dir and on_bad_image of the run that a checkpoint lies in, as far as known."""
     path = Path(checkpoint)
     config = (path if path.is_dir() else path.parent.parent) / "config.toml"
     try:
-        return tomllib.loads(config.read_text(encoding="utf-8")).get("data_dir")
+        settings = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
+        return {}
+    return {name: settings[name] for name in ("data_dir", "on_bad_image") if name in settings}
 
 
 def folder_of(name: str, data_dir: str | None) -> Path:

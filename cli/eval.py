@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .dataset import data_dir_of_run, open_dataset
+from .dataset import open_dataset, place_of_run
 from .options import FILE, GroupedCommand, setting_options
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     "on_bad_image",
     dataset="as in training",
     data_dir="as in training",
+    on_bad_image="as in training",
 )
 @click.option("--batch-size", type=int, metavar="N", help="Images at a time; only for speed.")
 @click.option("--per-class", is_flag=True, help="Show each class and its commonest mistake.")
@@ -41,7 +42,7 @@ def evaluate_command(
     per_class: bool,
     confusion: bool,
     workers: int | None,
-    on_bad_image: str,
+    on_bad_image: str | None,
     as_json: bool,
 ) -> None:
     """Evaluate a checkpoint or a run.
@@ -67,12 +68,19 @@ def evaluate_command(
     name = dataset or (trained_on.dataset if trained_on else None)
     if name is None:
         raise ConfigError("the checkpoint names no data set; give one by --dataset")
-    if data_dir is None and trained_on and name == trained_on.dataset:
-        data_dir = data_dir_of_run(checkpoint)
+    place: dict[str, str | None] = {}
+    if trained_on and name == trained_on.dataset:
+        place |= place_of_run(checkpoint)
+    given = {"data_dir": data_dir, "on_bad_image": on_bad_image}
+    place |= {key: value for key, value in given.items() if value is not None}
     network = saved.build()
     side = trained_on.side if trained_on else None
     data = open_dataset(
-        name, data_dir, image_size=side, workers=workers, on_bad_image=on_bad_image
+        name,
+        place.get("data_dir"),
+        image_size=side,
+        workers=workers,
+        on_bad_image=place.get("on_bad_image"),
     )
     if network.settings["num_classes"] != len(data.classes):
         raise CheckpointError(

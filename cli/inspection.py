@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .dataset import data_dir_of_run, open_dataset
+from .dataset import open_dataset, place_of_run
 from .network import make_network, network_options, refuse_options
 from .options import FILE, GroupedCommand, setting_options
 
@@ -159,9 +159,13 @@ def _of_checkpoint(path: str, place: Place) -> Subject:
         subject = with_picture(network, Path(place.image), prepared.side, prepared)
     else:
         name = place.dataset or prepared.dataset
-        data_dir = place.data_dir
-        if data_dir is None and name == prepared.dataset:
-            data_dir = data_dir_of_run(path)
-        data = open_dataset(name, data_dir, image_size=prepared.side, workers=0)
+        own = place_of_run(path) if name == prepared.dataset else {}
+        data = open_dataset(
+            name,
+            place.data_dir or own.get("data_dir"),
+            image_size=prepared.side,
+            workers=0,
+            on_bad_image=own.get("on_bad_image"),
+        )
         subject = with_test_image(network, data, place.index, prepared.side, prepared)
     return replace(subject, checkpoint=path)

@@ -109,7 +109,8 @@ def test_several_seeds(igcnn, refused):
     assert "--seeds needs --out" in refused(2, *TINY, "--seeds", "0,1")
 
 
-def test_photographs_in_class_folders(igcnn):
+def save_photographs():
+    """Six of each of two classes, in photos/."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -118,6 +119,25 @@ def test_photographs_in_class_folders(igcnn):
         for i in range(6):
             pixels = rng.integers(0, 255, (9, 9, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(Path("photos", name, f"{i}.png"))
+
+
+def test_what_was_left_out_in_training_is_left_out_in_evaluation(igcnn, refused):
+    save_photographs()
+    Path("photos/dog/broken.png").write_bytes(b"no image")
+    options = ("--dataset", "folder", "--data-dir", "photos", "--image-size", "8")
+    options += ("--workers", "0", "--out", "run", "--max-steps", "2", "--on-bad-image", "skip")
+    code, _, err = igcnn(*TINY, *options)
+    assert code == 0
+    assert "left out: " in err
+    code, out, err = igcnn("eval", "run", "--workers", "0")
+    assert code == 0
+    assert "images  2" in out
+    assert "broken.png" in err
+    assert "broken.png" in refused(3, "eval", "run", "--workers", "0", "--on-bad-image", "fail")
+
+
+def test_photographs_in_class_folders(igcnn):
+    save_photographs()
     options = ("--dataset", "folder", "--data-dir", "photos", "--image-size", "8")
     code, out, _ = igcnn(*TINY, *options, "--workers", "0", "--out", "run", "--max-steps", "2")
     assert code == 0
