@@ -16,6 +16,7 @@ from igcnn.errors import ConfigError
 
 pytest.importorskip("mpi4py", reason="needs MPI (pip install 'igcnn[mpi]')")
 
+pytestmark = pytest.mark.xdist_group("processes")  # each has several, and limits of time
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 PROGRAMS = Path(__file__).with_name("rank_programs.py")
 

@@ -17,6 +17,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 import gpu_report  # noqa: E402
 from limited import KEPT_BYTES, run_limited  # noqa: E402
 
+pytestmark = pytest.mark.xdist_group("processes")  # each has several, and limits of time
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="needs g++ (Debian, Ubuntu: apt install g++)"
 )

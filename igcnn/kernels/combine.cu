@@ -14,8 +14,8 @@
 // | kernel                 | registers | shared KB |  MB  | GFLOP | µs memory | µs arithmetic |
 // |---|---|---|---|---|---|---|
 // | combine_forward        |        39 |       0.0 | 37.7 |  0.01 |       8.8 |           0.3 |
-// | combine_sums_v2        |        36 |       0.0 | 37.7 |  0.01 |       8.8 |           0.3 |
-// | combine_backward_input |        62 |       0.0 | 50.3 |  0.02 |      11.7 |           0.4 |
+// | combine_sums_v2        |        35 |       0.0 | 37.7 |  0.01 |       8.8 |           0.3 |
+// | combine_backward_input |        46 |       0.0 | 50.3 |  0.02 |      11.7 |           0.4 |
 // | skip_backward          |        32 |       0.0 | 37.7 |  0.00 |       8.8 |           0.0 |
 // variants: VEC=1,4
 // VEC: pixels side by side that a thread takes at once; it divides those of a channel.

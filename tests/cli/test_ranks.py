@@ -20,7 +20,11 @@ from .test_survival import counts
 from .test_train import rows, wait_for_rows, weights
 
 pytest.importorskip("mpi4py", reason="needs MPI (pip install 'igcnn[mpi]')")
-pytestmark = [needs_procfs, pytest.mark.usefixtures("mpiexec")]
+pytestmark = [
+    needs_procfs,
+    pytest.mark.usefixtures("mpiexec"),
+    pytest.mark.xdist_group("processes"),  # each has several of its own, and limits of time
+]
 
 PROGRAMS = Path(__file__).parents[1] / "rank_programs.py"
 LINE = (*TINY, "--epochs", "4", "--log-interval", "5", "--checkpoint-steps", "7",

@@ -20,6 +20,8 @@ from igcnn.training import RunDirectory, load_newest
 from .conftest import TINY
 from .test_train import rows, wait_for_rows, weights
 
+pytestmark = pytest.mark.xdist_group("processes")  # each has several, and limits of time
+
 LINE = (*TINY, "--epochs", "4", "--log-interval", "5", "--checkpoint-steps", "7", "--cores", "1",
         "--progress", "none")  # fmt: skip
 
@@ -52,8 +54,8 @@ def test_killed_at_any_moment_and_resumed(start, whole, count):
         while True:
             process = start(*line)
             # the whole run takes about two seconds, the first of which is the start
-            try:
-                code = process.wait(rng.uniform(0.3, 2.5))
+            try:  # after so many kills it may end, however slow the machine is
+                code = process.wait(rng.uniform(0.3, 2.5) if kills < count else 60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
