@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from igcnn.text import terminal_width
+from igcnn.text import terminal_width, wrap_line
 
 from .network import make_network, network_options, refuse_options, settings_line
 from .options import FILE, GroupedCommand
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def summary_command(checkpoint: str | None, as_json: bool, **options: Any) -> None:
     """Show a network layer by layer.
 
-    For each layer: output shape, parameters and multiply-adds. The network is that of a
+    For each layer: output shape, parameters and multiply-adds; for interleaved units whether
+    every input reaches every output (the conditions of IGCV2). The network is that of a
     checkpoint or a run, or the one that the options describe. The imgnet networks are for
     224×224 images, the others for 32×32.
 
@@ -32,7 +33,8 @@ def summary_command(checkpoint: str | None, as_json: bool, **options: Any) -> No
     igcnn summary --net resnet_igc_imgnet_d18 --L 100 --M 2
     igcnn summary runs/digits/resnet_igc-L24M2-d20/*
     """
-    from igcnn.inspection import summarize
+    from igcnn.inspection import describe_conditions, summarize
+    from igcnn.layers.summary import TOTALS
 
     if checkpoint is None:
         network, image_shape = make_network(**options)
@@ -43,7 +45,10 @@ def summary_command(checkpoint: str | None, as_json: bool, **options: Any) -> No
     if as_json:
         click.echo(json.dumps({"network": network.settings, **summary.to_json()}))
         return
-    click.echo(f"{settings_line(network)}\n\n{summary.to_text(terminal_width())}")
+    width = terminal_width()
+    click.echo(f"{settings_line(network)}\n\n{summary.to_text(width)}")
+    for line in describe_conditions(network):
+        click.echo(wrap_line(f"units          {line}", width, TOTALS))
 
 
 def _saved(path: str) -> tuple[Network, tuple[int, int, int]]:

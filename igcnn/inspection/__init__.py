@@ -7,6 +7,7 @@ from .composed import (
     compose,
     composed_kernel,
     conditions,
+    describe_conditions,
     unit_parameters,
     widest,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "compose",
     "composed_kernel",
     "conditions",
+    "describe_conditions",
     "examine",
     "make_report",
     "other_devices",

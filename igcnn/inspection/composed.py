@@ -28,7 +28,7 @@ from ..autograd import Tensor, no_grad
 from ..errors import ShapeError
 from ..functional import conv2d
 from ..kernels.permutation import permutation_index
-from ..layers import InterleavedGroupConvolution, InterleavedProduct
+from ..layers import InterleavedGroupConvolution, InterleavedProduct, Layer
 
 Array = np.ndarray
 Unit = InterleavedGroupConvolution | InterleavedProduct
@@ -95,6 +95,24 @@ class Conditions:
         """Whether all factors have the same fan-in."""
         return len(set(self.fan_ins)) == 1
 
+    def __str__(self) -> str:
+        parts = [f"fan-ins {', '.join(map(str, self.fan_ins))}"]
+        if self.balanced:
+            parts[0] += " (balanced)"
+        if not self.complementary:
+            parts.append(f"some channels do not meet, others by at most {self._paths()}")
+        elif self.least_paths == self.most_paths:
+            parts.append(f"{self._paths()} from every input to every output")
+        else:
+            parts.append(f"{self.least_paths} to {self.most_paths} paths between channels")
+        if self.strict and self.bound:
+            ratio = self.parameters / self.bound
+            parts.append(f"{ratio:.2f} times the fewest parameters for the width")
+        return "; ".join(parts)
+
+    def _paths(self) -> str:
+        return "1 path" if self.most_paths == 1 else f"{self.most_paths} paths"
+
 
 def composed_kernel(
     weights: Sequence[Array], groups: Sequence[int], outputs: Array | None = None
@@ -158,6 +176,21 @@ def conditions(unit: Unit, outputs: Array | None = None) -> Conditions:
         taps = math.prod(math.prod(weight.shape[2:]) for weight in weights)
         bound = K * C * (taps * C) ** (1 / K)
     return Conditions(fan_ins, int(paths.min()), int(paths.max()), parameters, bound)
+
+
+def describe_conditions(network: Layer) -> list[str]:
+    """Return a line for the units of a network that meet the same conditions."""
+    names: dict[str, list[str]] = {}
+    for name, layer in network.named_layers():
+        if isinstance(layer, Unit):
+            C = len(layer.weights[-1].data)
+            # of wide units evenly spread outputs: all of a partition are alike
+            outputs = np.unique(np.linspace(0, C - 1, min(C, LARGEST_BLOCK)).round().astype(int))
+            names.setdefault(str(conditions(layer, outputs)), []).append(name)
+    return [
+        f"{first}{f' and {len(more)} more' if more else ''}: {text}"
+        for text, (first, *more) in names.items()
+    ]
 
 
 def compose(unit: Unit, x: Array, outputs: Array | None = None) -> Composition:

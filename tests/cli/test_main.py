@@ -86,6 +86,13 @@ def test_summary_as_json(igcnn):
     assert values["layers"][-1]["output"] == [7]
 
 
+def test_summary_tells_whether_channels_meet(igcnn):
+    code, out, _ = igcnn("summary", "--net", "plain_igc", "--depth", "5", "--L", "9", "--M", "1")
+    assert code == 0
+    words = " ".join(out[out.index("units") :].split())
+    assert words.startswith("units g1_b1: fan-ins 9, 9 (balanced); 1 path from every input")
+
+
 def test_summary_as_text(igcnn):
     code, out, _ = igcnn("summary", "--net", "resnet", "--depth", "8")
     assert code == 0

@@ -9,6 +9,7 @@ from igcnn.inspection.composed import (
     compose,
     composed_kernel,
     conditions,
+    describe_conditions,
     unit_parameters,
     widest,
 )
@@ -173,6 +174,30 @@ def test_conditions_of_igcv2():
     assert not other.balanced
     assert other.parameters > other.bound == pytest.approx(told.bound)
     assert conditions(product([8, 16, 16], [8, 4])).bound is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "lines"),
+    [
+        (
+            {"net": "igcv2", "depth": 8, "width": 81, "factors": "9,9"},
+            [
+                "g1_b1 and 1 more: fan-ins 9, 9, 9 (balanced); 1 path from every input to every "
+                "output; 1.00 times the fewest parameters for the width",
+                "g2_b1: fan-ins 9, 18, 9; 2 paths from every input to every output",
+            ],
+        ),
+        (
+            {"net": "igcv2", "depth": 5, "width": 36, "factors": "3,3", "condition": "loose"},
+            [
+                "g1_b1 and 2 more: fan-ins 9, 3, 3; some channels do not meet, others by at most 1 path"
+            ],
+        ),
+        ({"net": "resnet", "depth": 8}, []),
+    ],
+)
+def test_conditions_in_words(settings, lines):
+    assert describe_conditions(build_network(**settings))[: max(1, len(lines))] == lines
 
 
 def test_conditions_of_a_unit_are_those_of_the_paper():
