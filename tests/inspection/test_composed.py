@@ -190,7 +190,8 @@ def test_conditions_of_igcv2():
         (
             {"net": "igcv2", "depth": 5, "width": 36, "factors": "3,3", "condition": "loose"},
             [
-                "g1_b1 and 2 more: fan-ins 9, 3, 3; some channels do not meet, others by at most 1 path"
+                "g1_b1 and 2 more: fan-ins 9, 3, 3; some channels do not meet, others by at most "
+                "1 path"
             ],
         ),
         ({"net": "resnet", "depth": 8}, []),
