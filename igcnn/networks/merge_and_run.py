@@ -27,6 +27,7 @@ from ..errors import ConfigError
 from ..layers import Chain, GlobalAveragePool, Layer, Linear, ReLU
 from ..layers.add import add
 from .registry import register_network
+from .sizes import equal_stages
 from .units import Units
 
 MOMENTUM = 0.9
@@ -103,13 +104,7 @@ def merge_and_run_layers(
     Raises:
         ConfigError: depth is not 8, 14, 20, …, or widen is below 1.
     """
-    n, rest = divmod(depth - 2, 6)
-    if n < 1 or rest:
-        lower = max(8, depth - (depth - 2) % 6)
-        raise ConfigError(
-            f"merge_and_run: depth must be 2 + 6·n with n ≥ 1 (8, 14, 20, …), not {depth}; choose "
-            f"{lower} or {lower + 6}"
-        )
+    n = equal_stages("merge_and_run", depth, 6)
     if widen < 1:
         raise ConfigError(f"merge_and_run: widen must be at least 1, not {widen}")
     units = Units(MOMENTUM, rng, dtype)

@@ -21,14 +21,29 @@ def plain_stages(net: str, depth: int) -> list[int]:
     Raises:
         ConfigError: (depth − 2)/3 is no whole number ≥ 1.
     """
-    n, rest = divmod(depth - 2, 3)
+    return [equal_stages(net, depth, 3)] * 3
+
+
+def equal_stages(net: str, depth: int, step: int) -> int:
+    """Return n = (depth − 2)/step, the units of each stage.
+
+    Args:
+        net: network, for the error.
+        depth: layers with weights, first convolution and classifier included.
+        step: layers that one unit more in each stage takes.
+
+    Raises:
+        ConfigError: n is no whole number ≥ 1.
+    """
+    n, rest = divmod(depth - 2, step)
     if n < 1 or rest:
-        lower = max(5, depth - (depth - 2) % 3)
+        lower = max(2 + step, depth - (depth - 2) % step)
+        first = ", ".join(str(2 + step * k) for k in (1, 2, 3))
         raise ConfigError(
-            f"{net}: depth must be 2 + 3·n with n ≥ 1 (5, 8, 11, …), not {depth}; "
-            f"choose {_neighbours(lower, 3, depth)}"
+            f"{net}: depth must be 2 + {step}·n with n ≥ 1 ({first}, …), not {depth}; "
+            f"choose {_neighbours(lower, step, depth)}"
         )
-    return [n, n, n]
+    return n
 
 
 def residual_stages(net: str, depth: int) -> list[int]:
