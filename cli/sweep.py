@@ -70,8 +70,8 @@ def sweep_command(
     plain_igc_equal, all stages of which have L·M channels.
 
     \b
-    igcnn sweep --out widths --net plain_igc_equal --budget 4672 --dataset cifar100
-    igcnn sweep --out rates --grid lr=0.2,0.1,0.05 --seeds 0,1,2 --epochs 20
+    igcnn sweep --out a --grid lr=0.2,0.1,0.05 --seeds 0,1,2
+    igcnn sweep --out b --net plain_igc_equal --budget 4672
     """
     from igcnn.errors import ConfigError
     from igcnn.training.sweep import (

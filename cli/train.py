@@ -116,7 +116,7 @@ def train_command(
     igcnn train --net resnet_igc --L 24 --M 2
     igcnn train --net plain_igc --depth 38 --dataset cifar10
     igcnn train --dataset folder --data-dir flowers --lr 0.05
-    igcnn train --net plain_igc --set fusion=summation --out try
+    igcnn train --out try --set log_interval=5
     igcnn train --out tries --seeds 0,1,2
     igcnn train --resume try
     igcnn train --config try/config.toml --dry-run

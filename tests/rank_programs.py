@@ -176,6 +176,7 @@ def buckets_are_summed_while_backward_runs(communicator):
 def updates_on_a_device_are_those_of_the_tape(communicator):
     device = resolve_device(sys.argv[2], communicator.local_rank)
     summing = for_device(communicator, device, sys.argv[3])
+    summing.timeout = communicator.timeout
     # an image that is brought from the host is normalised in float32
     for resident, dtype, tolerance in ((False, "float64", 1e-9), (True, "float32", 1e-4)):
         net, settings = "resnet_igc", {"depth": 8, "L": 2, "M": 3}
@@ -327,6 +328,7 @@ def a_rank_that_stops_between_its_update_and_the_next_sum(communicator):
 if __name__ == "__main__":
     ranks = connect()
     assert isinstance(ranks, MPICommunicator)
+    ranks.timeout = 60  # a first update compiles
     try:
         globals()[sys.argv[1]](ranks)
     except Exception:

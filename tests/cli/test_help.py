@@ -55,7 +55,7 @@ def completed(monkeypatch, capsys, words):
     ("words", "expected"),
     [
         ("train --net ", list(NETWORKS)),
-        ("train --net Plain", ["plain", "plain_igc"]),
+        ("train --net Plain", ["plain", "plain_igc", "plain_igc_equal"]),
         ("train --precision B", ["bf16"]),
         ("train --device ", ["auto", "cpu", "cuda", "emu"]),
         ("eval run --dataset cif", ["cifar10", "cifar100"]),
