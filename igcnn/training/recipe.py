@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..autograd import Tensor
 from ..errors import ConfigError
-from ..optim import CosineSchedule, ExponentialSchedule, Schedule, StepSchedule
+from ..optim import SGD, CosineSchedule, ExponentialSchedule, Schedule, StepSchedule
 
 SCHEDULES = ("steps", "cosine", "exponential", "constant")
 OF_ONE_SCHEDULE = ("lr_steps", "lr_factor", "lr_min")  # what not all of them have
@@ -150,6 +152,11 @@ class Recipe:
                 *([f"frozen {', '.join(self.freeze)}"] if self.freeze else []),
             ]
         )
+
+    def make_optimizer(self, parameters: Iterable[tuple[str, Tensor]]) -> SGD:
+        """Return the optimizer of some parameters, given with their names."""
+        constants = self.lr, self.momentum, self.weight_decay
+        return SGD(parameters, *constants, nesterov=not self.plain_momentum)
 
     def make_schedule(self, images: int) -> Schedule:
         """Return the learning rate by updates for a training set of so many images."""

@@ -22,7 +22,6 @@ from ..errors import (
     RankError,
 )
 from ..networks import Network
-from ..optim import SGD
 from .agreement import Agreement
 from .average import WeightAverage
 from .callback import Callback
@@ -136,8 +135,7 @@ class Trainer:
             self.total = min(self.total, max_steps)
         self.schedule = recipe.make_schedule(len(dataset.train.labels))
         trained = trained_parameters(network, recipe.freeze)
-        constants = recipe.lr, recipe.momentum, recipe.weight_decay
-        self.optimizer = SGD(trained, *constants, nesterov=not recipe.plain_momentum)
+        self.optimizer = recipe.make_optimizer(trained)
         self.evaluator = Evaluator(
             network,
             dataset,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from igcnn import build_network, load_checkpoint
-from igcnn.errors import CheckpointError, ConfigError, DivergedError
+from igcnn.errors import CheckpointError, ConfigError, DivergedError, RankError
 from igcnn.functional import cross_entropy
 from igcnn.training import Recipe, TapeEngine, Trainer, evaluate, evaluator
 
@@ -182,6 +182,40 @@ def test_interrupted_and_resumed_is_never_interrupted(finished, make_trainer, mo
     checkpoint = load_checkpoint(trainer.run_directory.last)
     assert checkpoint.progress["step"] == (5 if moment == "step" else 4)
     again = make_trainer()
+    again.resume(checkpoint)
+    again.run()
+    reference, _ = finished
+    assert_equal_state(
+        load_checkpoint(again.run_directory.last), load_checkpoint(reference.run_directory.last)
+    )
+    assert rows_of(again.run_directory) == rows_of(reference.run_directory)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "call", "step"),
+    # an epoch is 4 updates; the fifth signal is in its evaluation; the first comparison is made
+    # before the first update
+    [("signal", 2, 2), ("signal", 4, 4), ("signal", 5, 4), ("compare", 2, 4)],
+)
+def test_a_rank_lost_after_an_update_costs_none_and_does_none_twice(
+    finished, make_trainer, monkeypatch, exchange, call, step
+):
+    """The step that is saved is that of the weights, wherever the ranks lose each other."""
+    trainer = make_trainer()
+    own, calls = getattr(trainer.agreement, exchange), []
+
+    def lose(*arguments):
+        calls.append(1)
+        if len(calls) == call:
+            raise RankError("another rank ended")
+        return own(*arguments)
+
+    monkeypatch.setattr(trainer.agreement, exchange, lose)
+    with pytest.raises(RankError, match=f"step {step} is saved"):
+        trainer.run()
+    again = make_trainer()
+    checkpoint = load_checkpoint(again.run_directory.last)
+    assert checkpoint.progress["step"] == step
     again.resume(checkpoint)
     again.run()
     reference, _ = finished
