@@ -132,11 +132,13 @@ def measured(launches, events):
     for step in steps:
         assert [e[2] for e in step] == [one.kernel for one in launches], "not those of a step"
     idle = [1 - sum(e[1] - e[0] for e in step) / (step[-1][1] - step[0][0]) for step in steps]
-    rows = defaultdict(lambda: {"launches": 0, "us": 0.0, "bytes": 0, "flops": 0})
+    rows = defaultdict(lambda: {"launches": 0, "us": 0.0, "bytes": 0, "flops": 0, "each": []})
     for i, one in enumerate(launches):
         row = rows[one.kernel]
+        us = median(step[i][1] - step[i][0] for step in steps)
         row["launches"] += 1
-        row["us"] += median(step[i][1] - step[i][0] for step in steps)
+        row["us"] += us
+        row["each"].append(round(us, 1))
         row["bytes"] += one.bytes
         row["flops"] += one.flops
     step_us = median(step[-1][1] - step[0][0] for step in steps)

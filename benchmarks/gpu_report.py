@@ -53,6 +53,13 @@ class Part:
 
 
 SPEED = ("benchmarks/gpu.py", "--case", "resnet_igc L24M2", "--rounds", "5", "--seconds", "0.2")
+# by name, so that no other file is imported, which may need a package that is not there
+GPU_TESTS = tuple(
+    str(path.relative_to(ROOT))
+    for path in sorted((ROOT / "tests").rglob("test_*.py"))
+    if "mark.gpu" in path.read_text()
+)
+TESTS = ("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *GPU_TESTS)
 SMALL_TESTS = ("-k", "relu")
 PARTS = (
     Part("environment", ("benchmarks/gpu_parts.py", "environment"), 25),
@@ -60,7 +67,7 @@ PARTS = (
     Part("updates", ("benchmarks/gpu_parts.py", "updates"), 75, ("--small",)),
     Part("speed", SPEED, 170, ("--small", "--mode", "fp32", "--rounds", "1", "--seconds", "0")),
     Part("profile", ("benchmarks/gpu_kernels.py",), 60, ("--small",)),
-    Part("tests", ("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"), 120, SMALL_TESTS),
+    Part("tests", TESTS, 120, SMALL_TESTS),
     Part("sanitizer", ("benchmarks/gpu_parts.py", "sanitizer"), 90, ("--small",)),
     Part("training", ("benchmarks/gpu_parts.py", "training"), 3600, ("--small",)),
 )
