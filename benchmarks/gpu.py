@@ -319,6 +319,8 @@ def device():
         import cupy
     except ImportError:  # --device emu
         return found
+    if not cupy.cuda.is_available():
+        return found
     properties = cupy.cuda.runtime.getDeviceProperties(0)
     return found | {
         "gpu": properties["name"].decode(),

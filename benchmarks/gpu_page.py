@@ -7,13 +7,14 @@ NOTHING = (
     "Nothing yet. `python benchmarks/gpu_report.py` on a computer with a GPU writes this page.\n"
 )
 ENGINES = ("plan", "tape", "eager", "channels-last", "CUDA graph", "compiled graph")
-PARTS = "environment kernels updates speed profile tests sanitizer training".split()
+PARTS = "environment kernels updates speed profile cuts tests sanitizer training".split()
 TITLES = {
     "environment": "The computer",
     "kernels": "Every kernel, once",
     "updates": "Six updates",
     "speed": "Beside PyTorch",
     "profile": "Kernels",
+    "cuts": "The fused kernels cut anew",
     "tests": "Tests: `pytest -m gpu`",
     "sanitizer": "compute-sanitizer",
     "training": "CIFAR-10 by the paper's recipe",
@@ -160,6 +161,18 @@ def profile_section(found):
     return lines
 
 
+def cuts_section(found):
+    """The fastest cut of v3 beside v2."""
+    lines = ["| µs of a launch | v2, shipped | v3 | its cut |", "|---|---|---|---|"]
+    for stage, kernels in found.get("cuts", {}).items():
+        for kernel, times in kernels.items():
+            cuts = {cut: us for cut, us in times.items() if cut != "v2"}
+            best = min(cuts, key=cuts.get)
+            name = f"`igc_{kernel}`, {stage}"
+            lines.append(f"| {name} | {times['v2']:.1f} | {cuts[best]:.1f} | {best or 'plain'} |")
+    return lines
+
+
 def tests_section(found):
     """Nothing beside how they ended."""
     return []
@@ -191,6 +204,7 @@ SECTIONS = {
     "updates": updates_section,
     "speed": speed_section,
     "profile": profile_section,
+    "cuts": cuts_section,
     "tests": tests_section,
     "sanitizer": sanitizer_section,
     "training": training_section,

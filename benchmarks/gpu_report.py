@@ -67,6 +67,7 @@ PARTS = (
     Part("updates", ("benchmarks/gpu_parts.py", "updates"), 75, ("--small",)),
     Part("speed", SPEED, 170, ("--small", "--mode", "fp32", "--rounds", "1", "--seconds", "0")),
     Part("profile", ("benchmarks/gpu_kernels.py",), 60, ("--small",)),
+    Part("cuts", ("benchmarks/gpu_cuts.py",), 60, ("--small",)),
     Part("tests", TESTS, 120, SMALL_TESTS),
     Part("sanitizer", ("benchmarks/gpu_parts.py", "sanitizer"), 90, ("--small",)),
     Part("training", ("benchmarks/gpu_parts.py", "training"), 3600, ("--small",)),

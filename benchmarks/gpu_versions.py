@@ -53,6 +53,11 @@ TOLERANCE = 1e-3  # of the largest number
 class Stage:
     """Arrays of a stage, and of each kernel both versions with what they write.
 
+    Attributes:
+        calls: of each kernel v1, v2 and what both write.
+        new: makes an array of zeros of a shape.
+        forward: what launch_igc_forward takes; backward_input and backward_weight likewise.
+
     Args:
         sizes: of STAGES.
         N: images.
@@ -97,7 +102,9 @@ class Stage:
         incoming = Incoming(*ending, WHERE_NORMED)
         partials = tuple(new(*shape) for shape in unit.partial_shapes(N))
         backward_weight = unit, incoming, x, x_norm, weights, gradients, partials
-        # name: v1, v2, what both write
+        backward_input = unit, incoming, *weights, gx, False
+        self.new, self.forward = new, forward
+        self.backward_input, self.backward_weight = backward_input, backward_weight
         self.calls = {
             "combine_sums": (
                 partial(launch_combine_sums_formula, *ending, WHERE_NORMED),
@@ -110,8 +117,8 @@ class Stage:
                 (z,),
             ),
             "igc_backward_input": (
-                partial(launch_igc_backward_input_formula, unit, incoming, *weights, gx, False),
-                partial(launch_igc_backward_input, unit, incoming, *weights, gx, False),
+                partial(launch_igc_backward_input_formula, *backward_input),
+                partial(launch_igc_backward_input, *backward_input),
                 (gx,),
             ),
             "igc_backward_weight": (

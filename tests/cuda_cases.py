@@ -11,6 +11,7 @@ import numpy as np
 from igcnn.backend import device_of, to_device, to_host
 from igcnn.datasets.dataset import AUGMENT_STREAM, Augmentation, Split
 from igcnn.datasets.loader import Loader
+from igcnn.kernels import interleaved_group_convolution_v3 as v3
 from igcnn.kernels.add import add_forward
 from igcnn.kernels.augment import Resident, launch_augment
 from igcnn.kernels.batch_norm import (
@@ -190,12 +191,15 @@ def tickets(source, C):
     return source.put(np.zeros(C, np.uint32))
 
 
-SHIPPED = launch_igc_forward, launch_igc_backward_input, launch_igc_backward_weight
-FORMULAS = (
-    launch_igc_forward_formula,
-    launch_igc_backward_input_formula,
-    launch_igc_backward_weight_formula,
-)
+VERSIONS = {
+    "v1": (
+        launch_igc_forward_formula,
+        launch_igc_backward_input_formula,
+        launch_igc_backward_weight_formula,
+    ),
+    "v2": (launch_igc_forward, launch_igc_backward_input, launch_igc_backward_weight),
+    "v3": (v3.launch_igc_forward, v3.launch_igc_backward_input, v3.launch_igc_backward_weight),
+}
 
 
 def launch_sums(formula, gy, y, x, norm, partial_sums, mask):
@@ -215,10 +219,10 @@ def fused(
     mask,
     accumulate,
     shared_bytes=227 << 10,
-    formula=False,
+    version="v2",
 ):
     """A unit with the batch norms before and behind it: z, its statistics, all gradients."""
-    forward, backward_input, backward_weight = FORMULAS if formula else SHIPPED
+    forward, backward_input, backward_weight = VERSIONS[version]
     N, C, H, W = images, L * M, *side
     x, gy, before = (source.normal(N, C, H, W) for _ in range(3))
     w1, w2 = source.normal(C, M, 3, 3), source.normal(C, L, 1, 1)
@@ -231,7 +235,7 @@ def fused(
     if source.dtype == "float64":  # the fused kernels are for float32
         source = Source(source.put, "float32")
         sizes = L, M, side, images
-        return fused(source, *sizes, activate, mask, accumulate, shared_bytes, formula)
+        return fused(source, *sizes, activate, mask, accumulate, shared_bytes, version)
 
     def new(*shape):
         return source.put(np.full(shape, np.nan, source.dtype))
@@ -244,7 +248,7 @@ def fused(
     forward(unit, x, entering, w1, w2, z, partial_sums)
     launch_norm(z, z_norm, partial_sums, training=True, summed=True)
     launch_combine_forward([(z, z_norm)], y, mask != NO_RELU, new(1))
-    launch_sums(formula, gy, y, z, z_norm, new(C, 2, 2), mask)
+    launch_sums(version == "v1", gy, y, z, z_norm, new(C, 2, 2), mask)
     incoming = Incoming(gy, y, z, z_norm, mask)
     gx = before.copy() if accumulate else new(N, C, H, W)
     backward_input(unit, incoming, w1, w2, gx, accumulate)
@@ -592,7 +596,8 @@ CASES = {
     "mix of the down-sampling unit": partial(mix, C=24, L=6, secondary_groups=2),
     "mix of one group": partial(mix, C=6, L=3, secondary_groups=1),
     **UNITS,
-    **{f"{name}, by its formulas": partial(unit, formula=True) for name, unit in UNITS.items()},
+    **{f"{name}, by its formulas": partial(unit, version="v1") for name, unit in UNITS.items()},
+    **{f"{name}, cut anew": partial(unit, version="v3") for name, unit in UNITS.items()},
     "fused unit of 24 groups of 2": partial(
         fused, L=24, M=2, side=(8, 8), images=1, activate=True, mask=WHERE_NORMED, accumulate=True
     ),

@@ -73,6 +73,10 @@ def test_all_parts_that_are_its_own(tmp_path):
     of_unit = {"igc_forward", "igc_backward_input", "igc_backward_weight", "combine_sums"}
     for kernels in found["profile"]["versions"].values():
         assert set(kernels) == {*of_unit, "stem", "head"}
+    for kernels in found["cuts"]["cuts"].values():
+        assert {name: set(times) for name, times in kernels.items()} == {
+            name: {"v2", ""} for name in ("forward", "backward_input", "backward_weight")
+        }
     assert found["training"]["rc"] == 0
     page = (tmp_path / "page.md").read_text()
     assert "6 of 6 cases as NumPy's" in page
@@ -83,7 +87,7 @@ def test_all_parts_that_are_its_own(tmp_path):
     assert "environment: done before\nkernels: done before" in resumed
 
 
-PARTS = ("environment", "kernels", "updates", "speed", "profile", "sanitizer", "training")
+PARTS = ("environment", "kernels", "updates", "speed", "profile", "cuts", "sanitizer", "training")
 
 
 def script(tmp_path, text):

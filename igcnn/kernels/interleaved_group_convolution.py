@@ -261,7 +261,7 @@ def launch_igc_forward(
 
     With x_norm the unit's input is max(scale·x + shift, 0).
     """
-    scale, shift = _activation(x_norm, w1)
+    scale, shift = activation(x_norm, w1)
     arrays = x, scale, shift, w1, w2, z, partial
     sizes = unit.blocks(len(x)), unit.threads
     memory = unit.forward_bytes
@@ -280,7 +280,7 @@ def launch_igc_forward_formula(
     partial: Array,
 ) -> None:
     """As launch_igc_forward, by the kernel that can be read; partial is that of slices of z."""
-    arrays = x, *_activation(x_norm, w1), w1, w2, z
+    arrays = x, *activation(x_norm, w1), w1, w2, z
     numbers = len(x), x_norm is not None
     launch_each(STEM, "igc_forward_v1", z.size, *arrays, *numbers, **asdict(unit))
     launch_statistics(z, partial)
@@ -317,7 +317,7 @@ def launch_igc_backward_weight(
     partials: tuple[Array, Array],
 ) -> None:
     """Write the gradients of both weights; partials as unit.partial_shapes says."""
-    arguments = _weight_arguments(incoming, x, x_norm, weights, partials)
+    arguments = weight_arguments(incoming, x, x_norm, weights, partials)
     sizes = len(partials[0]), WEIGHT_THREADS
     memory = unit.weight_bytes
     kernel = "igc_backward_weight_v2"
@@ -335,25 +335,26 @@ def launch_igc_backward_weight_formula(
     partials: tuple[Array, Array],
 ) -> None:
     """As launch_igc_backward_weight, by the kernel that can be read."""
-    arguments = _weight_arguments(incoming, x, x_norm, weights, partials)
+    arguments = weight_arguments(incoming, x, x_norm, weights, partials)
     grid = -(-sum(w.size for w in weights) // THREADS), len(partials[0])
     launch(STEM, "igc_backward_weight_v1", grid, THREADS, *arguments, **asdict(unit))
     launch_sum_partials(*zip(partials, gradients, strict=True))
 
 
-def _weight_arguments(
+def weight_arguments(
     incoming: Incoming,
     x: Array,
     x_norm: DeviceNorm | None,
     weights: tuple[Array, Array],
     partials: tuple[Array, Array],
 ) -> tuple[Array | int, ...]:
-    activation = _activation(x_norm, incoming.norm.scale)
+    """Return what every version of the kernel of the weights' gradients takes."""
+    scale_and_shift = activation(x_norm, incoming.norm.scale)
     numbers = len(x), incoming.mask, x_norm is not None
-    return *incoming.arguments(), x, *activation, *weights, *partials, *numbers
+    return *incoming.arguments(), x, *scale_and_shift, *weights, *partials, *numbers
 
 
-def _activation(x_norm: DeviceNorm | None, unread: Array) -> tuple[Array, Array]:
+def activation(x_norm: DeviceNorm | None, unread: Array) -> tuple[Array, Array]:
     """Return scale and shift of what is loaded; without a batch norm they are not read."""
     return (x_norm.scale, x_norm.shift) if x_norm else (unread, unread)
 

@@ -31,6 +31,7 @@ REGISTERS = {
     "256": 128,
     "FORWARD_THREADS": 170,
     "INPUT_THREADS": 200,
+    "IT": 200,
     "WEIGHT_THREADS": 255,
 }
 

@@ -90,6 +90,10 @@ USERS = {
         "interleaved_group_convolution",
         ["fused unit", "fused unit without ReLU, little shared memory"],
     ),
+    "interleaved_group_convolution_v3.cu": (
+        "interleaved_group_convolution_v3",
+        ["fused unit, cut anew"],
+    ),
     "stem.cu": ("stem", ["stem"]),
     "softmax_cross_entropy.cu": ("softmax_cross_entropy", ["softmax cross-entropy"]),
 }

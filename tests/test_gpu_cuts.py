@@ -1,0 +1,57 @@
+"""The cuts that benchmarks/gpu_cuts.py tries on a GPU, on the emulator."""
+
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from igcnn.backend import copy_to, on_device, shared_bytes, to_host
+from igcnn.kernels.interleaved_group_convolution import fused_unit
+from igcnn.kernels.interleaved_group_convolution_v3 import defines
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+from gpu_cuts import KERNELS, cut_of, written
+from gpu_versions import STAGES, Stage
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="needs g++ (Debian, Ubuntu: apt install g++)"
+)
+
+
+def results(call, arrays):
+    for array in arrays:
+        copy_to(array, np.full(array.shape, np.nan, np.float32))
+    call()
+    return [to_host(array).copy() for array in arrays]
+
+
+@needs_compiler
+@pytest.mark.long
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("sizes", STAGES)
+def test_all_cuts_at_the_stages_of_the_paper(sizes, name):
+    with on_device("emu"):
+        stage = Stage(sizes, 1, "emu")
+        shipped, make, cuts = KERNELS[name]
+        arrays = written(stage, name)
+        expected = results(partial(shipped, *getattr(stage, name)), arrays)
+        for text in cuts[sizes[1]].split("|"):
+            for own, other in zip(results(make(stage, text), arrays), expected, strict=True):
+                message = f"{name} {text}"
+                limit = 1e-5 * np.abs(other).max()
+                np.testing.assert_allclose(own, other, rtol=0, atol=limit, err_msg=message)
+
+
+@pytest.mark.parametrize("sizes", STAGES)
+def test_cuts_name_what_the_source_leaves_open(sizes):
+    L, M, side = sizes
+    shapes = (L * M, side, side), (L * M, M, 3, 3)
+    unit = fused_unit(*shapes, ((1, 1), (1, 1), L), M, shared_bytes("emu"))
+    plain = defines(unit)
+    for *_, cuts in KERNELS.values():
+        for text in cuts[M].split("|"):
+            assert set(defines(unit, cut_of(text))) == set(plain), text
