@@ -1,4 +1,4 @@
-"""The cuts that benchmarks/gpu_cuts.py tries on a GPU, on the emulator."""
+"""Version 3 of the fused unit, in every cut that benchmarks/gpu_cuts.py tries."""
 
 import shutil
 import sys
@@ -12,7 +12,7 @@ from igcnn.backend import copy_to, on_device, shared_bytes, to_host
 from igcnn.kernels.interleaved_group_convolution import fused_unit
 from igcnn.kernels.interleaved_group_convolution_v3 import defines
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from gpu_cuts import KERNELS, cut_of, written
 from gpu_versions import STAGES, Stage
