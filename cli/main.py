@@ -1,4 +1,4 @@
-"""Entry point: the commands. Every way to end has its exit code (README, "Exit codes")."""
+"""Entry point: the commands. Exit codes: docs/runs.md, "How a run ends"."""
 
 from __future__ import annotations
 

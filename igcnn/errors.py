@@ -1,6 +1,6 @@
 """What igcnn raises: each error says the rule, both values and the way out, in one line.
 
-`exit_code` is what the command line ends with (README, "Exit codes").
+`exit_code` is what the command line ends with (docs/runs.md, "How a run ends").
 """
 
 
