@@ -91,6 +91,7 @@ USERS = {
         ["fused unit", "fused unit without ReLU, little shared memory"],
     ),
     "stem.cu": ("stem", ["stem"]),
+    "sum_partials.cu": ("sum_partials", ["parts of gradients"]),
     "softmax_cross_entropy.cu": ("softmax_cross_entropy", ["softmax cross-entropy"]),
 }
 BARRIERS = [
