@@ -44,7 +44,6 @@ LATENCY = 0.8e-6  # seconds from a load to its number, with many under way
 READY = 0.4  # how likely a warp can issue its next instruction in a cycle
 BRANCHES, TAKEN = 20, 0.5  # of a loop with more branches, so much is issued
 START, GAP = 1.3e-6, 0.7e-6  # seconds that an empty kernel takes, and until the next one begins
-MERGE = 300  # cycles in which norm_coefficients merges two moments in float64
 
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:(@!?U?P\w+)\s+)?([A-Z][\w.]*)(.*?);")
 INTEGER = re.compile(
@@ -319,9 +318,6 @@ def predicted(work, listing):
     warps = work.threads / 32
     issue = 1 - (1 - READY) ** (resident * warps / SCHEDULERS)
     cycles = slots(work, listing) / work.blocks * most / SCHEDULERS / issue
-    if work.kernel == "norm_coefficients":
-        channels = work.blocks * work.threads / 32
-        cycles = MERGE * (ceil(work.bytes / 12 / channels / 32) + 5)
     arithmetic = cycles / CLOCK
     waves = work.blocks / (SMS * occupancy(work, listing))
     shown = 1 if occupancy(work, listing) == 1 else 1 / max(1, waves)

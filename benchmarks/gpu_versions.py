@@ -11,6 +11,7 @@ it takes the host's clock: a test of this script.
 """
 
 import argparse
+import math
 import time
 from functools import partial
 from statistics import median
@@ -28,6 +29,7 @@ from igcnn.kernels.combine import (
     launch_combine_sums,
     launch_combine_sums_formula,
     launch_norm,
+    sum_slices,
 )
 from igcnn.kernels.head import launch_head, launch_head_formula
 from igcnn.kernels.interleaved_group_convolution import (
@@ -41,6 +43,7 @@ from igcnn.kernels.interleaved_group_convolution import (
     launch_igc_forward_formula,
 )
 from igcnn.kernels.stem import launch_stem, launch_stem_formula, stem_blocks
+from igcnn.kernels.sum_partials import launch_sum_partials, partial_sums
 
 # L, M, side
 STAGES = (24, 2, 32), (24, 4, 16), (24, 8, 8)
@@ -87,7 +90,6 @@ class Stage:
         shape = N, C, side, side
         x, z, gy, gx = normal(*shape), new(*shape), normal(*shape), new(*shape)
         weights = normal(C, M, 3, 3), normal(C, L, 1, 1)
-        gradients = tuple(new(*w.shape) for w in weights)
         geometry = (1, 1), (1, 1), L
         memory = shared_bytes(device)
         unit = fused_unit(shape[1:], weights[0].shape, geometry, M, memory)
@@ -96,19 +98,32 @@ class Stage:
         forward = unit, x, x_norm, *weights, z, new(C, unit.blocks(N), 3)
         launch_igc_forward(*forward)
         launch_norm(z, z_norm, sums, training=True)
-        partial_sums = new(C, SLICES, 2)
+        slices = new(C, sum_slices(N, C, side * side), 2)
         ending = gy, z, z, z_norm
-        launch_combine_sums(*ending, partial_sums, WHERE_NORMED)
+        launch_combine_sums(*ending, slices, WHERE_NORMED, gy)
         incoming = Incoming(*ending, WHERE_NORMED)
-        partials = tuple(new(*shape) for shape in unit.partial_shapes(N))
-        backward_weight = unit, incoming, x, x_norm, weights, gradients, partials
+        rows, partials, gradients = [], [], new(sum(w.size for w in weights))
+        shapes = unit.partial_shapes(N)
+        parts = new(sum(map(math.prod, shapes)))
+        start = place = 0
+        for own, w in zip(shapes, weights, strict=True):
+            rows.append((start, own[0], gradients[place : place + w.size]))
+            partials.append(parts[start : start + math.prod(own)].reshape(own))
+            start, place = start + math.prod(own), place + w.size
+        sums = partial_sums(rows, parts, gradients)
+        backward_weight = unit, incoming, x, x_norm, weights, partials
+
+        def weight_gradients(launch):
+            launch(*backward_weight)
+            launch_sum_partials(sums)
+
         backward_input = unit, incoming, *weights, gx, False
         self.new, self.forward = new, forward
         self.backward_input, self.backward_weight = backward_input, backward_weight
         self.calls = {
             "combine_sums": (
-                partial(launch_combine_sums_formula, *ending, WHERE_NORMED),
-                partial(launch_combine_sums, *ending, partial_sums, WHERE_NORMED),
+                partial(launch_combine_sums_formula, *ending, WHERE_NORMED, gy),
+                partial(launch_combine_sums, *ending, slices, WHERE_NORMED, gy),
                 (z_norm.ggamma, z_norm.gbeta),
             ),
             "igc_forward": (
@@ -122,9 +137,9 @@ class Stage:
                 (gx,),
             ),
             "igc_backward_weight": (
-                partial(launch_igc_backward_weight_formula, *backward_weight),
-                partial(launch_igc_backward_weight, *backward_weight),
-                gradients,
+                partial(weight_gradients, launch_igc_backward_weight_formula),
+                partial(weight_gradients, launch_igc_backward_weight),
+                (gradients,),
             ),
         }
         labels = put(np.arange(N, dtype=np.int32) % CLASSES)

@@ -78,6 +78,7 @@ from igcnn.kernels.softmax_cross_entropy import (
     softmax_cross_entropy_forward,
 )
 from igcnn.kernels.stem import launch_stem, launch_stem_formula, stem_blocks
+from igcnn.kernels.sum_partials import launch_sum_partials, partial_sums, sum_partials
 from igcnn.training.metrics import count_hits
 
 
@@ -202,11 +203,11 @@ VERSIONS = {
 }
 
 
-def launch_sums(formula, gy, y, x, norm, partial_sums, mask):
+def launch_sums(formula, gy, y, x, norm, partial_sums, mask, masked):
     if formula:
-        launch_combine_sums_formula(gy, y, x, norm, mask)
+        launch_combine_sums_formula(gy, y, x, norm, mask, masked)
     else:
-        launch_combine_sums(gy, y, x, norm, partial_sums, mask)
+        launch_combine_sums(gy, y, x, norm, partial_sums, mask, masked)
 
 
 def fused(
@@ -248,13 +249,15 @@ def fused(
     forward(unit, x, entering, w1, w2, z, partial_sums)
     launch_norm(z, z_norm, partial_sums, training=True, summed=True)
     launch_combine_forward([(z, z_norm)], y, mask != NO_RELU, new(1))
-    launch_sums(version == "v1", gy, y, z, z_norm, new(C, 2, 2), mask)
+    launch_sums(version == "v1", gy, y, z, z_norm, new(C, 2, 2), mask, new(N, C, H, W))
     incoming = Incoming(gy, y, z, z_norm, mask)
     gx = before.copy() if accumulate else new(N, C, H, W)
     backward_input(unit, incoming, w1, w2, gx, accumulate)
     gw = new(*w1.shape), new(*w2.shape)
     partials = tuple(new(*shape) for shape in unit.partial_shapes(N, blocks=2))
-    backward_weight(unit, incoming, x, entering, (w1, w2), gw, partials)
+    backward_weight(unit, incoming, x, entering, (w1, w2), partials)
+    for own, g in zip(partials, gw, strict=True):
+        sum_partials(own, g)
     return z, y, z_norm.running_mean, z_norm.running_var, gx, *gw
 
 
@@ -353,6 +356,21 @@ def update(source, nesterov):
     w, g, v = source.normal(3, 301), source.normal(3, 301), source.normal(3, 301)
     sgd_update(w, g, v, 0.1, 0.9, 1e-4, nesterov)
     return w, v
+
+
+def gradients_of_parts(source, sizes):
+    """Gradients of so many numbers, each of so many parts, by one launch."""
+    parts = [source.normal(S, count) for count, S in sizes]
+    if device_of(parts[0]) == "cpu":
+        return [part.sum(axis=0) for part in parts]
+    partials = source.put(np.concatenate([to_host(part).ravel() for part in parts]))
+    sums = source.put(np.full(sum(count for count, _ in sizes), np.nan, source.dtype))
+    rows, start, place = [], 0, 0
+    for count, S in sizes:
+        rows.append((start, S, sums[place : place + count]))
+        start, place = start + count * S, place + count
+    launch_sum_partials(partial_sums(rows, partials, sums))
+    return [gradient for *_, gradient in rows]
 
 
 def photographs(height, width, pad, mirror):
@@ -460,16 +478,21 @@ def combine(source, normed, relu, accumulate, side=(4, 7), formula=False, spread
         results.append(y)
         if not training:
             break
+        mask = (NO_RELU, WHERE_Y, WHERE_Y6)[relu]
+        if relu == 1 and list(normed) == [True]:
+            mask = WHERE_NORMED
+        masked = new(N, C, H, W)
         for x, norm in zip(xs, norms, strict=True):
             gx = before.copy() if accumulate else new(N, C, H, W)
-            mask = (NO_RELU, WHERE_Y, WHERE_Y6)[relu]
             if norm:
-                launch_sums(formula, gy, y, x, norm, partial_sums, mask)
-                launch_combine_backward(gy, y, x, norm, gx, relu, accumulate)
+                launch_sums(formula, gy, y, x, norm, partial_sums, mask, masked)
+                own, left = (masked, NO_RELU) if mask in (WHERE_Y, WHERE_Y6) else (gy, mask)
+                launch_combine_backward(own, x, norm, gx, left, accumulate)
                 results += [norm.ggamma, norm.gbeta, norm.running_mean, norm.running_var]
             else:
                 launch_skip_backward(gy, y, gx, relu, accumulate)
             results.append(gx)
+            masked = gy  # of a second term
     return tuple(results)
 
 
@@ -637,6 +660,8 @@ CASES = {
     "global average pool": global_average_pool,
     "Nesterov": partial(update, nesterov=True),
     "momentum": partial(update, nesterov=False),
+    "parts of gradients": partial(gradients_of_parts, sizes=((36, 5), (260, 71), (4, 1))),
+    "parts of odd gradients": partial(gradients_of_parts, sizes=((35, 9), (1, 3), (64, 8))),
     "one term": partial(combine, normed=[True], relu=0, accumulate=False),
     "one term and ReLU": partial(combine, normed=[True], relu=1, accumulate=True),
     "a term and a skip": partial(combine, normed=[True, False], relu=1, accumulate=False),
@@ -648,6 +673,9 @@ CASES = {
         combine, normed=(True, False), relu=1, accumulate=True, side=(5, 3)
     ),
     "two terms": partial(combine, normed=[True, True], relu=1, accumulate=False),
+    "two terms of many pixels": partial(
+        combine, normed=[True, True], relu=1, accumulate=False, side=(48, 40)
+    ),
     "two terms by their formula": partial(
         combine, normed=[True, True], relu=1, accumulate=False, formula=True
     ),

@@ -3,17 +3,30 @@
 // order by whoever needs the result, so there is no float atomic and the bits never change.
 #include "common.cuh"
 
-// partial[c, s]: the moments of x in the slice.
+const int LOADS = 8;  // that a thread has under way
+
+// partial[c, s]: the moments of x in the slice, of numbers rather than images.
 extern "C" __global__ void __launch_bounds__(256, 1)
 batch_norm_statistics(const stored *__restrict__ x, real *__restrict__ partial, int N, int C,
                       int pixels) {
     __shared__ real scratch[3 * 256 / WARP];
     int c = blockIdx.x, s = blockIdx.y, S = gridDim.y, first, end;
-    slice_of(s, S, N, first, end);
+    slice_of(s, S, N * pixels, first, end);
     Moments<real> own = {0, 0, 0};
-    for (int n = first; n < end; n++) {
-        const stored *plane = x + (n * C + c) * pixels;
-        for (int i = threadIdx.x; i < pixels; i += blockDim.x) own.add(get(plane + i));
+    for (int i = first + threadIdx.x; i < end; i += LOADS * blockDim.x) {
+        // all loads are under way before the first is waited for
+        real values[LOADS], sum = 0, squares = 0;
+        const int count = min(LOADS, (end - i - 1) / int(blockDim.x) + 1);
+#pragma unroll
+        for (int j = 0; j < LOADS; j++) {
+            const int k = i + (j < count ? j : 0) * blockDim.x;
+            values[j] = get(x + (k / pixels * C + c) * pixels + k % pixels);
+        }
+        for (int j = 1; j < LOADS; j++) sum += j < count ? values[j] - values[0] : real(0);
+        const real mean = values[0] + sum / count;
+        for (int j = 0; j < LOADS; j++)
+            squares += j < count ? (values[j] - mean) * (values[j] - mean) : real(0);
+        own.merge({real(count), mean, squares});
     }
     own.merge_warp();
     if (threadIdx.x % WARP == 0) put_moments(scratch + 3 * (threadIdx.x / WARP), own);

@@ -12,8 +12,8 @@ In evaluation they are constants and gx = γ/√(σ²+ε) · gy. For backward th
 
 The variance is never a difference of two large numbers, as E[x²] − E[x]² is. On the CPU it is the
 mean square of the centred x, and the mean of a channel that varies little about a large one is
-taken in float64, so that a constant channel gives β. On a GPU both come by Welford's algorithm,
-and what the blocks find is merged by Chan's formula in their order.
+taken in float64, so that a constant channel gives β. On a GPU both are those of a few numbers
+about the first of them, merged by Chan's formula in a fixed order.
 """
 
 from typing import NamedTuple
@@ -129,7 +129,7 @@ def batch_norm_backward_evaluation(
 def launch_moments(x: Array, mean: Array, variance: Array, partial: Array) -> None:
     """Write mean and biased variance of each channel of x, (C,), on the device.
 
-    partial, (C, S, 3), receives count, mean and Σ(x − mean)² of S slices of the images.
+    partial, (C, S, 3), receives count, mean and Σ(x − mean)² of S slices of x.
     """
     N, C, H, W = x.shape
     S = partial.shape[1]
@@ -182,7 +182,7 @@ def launch_backward(
 
 
 def slices(N: int, C: int, pixels: int) -> int:
-    """Return into how many slices of images a sum over (N, H, W) of C channels is cut."""
+    """Return into how many slices a sum over (N, H, W) of C channels is cut."""
     return max(1, min(N, SUMS_AT_ONCE // C, N * pixels // TERMS_OF_A_SUM))
 
 

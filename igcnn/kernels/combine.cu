@@ -4,7 +4,7 @@
 // |-----------------|---------------------------------------------------------------------------|
 // | combine_sums_v1 | the sums of a channel: the same bytes, but few threads have work, one     |
 // |                 | number after another, and neighbours read far apart                       |
-// | combine_sums_v2 | its share of a block's sums, which has a channel of some images           |
+// | combine_sums_v2 | its share of a block's sums, LOADS loads of each array at once            |
 // Shipped: v2; v1 is kept as the formula that can be read. The other kernels are their formulas,
 // VEC numbers a thread.
 //
@@ -14,32 +14,57 @@
 // | kernel                 | registers | shared KB |  MB  | GFLOP | µs memory | µs arithmetic |
 // |---|---|---|---|---|---|---|
 // | combine_forward        |        39 |       0.0 | 37.7 |  0.01 |       8.8 |           0.3 |
-// | combine_sums_v2        |        35 |       0.0 | 37.7 |  0.01 |       8.8 |           0.3 |
-// | combine_backward_input |        46 |       0.0 | 50.3 |  0.02 |      11.7 |           0.4 |
+// | combine_sums_v2        |        48 |       0.1 | 50.3 |  0.01 |      11.7 |           0.3 |
+// | combine_backward_input |        47 |       0.0 | 37.7 |  0.02 |       8.8 |           0.4 |
 // | skip_backward          |        32 |       0.0 | 37.7 |  0.00 |       8.8 |           0.0 |
 // variants: VEC=1,4
 // VEC: pixels side by side that a thread takes at once; it divides those of a channel.
 #include "common.cuh"
 
+const int LOADS = 2;  // of an array that a thread of combine_sums_v2 has under way
+
 // From the moments of S parts: mean and variance of the batch (in evaluation the running ones), the
-// running statistics moved towards them, and x ↦ scale·x + shift. One warp a channel.
+// running statistics moved towards them, and x ↦ scale·x + shift. One block a channel.
 extern "C" __global__ void __launch_bounds__(256, 1)
 norm_coefficients(const real *__restrict__ partial, const real *__restrict__ gamma,
                   const real *__restrict__ beta, real *__restrict__ running_mean,
                   real *__restrict__ running_var, real *__restrict__ mean,
                   real *__restrict__ variance, real *__restrict__ scale,
-                  real *__restrict__ shift, int C, int S, real eps, real momentum,
-                  int training) {
-    int c = first_index() / WARP, lane = threadIdx.x % WARP;
-    if (c >= C) return;
-    Moments<double> all = {0, 0, 0};
-    for (int s = lane; s < S && training; s += WARP)
-        all.merge(moments_at<double>(partial + (c * S + s) * 3));
-    all.merge_warp();
-    if (lane) return;
+                  real *__restrict__ shift, int S, real eps, real momentum, int training) {
+    __shared__ double scratch[3][256 / WARP];
+    const int c = blockIdx.x, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const real *parts = partial + c * S * 3;
+    const real g = gamma[c], b = beta[c];
     real m = running_mean[c], v = running_var[c];
+    // parts lie near one another: little is lost to sums about the mean of the first
+    const double pivot = training ? parts[1] : 0;
+    double count = 0, sum = 0, squares = 0;
+#pragma unroll 4
+    for (int s = threadIdx.x; s < S && training; s += blockDim.x) {
+        const auto part = moments_at<double>(parts + s * 3);
+        const double d = part.mean - pivot;
+        count += part.count;
+        sum += part.count * d;
+        squares += part.squares + part.count * d * d;
+    }
+    count = warp_sum(count);
+    sum = warp_sum(sum);
+    squares = warp_sum(squares);
+    if (lane == 0) {
+        scratch[0][warp] = count;
+        scratch[1][warp] = sum;
+        scratch[2][warp] = squares;
+    }
+    __syncthreads();
+    if (threadIdx.x) return;
+    for (int w = 1; w < int(blockDim.x) / WARP; w++) {
+        count += scratch[0][w];
+        sum += scratch[1][w];
+        squares += scratch[2][w];
+    }
     if (training) {
-        const real batch_mean = real(all.mean), batch_var = real(all.squares / all.count);
+        const double d = sum / count;
+        const real batch_mean = real(pivot + d), batch_var = real(squares / count - d * d);
         running_mean[c] = momentum * m + (1 - momentum) * batch_mean;
         running_var[c] = momentum * v + (1 - momentum) * batch_var;
         m = batch_mean;
@@ -47,9 +72,9 @@ norm_coefficients(const real *__restrict__ partial, const real *__restrict__ gam
     }
     mean[c] = m;
     variance[c] = v;
-    real factor = gamma[c] / sqrt(v + eps);
+    const real factor = g / sqrt(v + eps);
     scale[c] = factor;
-    shift[c] = beta[c] - m * factor;
+    shift[c] = b - m * factor;
 }
 
 // VEC numbers side by side, in memory and in registers.
@@ -109,65 +134,88 @@ __device__ __forceinline__ void put_gradients(int c, real sum, real products, re
 
 // gγ, gβ and the coefficients from Σ g and Σ g·(x − mean), with g = gy, or 0 where ReLU was 0.
 // mask 0: there is no ReLU, 1: it was 0 where y is, 2: where scale·x + shift is not positive;
-// 3: it was ReLU6 with the output y.
+// 3: it was ReLU6 with the output y. Where y tells, `masked`, which may be gy itself, receives g.
 extern "C" __global__ void __launch_bounds__(256, 1)
-combine_sums_v1(const stored *__restrict__ gy, const stored *__restrict__ y,
-                const stored *__restrict__ x, const real *__restrict__ mean,
-                const real *__restrict__ scale, const real *__restrict__ shift,
-                const real *__restrict__ variance, const real *__restrict__ gamma,
-                real *__restrict__ ggamma, real *__restrict__ gbeta,
-                real *__restrict__ coefficients, int N, int C, int pixels, int mask, real eps) {
+combine_sums_v1(const stored *gy, const stored *__restrict__ y, const stored *__restrict__ x,
+                const real *__restrict__ mean, const real *__restrict__ scale,
+                const real *__restrict__ shift, const real *__restrict__ variance,
+                const real *__restrict__ gamma, real *__restrict__ ggamma,
+                real *__restrict__ gbeta, real *__restrict__ coefficients, stored *masked, int N,
+                int C, int pixels, int mask, real eps) {
     for (int c = first_index(); c < C; c += index_step()) {
         real sum = 0, products = 0;
         for (int k = 0; k < N * pixels; k++) {
             const int i = (k / pixels * C + c) * pixels + k % pixels;
             const real value = get(x + i);
-            if (mask % 2 && !passes(get(y + i), (mask + 1) / 2)) continue;
-            if (mask == 2 && !(scale[c] * value + shift[c] > real(0))) continue;
-            sum += get(gy + i);
-            products += get(gy + i) * (value - mean[c]);
+            real g = get(gy + i);
+            if (mask % 2 && !passes(get(y + i), (mask + 1) / 2)) g = 0;
+            if (mask == 2 && !(scale[c] * value + shift[c] > real(0))) g = 0;
+            if (mask % 2) put(masked + i, g);
+            sum += g;
+            products += g * (value - mean[c]);
         }
         put_gradients(c, sum, products, real(N) * pixels, gamma[c], 1 / sqrt(variance[c] + eps),
                       ggamma, gbeta, coefficients);
     }
 }
 
-// The same; partial[c, s] has the sums of a slice of the images. The block of a channel that ends
-// last, which `tickets`, zeros before and after, tells, adds them up.
+// The same; partial[c, s] has the sums of a slice of the channel's numbers. The block of a channel
+// that ends last, which `tickets`, zeros before and after, tells, adds them up.
 extern "C" __global__ void __launch_bounds__(256, 1)
-combine_sums_v2(const stored *__restrict__ gy, const stored *__restrict__ y,
-                const stored *__restrict__ x, const real *__restrict__ mean,
-                const real *__restrict__ scale, const real *__restrict__ shift,
-                const real *__restrict__ variance, const real *__restrict__ gamma,
-                real *__restrict__ partial, unsigned *__restrict__ tickets,
-                real *__restrict__ ggamma, real *__restrict__ gbeta,
-                real *__restrict__ coefficients, int N, int C, int pixels, int mask, real eps) {
-    __shared__ real scratch[256 / WARP];
+combine_sums_v2(const stored *gy, const stored *__restrict__ y, const stored *__restrict__ x,
+                const real *__restrict__ mean, const real *__restrict__ scale,
+                const real *__restrict__ shift, const real *__restrict__ variance,
+                const real *__restrict__ gamma, real *__restrict__ partial,
+                unsigned *__restrict__ tickets, real *__restrict__ ggamma,
+                real *__restrict__ gbeta, real *__restrict__ coefficients, stored *masked, int N,
+                int C, int pixels, int mask, real eps) {
+    __shared__ real scratch[2][256 / WARP];
     const int c = blockIdx.x, s = blockIdx.y, S = gridDim.y, lane = threadIdx.x % WARP;
-    int first, end;
-    slice_of(s, S, N, first, end);
-    real sum = 0, products = 0, m = mean[c], factor = scale[c], offset = shift[c];
-    for (int n = first; n < end; n++) {
-        const int start = (n * C + c) * pixels;
-        for (int i = start + threadIdx.x * VEC; i < start + pixels; i += blockDim.x * VEC) {
-            real g[VEC], values[VEC], ys[VEC] = {};
-            take(gy + i, g);
-            take(x + i, values);
-            if (mask % 2) take(y + i, ys);
+    const int quads = pixels / VEC, share = (N * quads + S - 1) / S;
+    const int first = s * share, end = min(first + share, N * quads);
+    real sum = 0, products = 0;
+    const real m = mean[c], factor = scale[c], offset = shift[c];
+    for (int q = first + threadIdx.x; q < end; q += LOADS * blockDim.x) {
+        // all loads are under way before the first is waited for
+        int at[LOADS];
+        real g[LOADS][VEC] = {}, values[LOADS][VEC] = {}, ys[LOADS][VEC] = {};
+#pragma unroll
+        for (int j = 0; j < LOADS; j++) {
+            const int own = q + j * blockDim.x;
+            at[j] = own < end ? (own / quads * C + c) * pixels + own % quads * VEC : -1;
+            if (at[j] >= 0) take(gy + at[j], g[j]);
+            if (at[j] >= 0) take(x + at[j], values[j]);
+        }
+        if (mask % 2)
+#pragma unroll
+            for (int j = 0; j < LOADS; j++)
+                if (at[j] >= 0) take(y + at[j], ys[j]);
+#pragma unroll
+        for (int j = 0; j < LOADS; j++) {
 #pragma unroll
             for (int k = 0; k < VEC; k++) {
-                if (mask % 2 && !passes(ys[k], (mask + 1) / 2)) g[k] = 0;
-                if (mask == 2 && !(factor * values[k] + offset > real(0))) g[k] = 0;
-                sum += g[k];
-                products += g[k] * (values[k] - m);
+                if (mask % 2 && !passes(ys[j][k], (mask + 1) / 2)) g[j][k] = 0;
+                if (mask == 2 && !(factor * values[j][k] + offset > real(0))) g[j][k] = 0;
+                sum += g[j][k];
+                products += g[j][k] * (values[j][k] - m);
             }
+            if (mask % 2 && at[j] >= 0) give(masked + at[j], g[j]);
         }
     }
-    sum = block_sum(sum, scratch);
-    products = block_sum(products, scratch);
+    sum = warp_sum(sum);
+    products = warp_sum(products);
+    if (lane == 0) {
+        scratch[0][threadIdx.x / WARP] = sum;
+        scratch[1][threadIdx.x / WARP] = products;
+    }
+    __syncthreads();
     if (threadIdx.x >= WARP) return;
     unsigned ticket = 0;
     if (lane == 0) {
+        for (int w = 1; w < int(blockDim.x) / WARP; w++) {
+            sum += scratch[0][w];
+            products += scratch[1][w];
+        }
         partial[(c * S + s) * 2] = sum;
         partial[(c * S + s) * 2 + 1] = products;
         __threadfence();
@@ -187,34 +235,35 @@ combine_sums_v2(const stored *__restrict__ gy, const stored *__restrict__ y,
                   ggamma, gbeta, coefficients);
 }
 
-// The gradient of a normalised term.
+// The gradient of a normalised term. mask 0: gy is that of the sum of the terms; 2: ReLU lets it
+// through where scale·x + shift is positive.
 extern "C" __global__ void __launch_bounds__(256, 1)
-combine_backward_input(const stored *__restrict__ gy, const stored *__restrict__ y,
-                       const stored *__restrict__ x, const real *__restrict__ mean,
-                       const real *__restrict__ coefficients, stored *__restrict__ gx, int N,
-                       int C, int pixels, int relu, int accumulate) {
+combine_backward_input(const stored *__restrict__ gy, const stored *__restrict__ x,
+                       const real *__restrict__ mean, const real *__restrict__ scale,
+                       const real *__restrict__ shift, const real *__restrict__ coefficients,
+                       stored *__restrict__ gx, int N, int C, int pixels, int mask,
+                       int accumulate) {
     for (int i = first_index() * VEC; i < N * C * pixels; i += index_step() * VEC) {
         const int c = i / pixels % C;
         const real a = coefficients[3 * c], b = coefficients[3 * c + 1], m = mean[c];
-        const real d = coefficients[3 * c + 2];
-        real g[VEC], values[VEC], ys[VEC] = {}, before[VEC] = {};
+        const real d = coefficients[3 * c + 2], factor = scale[c], offset = shift[c];
+        real g[VEC], values[VEC], before[VEC] = {};
         take(gy + i, g);
         take(x + i, values);
-        if (relu) take(y + i, ys);
         if (accumulate) take(gx + i, before);
 #pragma unroll
         for (int k = 0; k < VEC; k++) {
-            if (!passes(ys[k], relu)) g[k] = 0;
+            if (mask && !(factor * values[k] + offset > real(0))) g[k] = 0;
             g[k] = before[k] + (a * g[k] + b * (values[k] - m) + d);
         }
         give(gx + i, g);
     }
 }
 
-// The gradient of a term that is added as it is.
+// The gradient of a term that is added as it is; gx may be gy.
 extern "C" __global__ void __launch_bounds__(256, 1)
-skip_backward(const stored *__restrict__ gy, const stored *__restrict__ y,
-              stored *__restrict__ gx, int n, int relu, int accumulate) {
+skip_backward(const stored *gy, const stored *__restrict__ y, stored *gx, int n, int relu,
+              int accumulate) {
     for (int i = first_index() * VEC; i < n; i += index_step() * VEC) {
         real g[VEC], ys[VEC] = {}, before[VEC] = {};
         take(gy + i, g);

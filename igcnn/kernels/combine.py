@@ -12,15 +12,19 @@ Only plans have these kernels; the tape computes the operations one by one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .batch_norm import SUMS_AT_ONCE
 from .lanes import Fields, Lanes, complete, image
-from .launch import THREADS, launch, launch_each, launch_warps
+from .launch import THREADS, launch, launch_each
 
 Array = np.ndarray
+
+LOADS = 2  # as in combine.cu
 
 # where ReLU let the gradient through
 NO_RELU = 0
@@ -67,7 +71,7 @@ class DeviceNorm:
 
 
 def launch_statistics(x: Array, partial: Array) -> None:
-    """Write into partial, (C, S, 3), count, mean and Σ(x − mean)² of S slices of the images."""
+    """Write into partial, (C, S, 3), count, mean and Σ(x − mean)² of S slices of x."""
     N, C, H, W = x.shape
     grid = partial.shape[:2]
     launch("batch_norm", "batch_norm_statistics", grid, THREADS, x, partial, N, C, H * W)
@@ -81,14 +85,14 @@ def launch_norm(
     partial receives what launch_statistics writes, or holds that of S parts if x is `summed`. In
     evaluation x is not looked at.
     """
-    C, S = x.shape[1], partial.shape[1]
+    C, S, _ = partial.shape
     if training and not summed:
         launch_statistics(x, partial)
     parameters = norm.gamma, norm.beta, norm.running_mean, norm.running_var
     written = norm.mean, norm.variance, norm.scale, norm.shift
-    numbers = C, S, norm.eps, norm.momentum, training
+    numbers = S, norm.eps, norm.momentum, training
     arrays = partial, *parameters, *written
-    launch_warps("combine", "norm_coefficients", C, *arrays, *numbers, VEC=1)
+    launch("combine", "norm_coefficients", C, THREADS, *arrays, *numbers, VEC=1)
 
 
 def launch_combine_forward(
@@ -107,17 +111,31 @@ def launch_combine_forward(
     _launch_each("combine_forward", H * W, *arrays, y, *numbers, size=y.size)
 
 
+def sum_slices(N: int, C: int, pixels: int) -> int:
+    """Return how many blocks share a channel in launch_combine_sums."""
+    rounds = N * pixels / (_side_by_side(pixels) * LOADS * THREADS)
+    of_block = max(1, math.ceil(rounds / max(1, SUMS_AT_ONCE // C)))
+    return max(1, int(rounds / of_block))
+
+
 def launch_combine_sums(
-    gy: Array, y: Array, x: Array, norm: DeviceNorm, partial: Array, mask: int
+    gy: Array, y: Array, x: Array, norm: DeviceNorm, partial: Array, mask: int, masked: Array
 ) -> None:
     """Write the gradients of γ and β and the coefficients of the gradient of x.
 
-    mask is one of NO_RELU, WHERE_Y, WHERE_NORMED, WHERE_Y6: how it is told where ReLU, or ReLU6,
-    let gy through. y is only looked at for WHERE_Y and WHERE_Y6.
+    Args:
+        gy: gradient of what a sum ends in.
+        y: what it ends in; only looked at for WHERE_Y and WHERE_Y6.
+        x: a normalised term.
+        norm: its batch norm.
+        partial: receives the sums of slices, (C, sum_slices(N, C, H·W), 2).
+        mask: NO_RELU, WHERE_Y, WHERE_NORMED or WHERE_Y6: how it is told where ReLU, or ReLU6, let
+            gy through.
+        masked: receives, for WHERE_Y and WHERE_Y6, the gradient of the sum before ReLU; may be gy.
     """
     N, C, H, W = x.shape
     read = gy, y, x, norm.mean, norm.scale, norm.shift, norm.variance, norm.gamma
-    written = partial, norm.tickets, norm.ggamma, norm.gbeta, norm.coefficients
+    written = partial, norm.tickets, norm.ggamma, norm.gbeta, norm.coefficients, masked
     numbers = N, C, H * W, mask, norm.eps
     grid = C, partial.shape[1]
     kernel = "combine_sums_v2"
@@ -125,28 +143,28 @@ def launch_combine_sums(
 
 
 def launch_combine_sums_formula(
-    gy: Array, y: Array, x: Array, norm: DeviceNorm, mask: int
+    gy: Array, y: Array, x: Array, norm: DeviceNorm, mask: int, masked: Array
 ) -> None:
     """As launch_combine_sums, by the kernel that can be read."""
     N, C, H, W = x.shape
     read = gy, y, x, norm.mean, norm.scale, norm.shift, norm.variance, norm.gamma
-    written = norm.ggamma, norm.gbeta, norm.coefficients
+    written = norm.ggamma, norm.gbeta, norm.coefficients, masked
     numbers = N, C, H * W, mask, norm.eps
     launch_each("combine", "combine_sums_v1", C, *read, *written, *numbers, VEC=1)
 
 
 def launch_combine_backward(
-    gy: Array, y: Array, x: Array, norm: DeviceNorm, gx: Array, relu: int, accumulate: bool
+    gy: Array, x: Array, norm: DeviceNorm, gx: Array, mask: int, accumulate: bool
 ) -> None:
-    """Write, or add, the gradient of a normalised term x into gx."""
+    """Write, or add, the gradient of a normalised term x into gx; mask: NO_RELU, WHERE_NORMED."""
     N, C, H, W = gx.shape
-    arrays = gy, y, x, norm.mean, norm.coefficients, gx
-    numbers = N, C, H * W, relu, accumulate
+    arrays = gy, x, norm.mean, norm.scale, norm.shift, norm.coefficients, gx
+    numbers = N, C, H * W, mask, accumulate
     _launch_each("combine_backward_input", H * W, *arrays, *numbers, size=gx.size)
 
 
 def launch_skip_backward(gy: Array, y: Array, gx: Array, relu: int, accumulate: bool) -> None:
-    """Write, or add, the gradient of a term that is added as it is into gx."""
+    """Write, or add, the gradient of a term that is added as it is into gx, which may be gy."""
     numbers = gx.size, relu, accumulate
     _launch_each("skip_backward", gx.size, gy, y, gx, *numbers, size=gx.size)
 

@@ -294,24 +294,3 @@ convolution_backward_weight(const stored *__restrict__ gy, const stored *__restr
                     partial[blockIdx.y * size + ((o * g.inputs() + k) * KH + a) * KW + b] = sum;
             }
 }
-
-// sum[k] = Σ_s partial[s, k], of one array or two at once. The warps of a block share the s of 32
-// numbers; how they do depends on S alone. grid: 32 numbers of the one, then of the other.
-extern "C" __global__ void __launch_bounds__(256, 1)
-sum_partials(const real *__restrict__ partial, real *__restrict__ sum, int count,
-             const real *__restrict__ other_partial, real *__restrict__ other_sum, int other_count,
-             int S) {
-    __shared__ real scratch[256 / WARP][WARP];
-    const int warps = 256 / WARP, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const int blocks = (count + WARP - 1) / WARP, other = int(blockIdx.x) >= blocks;
-    const int k = (blockIdx.x - other * blocks) * WARP + lane, n = other ? other_count : count;
-    const real *terms = other ? other_partial : partial;
-    real total = 0;
-#pragma unroll 8
-    for (int s = warp; s < S; s += warps) total += k < n ? terms[s * n + k] : real(0);
-    scratch[warp][lane] = total;
-    __syncthreads();
-    if (warp || k >= n) return;
-    for (int w = 1; w < warps; w++) total += scratch[w][lane];
-    (other ? other_sum : sum)[k] = total;
-}

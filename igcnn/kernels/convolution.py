@@ -33,7 +33,8 @@ from . import winograd
 from .checks import check_arrays
 from .geometry import Pair, convolution_geometry, output_size, phases
 from .lanes import Fields, Lanes, complete, launch_chunks
-from .launch import THREADS, WARP, launch, launch_each
+from .launch import launch, launch_each
+from .sum_partials import sum_partials
 
 Array = np.ndarray
 
@@ -132,8 +133,9 @@ def convolution_backward_weight(
         gw = empty(w_shape, gy.dtype, gy)
         N, _, OH, OW = gy.shape
         partial = empty((weight_slices(N, OH * OW, w_shape), *w_shape), gy.dtype, gy)
-        arrays = contiguous(gy), contiguous(x), gw, partial
+        arrays = contiguous(gy), contiguous(x), partial
         launch_convolution_backward_weight(*arrays, stride, padding, groups)
+        sum_partials(partial, gw)
         return gw
     gy_planes = gy.transpose(1, 2, 3, 0)
     x_planes = x.transpose(1, 2, 3, 0)
@@ -201,39 +203,24 @@ def launch_convolution_backward_input(
 def launch_convolution_backward_weight(
     gy: Array,
     x: Array,
-    gw: Array,
     partial: Array,
     stride: Pair,
     padding: Pair,
     groups: int,
     branches: Pair = (1, 1),
 ) -> None:
-    """Write convolution_backward_weight into gw, on the device; branches as in forward.
+    """Write the parts of convolution_backward_weight, on the device; branches as in forward.
 
-    partial, (S, *gw.shape), receives the sums over S slices of the images.
+    partial, (S, *w.shape), receives the sums over S slices of the images (sum_partials.py).
     """
-    C_out, Cg, KH, KW = gw.shape
-    S = partial.shape[0]
-    tile = _tile(C_out // groups, gw.shape)
+    S, C_out, Cg, KH, KW = partial.shape
+    tile = _tile(C_out // groups, partial.shape[1:])
     warps = groups * -(-C_out // groups // tile) * -(-Cg // _inputs(KW)) * KH
     blocks = -(-warps * 32 // DEVICE_THREADS), S
-    sizes = _sizes(x, gw, gy, stride, padding, groups, branches)
+    sizes = _sizes(x, partial[0], gy, stride, padding, groups, branches)
     kernel = "convolution_backward_weight"
     defines = {"TILE": tile, "KW": KW}
     launch("convolution", kernel, blocks, DEVICE_THREADS, gy, x, partial, *sizes, **defines)
-    launch_sum_partials((partial, gw))
-
-
-def launch_sum_partials(*sums: tuple[Array, Array]) -> None:
-    """Write Σ_s partial[s] into total for one pair (partial, total) or two, on the device.
-
-    Two partials have equally many s. Equal shapes give equal bits.
-    """
-    (partial, total), (other, other_total) = (sums * 2)[:2]
-    counts = total.size, other_total.size * (len(sums) - 1)
-    blocks = sum(-(-count // WARP) for count in counts)
-    arguments = partial, total, counts[0], other, other_total, counts[1], len(partial)
-    launch("convolution", "sum_partials", blocks, THREADS, *arguments, TILE=1, KW=1)
 
 
 def weight_slices(N: int, pixels: int, w_shape: tuple[int, ...]) -> int:

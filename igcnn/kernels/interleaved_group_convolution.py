@@ -32,12 +32,12 @@ from .convolution import (
     launch_convolution_backward_input,
     launch_convolution_backward_weight,
     launch_convolution_forward,
-    launch_sum_partials,
     weight_slices,
 )
 from .geometry import Pair
 from .lanes import Fields, Lanes, complete
 from .launch import THREADS, WARP, launch, launch_each
+from .sum_partials import sum_partials
 
 Array = np.ndarray
 
@@ -102,7 +102,8 @@ def mix_backward_weight(
         N, C, H, W = gy.shape
         partial = empty((weight_slices(N, H * W, w2_shape), *w2_shape), gy.dtype, gy)
         mix = device_mix(C, L, secondary_groups)
-        launch_convolution_backward_weight(contiguous(gy), contiguous(p), gw2, partial, *mix)
+        launch_convolution_backward_weight(contiguous(gy), contiguous(p), partial, *mix)
+        sum_partials(partial, gw2)
         return gw2
     planes = _scattered(_planes(gy), secondary_groups)
     gw2 = np.matmul(planes, _gather(p, L, secondary_groups).transpose(0, 2, 1))
@@ -313,16 +314,14 @@ def launch_igc_backward_weight(
     x: Array,
     x_norm: DeviceNorm | None,
     weights: tuple[Array, Array],
-    gradients: tuple[Array, Array],
     partials: tuple[Array, Array],
 ) -> None:
-    """Write the gradients of both weights; partials as unit.partial_shapes says."""
+    """Write the parts of both weights' gradients; partials as unit.partial_shapes says."""
     arguments = weight_arguments(incoming, x, x_norm, weights, partials)
     sizes = len(partials[0]), WEIGHT_THREADS
     memory = unit.weight_bytes
     kernel = "igc_backward_weight_v2"
     launch(STEM, kernel, *sizes, *arguments, shared_bytes=memory, **asdict(unit))
-    launch_sum_partials(*zip(partials, gradients, strict=True))
 
 
 def launch_igc_backward_weight_formula(
@@ -331,14 +330,12 @@ def launch_igc_backward_weight_formula(
     x: Array,
     x_norm: DeviceNorm | None,
     weights: tuple[Array, Array],
-    gradients: tuple[Array, Array],
     partials: tuple[Array, Array],
 ) -> None:
     """As launch_igc_backward_weight, by the kernel that can be read."""
     arguments = weight_arguments(incoming, x, x_norm, weights, partials)
     grid = -(-sum(w.size for w in weights) // THREADS), len(partials[0])
     launch(STEM, "igc_backward_weight_v1", grid, THREADS, *arguments, **asdict(unit))
-    launch_sum_partials(*zip(partials, gradients, strict=True))
 
 
 def weight_arguments(

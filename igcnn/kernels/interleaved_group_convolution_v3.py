@@ -12,7 +12,6 @@ from types import MappingProxyType
 import numpy as np
 
 from .combine import DeviceNorm
-from .convolution import launch_sum_partials
 from .interleaved_group_convolution import Incoming, Unit, activation, weight_arguments
 from .launch import launch
 
@@ -90,15 +89,13 @@ def launch_igc_backward_weight(
     x: Array,
     x_norm: DeviceNorm | None,
     weights: tuple[Array, Array],
-    gradients: tuple[Array, Array],
     partials: tuple[Array, Array],
     cut: Cut = PLAIN,
 ) -> None:
-    """Write the gradients of both weights; partials as Unit.partial_shapes says."""
+    """Write the parts of both weights' gradients; partials as Unit.partial_shapes says."""
     names = defines(unit, cut)
     arguments = weight_arguments(incoming, x, x_norm, weights, partials)
     sizes = len(partials[0]), WEIGHT_THREADS
     x_channel, channel = ((names["WH"] + halo) * unit.W + 4 for halo in (2, 0))
     memory = 4 * unit.L * unit.M * (x_channel + 3 * channel)
     launch(STEM, "igc_backward_weight_v3", *sizes, *arguments, shared_bytes=memory, **names)
-    launch_sum_partials(*zip(partials, gradients, strict=True))

@@ -415,12 +415,16 @@ def check_memory(kernel: str, name: str, array: Any, alignment: int) -> None:
         raise KernelError(
             f"{kernel}: {name} of shape {array.shape} is not in C order; use backend.contiguous"
         )
-    address = array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
     alignment = max(alignment, array.itemsize)
-    if address % alignment:
+    if address(array) % alignment:
         raise KernelError(
             f"{kernel}: {name} begins at an address that is no multiple of {alignment}"
         )
+
+
+def address(array: Array) -> int:
+    """Return where an array begins in the memory of its device."""
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
 
 
 def _three(size: Size) -> tuple[int, int, int]:

@@ -29,6 +29,8 @@ from .program import Call, Program, Setup
 
 Array = np.ndarray
 
+PARTS_AT_ONCE = 1 << 23  # numbers that one launch adds up: what a cache still has
+
 
 class GpuForward(Program):
     """Memory, forward pass and evaluation on a GPU or the emulator; see Program.
@@ -41,6 +43,7 @@ class GpuForward(Program):
 
     def __init__(self, setup: Setup, stored: str, shared_bytes: int) -> None:
         self.fusion = fuse(setup.graph, shared_bytes)
+        self.flat_gradient = setup.flat_gradient
         super().__init__(replace(setup, graph=self.fusion.graph), stored)
         nothing = np.empty(0, stored)  # in place of what is never in memory
         self.values = {0: self.x} | {
@@ -114,32 +117,38 @@ class GpuForward(Program):
             eps=norm.eps,
         )
 
-    # -- partial sums: what blocks leave for one to add up; all launches take the memory in turn
+    # -- partial sums: what blocks leave for one to add up
 
     def _take_partials(self) -> None:
-        """Take the memory: two pieces, as the two weights of a unit are summed together."""
-        sizes, second = [1], [1]
+        """Take the memory: of batch norms, which have it in turn, and of weights' gradients."""
+        norms, weights = [1], [1]
         for value, takers in self.graph.consumers.items():
             if any(isinstance(taker, op.NormAddReLU) for taker in takers):
-                sizes.append(math.prod(self.norm_shape(value)))
+                shapes = self.norm_shape(value), self.sums_shape(value)
+                norms += [math.prod(shape) for shape in shapes]
         for operation in self.graph.operations:
             if isinstance(operation, op.InterleavedGroupConvolution):
                 unit = self.fusion.units[operation.y]
-                first, other = unit.partial_shapes(self.batch_size)
-                sizes += [math.prod(first), math.prod(self._unit_shape(operation.y))]
-                second.append(math.prod(other))
+                norms.append(math.prod(self._unit_shape(operation.y)))
+                weights.append(sum(map(math.prod, unit.partial_shapes(self.batch_size))))
             elif isinstance(operation, op.Convolution | op.SecondaryConvolution):
-                sizes.append(math.prod(self.weight_shape(operation)))
+                weights.append(math.prod(self.weight_shape(operation)))
         stem = self.fusion.stem
         if stem is not None:
-            sizes.append(math.prod(self._stem_shape(stem)))
-        self._first = self.arena.take((max(sizes),), self.real)
-        self._second = self.arena.take((max(second),), self.real)
+            norms.append(math.prod(self._stem_shape(stem)))
+        self._sums = self.arena.take((max(norms),), self.real)
+        size = max(*weights, min(sum(weights), PARTS_AT_ONCE))
+        self.parts = self.arena.take((size,), self.real)
 
     def norm_shape(self, value: int) -> op.Shape:
         """Return the shape of the sums of a tensor for its batch norm."""
         C, H, W = self.graph.shapes[value]
         return C, slices(self.batch_size, C, H * W), 3
+
+    def sums_shape(self, value: int) -> op.Shape:
+        """Return the shape of the sums for the gradient of a tensor's batch norm."""
+        C, H, W = self.graph.shapes[value]
+        return C, combine.sum_slices(self.batch_size, C, H * W), 2
 
     def _unit_shape(self, z: int) -> op.Shape:
         return self.graph.shapes[z][0], self.fusion.units[z].blocks(self.batch_size), 3
@@ -149,15 +158,14 @@ class GpuForward(Program):
         return C, stem_blocks(self.batch_size, H), 3
 
     def weight_shape(self, operation: op.Convolution | op.SecondaryConvolution) -> op.Shape:
-        """Return the shape of the sums of a weight's gradient."""
+        """Return the shape of the parts of a weight's gradient."""
         shape = self.graph.weights[operation.w]
         _, OH, OW = self.graph.shapes[operation.y]
         return weight_slices(self.batch_size, OH * OW, shape), *shape
 
-    def partial_sums(self, shape: op.Shape, second: bool = False) -> Array:
-        """Return memory for sums that the next launches add up."""
-        memory = self._second if second else self._first
-        return memory[: math.prod(shape)].reshape(shape)
+    def partial_sums(self, shape: op.Shape) -> Array:
+        """Return memory for sums that the next launch adds up."""
+        return self._sums[: math.prod(shape)].reshape(shape)
 
     # -- forward
 

@@ -129,7 +129,8 @@ class Parameters:
         first, stop, last = 0, self.flat_gradient.size, 0
         for gradient, start in zip(reversed(self.gradients), reversed(self.starts), strict=True):
             last = max(last, writers[id(gradient)] + 1)
-            if (stop - start) * gradient.itemsize >= BUCKET_BYTES or start == 0:
+            full = (stop - start) * gradient.itemsize >= BUCKET_BYTES
+            if (full and last > first) or start == 0:  # one call may complete those of many
                 buckets.append(GradientBucket(calls[first:last], self.flat_gradient[start:stop]))
                 first, stop = last, start
         buckets[-1].calls.extend(calls[first:])

@@ -124,7 +124,8 @@ class Plan:
 
         def program(arena: Arena) -> CpuProgram | GpuProgram:
             own = self.parameters
-            arrays = own.weights, own.weight_gradients, own.running
+            gradients = own.weight_gradients, own.flat_gradient
+            arrays = own.weights, *gradients, own.running
             flags = self.training, self.label_smoothing
             setup = Setup(self.graph, self.batch_size, arena, *arrays, *flags)
             if self.device == "cpu":

@@ -106,6 +106,7 @@ class Setup:
         arena: the source of all memory.
         weights: parameters on the device, in the order of the graph.
         gradients: gradient buffers, None for constants.
+        flat_gradient: what they are views of.
         running: running mean and variance of each batch norm.
         training: whether updates are wanted; evaluation needs less memory.
         label_smoothing: ε of the loss in training.
@@ -116,6 +117,7 @@ class Setup:
     arena: Arena
     weights: list[Array]
     gradients: list[Array | None]
+    flat_gradient: Array
     running: list[tuple[Array, Array]]
     training: bool
     label_smoothing: float = 0.0

@@ -111,8 +111,8 @@ OTHERS = {
     "stem_v2": ("stem", 4 * VALUES + 5 * 64 * 3072, 2 * 27 * VALUES, stem_bytes(48, 32, "f4")),
     "head_v2": ("head", 8 * END, 2 * END, head_bytes((10, 192), "f4")),
     "combine_forward": ("combine", 12 * VALUES, 3 * VALUES, 0),
-    "combine_sums_v2": ("combine", 12 * VALUES, 4 * VALUES, 0),
-    "combine_backward_input": ("combine", 16 * VALUES, 5 * VALUES, 0),
+    "combine_sums_v2": ("combine", 16 * VALUES, 4 * VALUES, 0),
+    "combine_backward_input": ("combine", 12 * VALUES, 5 * VALUES, 0),
     "skip_backward": ("combine", 12 * VALUES, 0, 0),
     "sgd_update": ("sgd_update", 20 * 600_000, 7 * 600_000, 0),
 }

@@ -95,6 +95,7 @@ USERS = {
         ["fused unit, cut anew"],
     ),
     "stem.cu": ("stem", ["stem"]),
+    "sum_partials.cu": ("sum_partials", ["parts of gradients"]),
     "softmax_cross_entropy.cu": ("softmax_cross_entropy", ["softmax cross-entropy"]),
 }
 BARRIERS = [

@@ -8,25 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igcnn.backend import copy_to, on_device, shared_bytes, to_host
+from igcnn.backend import on_device, shared_bytes
 from igcnn.kernels.interleaved_group_convolution import fused_unit
 from igcnn.kernels.interleaved_group_convolution_v3 import defines
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from gpu_cuts import KERNELS, cut_of, written
+from gpu_cuts import KERNELS, cut_of, results
 from gpu_versions import STAGES, Stage
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="needs g++ (Debian, Ubuntu: apt install g++)"
 )
-
-
-def results(call, arrays):
-    for array in arrays:
-        copy_to(array, np.full(array.shape, np.nan, np.float32))
-    call()
-    return [to_host(array).copy() for array in arrays]
 
 
 @needs_compiler
@@ -37,10 +30,9 @@ def test_all_cuts_at_the_stages_of_the_paper(sizes, name):
     with on_device("emu"):
         stage = Stage(sizes, 1, "emu")
         shipped, make, cuts = KERNELS[name]
-        arrays = written(stage, name)
-        expected = results(partial(shipped, *getattr(stage, name)), arrays)
+        expected = results(partial(shipped, *getattr(stage, name)), stage, name)
         for text in cuts[sizes[1]].split("|"):
-            for own, other in zip(results(make(stage, text), arrays), expected, strict=True):
+            for own, other in zip(results(make(stage, text), stage, name), expected, strict=True):
                 message = f"{name} {text}"
                 limit = 1e-5 * np.abs(other).max()
                 np.testing.assert_allclose(own, other, rtol=0, atol=limit, err_msg=message)

@@ -8,6 +8,7 @@ from igcnn.functional import (
     avg_pool2d,
     conv2d,
     global_avg_pool2d,
+    interleaved_group_conv2d,
     linear,
     max_pool2d,
     relu,
@@ -82,6 +83,34 @@ class Blocks(Layer):
             y = self.relu(layer("c", y))
             y = self.relu(layer("d", y))
         return linear(global_avg_pool2d(y), self.v)
+
+
+class Entwined(Layer):
+    """Sums that share a gradient which one term still reads when another wants to change it."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        rng = np.random.default_rng(3)
+        shapes = {"a": (6, 3, 3, 3), "b": (6, 6, 1, 1), "c": (6, 6, 1, 1), "v": (10, 6)}
+        for unit in "uz":
+            shapes |= {unit + "1": (6, 2, 3, 3), unit + "2": (6, 3, 1, 1)}
+        for name, shape in shapes.items():
+            weight = rng.standard_normal(shape).astype(dtype)
+            setattr(self, name, self.add_parameter(name, weight))
+        self.norms = {
+            name: self.add_child(f"bn_{name}", BatchNorm(6, dtype=dtype)) for name in "abcuz"
+        }
+
+    def forward(self, images):
+        norms = self.norms
+        x = relu(norms["a"](conv2d(images, self.a, padding=1)))
+        z = interleaved_group_conv2d(x, self.z1, self.z2, L=3, padding=1)
+        side = relu(add(norms["b"](conv2d(x, self.b)), x))
+        y = relu(add(norms["z"](z), side))  # the gradient of `side` is the one that z's is made of
+        u = interleaved_group_conv2d(y, self.u1, self.u2, L=3, padding=1)
+        c = conv2d(y, self.c)  # adds to the gradient of y before u has read it
+        y = relu(add(norms["u"](u), y))
+        return linear(global_avg_pool2d(add(norms["c"](c), y)), self.v)
 
 
 class Pooled(Layer):

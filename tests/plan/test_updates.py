@@ -16,7 +16,7 @@ from igcnn.plan import Plan
 from igcnn.plan.program import Arena
 from igcnn.training import TapeEngine, make_engine
 
-from .networks import CASES, Squared, batch, small_network
+from .networks import CASES, Entwined, Squared, batch, small_network
 
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None, reason="needs g++ (Debian, Ubuntu: apt install g++)"
@@ -154,6 +154,24 @@ def test_updates_by_fused_kernels_are_those_of_the_tape(net, L, M, fused, recomp
     plan.refresh()
     logits = tape.logits(x.astype("float64"))
     np.testing.assert_allclose(plan.logits(x), logits, atol=1e-4 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize("device", GPUS)
+def test_a_gradient_that_others_read_is_not_changed(device):
+    networks = [Entwined(dtype) for dtype in ("float64", "float32")]
+    x, labels = batch(5)
+    tape, plan = TapeEngine(networks[0]), Plan(networks[1], x.shape[1:], 5, device)
+    assert len(plan.program.fusion.units) == 2
+    expected, _ = updated(tape, networks[0], [(x.astype("float64"), labels)])
+    actual, _ = updated(plan, networks[1], [(x, labels)])
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    own = plan.parameters
+    gradients = {id(t): g for t, g in zip(own.tensors, own.gradients, strict=True)}
+    for (name, tape_s), tensor in zip(
+        networks[0].named_parameters(), networks[1].parameters(), strict=True
+    ):
+        error = np.abs(to_host(gradients[id(tensor)]) - tape_s.grad).max()
+        assert error <= 1e-4 * np.abs(tape_s.grad).max(), name
 
 
 @pytest.mark.parametrize("device", GPUS)
