@@ -1,4 +1,4 @@
-"""`igcnn doctor`: what of this computer works, and the line that mends what does not."""
+"""`igcnn doctor`: checks the installation and prints how to fix what does not work."""
 
 from __future__ import annotations
 

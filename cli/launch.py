@@ -1,4 +1,4 @@
-"""`igcnn launch`: training that is brought back when it dies."""
+"""`igcnn launch`: restarts a training that died."""
 
 from __future__ import annotations
 

@@ -240,7 +240,7 @@ def train_once(
         fit.train(replace=overwrite or (resume is not None and checkpoint is None))
     except KeyboardInterrupt:
         if communicator.rank == 0:
-            say(f"go on with: igcnn train --resume {run.path}")
+            say(f"to resume: igcnn train --resume {run.path}")
         raise
 
 

@@ -80,7 +80,7 @@ def load_cifar10(data_dir: Path | None, decoding: Decoding) -> Dataset:
     Args:
         data_dir: a folder that holds an official archive, its unpacked folder or its files, those
             of pack_cifar10, or the path of the archive.
-        decoding: whose `say` is told of other numbers of images.
+        decoding: its `say` is called if the numbers of images differ.
 
     Raises:
         DataError: files are missing or damaged.

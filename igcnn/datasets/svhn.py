@@ -44,7 +44,7 @@ def load_svhn(data_dir: Path | None, decoding: Decoding) -> Dataset:
     Args:
         data_dir: a folder that holds train_32x32.mat, extra_32x32.mat and test_32x32.mat, or
             whose folder `svhn` does.
-        decoding: whose `say` is told of other numbers of images.
+        decoding: its `say` is called if the numbers of images differ.
 
     Raises:
         DataError: files are missing or damaged.

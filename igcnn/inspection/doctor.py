@@ -1,4 +1,4 @@
-"""What of this computer the program can use, and what mends the rest."""
+"""What the program can use of this computer, and how to fix the rest."""
 
 from __future__ import annotations
 

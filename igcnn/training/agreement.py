@@ -128,7 +128,7 @@ def compare_ranks(communicator: Communicator, arrays: Mapping[str, Array], when:
             raise RankMismatchError(
                 f"{name} of rank {ranks} differs from that of rank 0 {when}; last.h5 holds the "
                 "last weights that were equal: look for a computer that has other data or "
-                "libraries, or computes wrongly, and go on with --resume"
+                "libraries, or computes wrongly, and resume with --resume"
             )
 
 

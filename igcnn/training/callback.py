@@ -1,4 +1,4 @@
-"""What is told of a run while it trains."""
+"""Callbacks: what a caller can do after log steps and epochs of a run."""
 
 from __future__ import annotations
 

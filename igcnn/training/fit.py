@@ -56,7 +56,7 @@ class Fit:
         network: what to train; None for the network that the settings describe.
         checkpoint: to resume from.
         communicator: connects the ranks that train together; None for one process.
-        say: is told what a reader has to know before and after the training.
+        say: called with what a reader has to know before and after the training.
 
     Attributes:
         settings: as given.
@@ -131,7 +131,7 @@ class Fit:
         """Train to the end of the recipe and return how it went; see Trainer.run for its errors.
 
         Args:
-            callbacks: are told of log steps and epochs.
+            callbacks: called after log steps and epochs.
             replace: delete the files of an earlier run in the run directory.
         """
         with self.run.held():
@@ -272,7 +272,7 @@ def fit(
         overwrite: whether to replace a run that is in `out`.
         resume: a run directory, or a checkpoint in one, to go on from; its settings are kept
             unless others are given. "auto" is the newest run of this network, or that in `out`.
-        callbacks: are told of every log step and epoch, and can end the run.
+        callbacks: called after every log step and epoch, and can end the run.
         settings: any other option of `igcnn train`, with underscores: depth, L, M, epochs,
             batch_size, lr, seed, device, … and the keywords of a network of one's own.
 

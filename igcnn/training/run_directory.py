@@ -148,7 +148,7 @@ class RunDirectory:
             raise _unwritable(self.path, error) from error
         if used:
             raise ConfigError(
-                f"{self.path} is not empty; go on with the run in it by --resume, delete its "
+                f"{self.path} is not empty; continue its run with --resume, delete its "
                 "run by --overwrite, or choose another --out"
             )
 

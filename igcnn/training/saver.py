@@ -129,5 +129,5 @@ class Saver:
 def _unsaved(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(
         f"cannot write the checkpoint {path}: {error.strerror or error}; what was there is "
-        "untouched; make room and go on with --resume"
+        "untouched; make room and resume with --resume"
     )

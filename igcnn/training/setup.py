@@ -66,14 +66,14 @@ def choose_run(
         out: the run directory; None for a new one below runs/.
         resume: a run directory, a checkpoint in one, or "auto" for the newest run of the network.
         overwrite: whether a run in `out` may be replaced.
-        say: is told that there is nothing to resume.
+        say: called if there is nothing to resume.
 
     Raises:
         ConfigError: the choices contradict each other, or `out` is not empty.
         CheckpointError: there is no checkpoint `resume`.
     """
     if resume and overwrite:
-        raise ConfigError("--resume goes on with a run and --overwrite deletes it; give one")
+        raise ConfigError("--resume continues a run and --overwrite deletes it; give one of them")
     if resume not in (None, "auto"):
         if out:
             raise ConfigError("--resume PATH goes on in the run's own folder; leave out --out")

@@ -67,7 +67,7 @@ class Trainer:
             None for one process. Rank 0 alone saves.
 
     Attributes:
-        callbacks: are told of every log step and epoch.
+        callbacks: called after every log step and epoch.
 
     Raises:
         ConfigError: an interval or max_steps below 1, classes that do not match, or patterns
@@ -216,7 +216,7 @@ class Trainer:
             self._save(needed=True)
             # rank 0 saves, and where it is lost the last checkpoint stays
             saved = f"step {self.state.step} is saved, " if self.communicator.rank == 0 else ""
-            message = f"{error}; {saved}go on with: igcnn train --resume {self.run_directory.path}"
+            message = f"{error}; {saved}to resume: igcnn train --resume {self.run_directory.path}"
             self._say(message)
             raise type(error)(message) from None
         finally:
@@ -370,7 +370,7 @@ class Trainer:
         if name == "SIGINT":
             raise KeyboardInterrupt
         raise PreemptedError(
-            f"{name}: step {self.state.step} is saved, go on with: igcnn train --resume "
+            f"{name}: step {self.state.step} is saved, to resume: igcnn train --resume "
             f"{self.run_directory.path}"
         )
 
