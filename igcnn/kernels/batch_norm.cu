@@ -3,24 +3,43 @@
 // order by whoever needs the result, so there is no float atomic and the bits never change.
 #include "common.cuh"
 
-// partial[c, s]: the moments of x in the slice.
+const int AT_ONCE = 8;  // numbers of a thread
+
+// partial[c, s]: the moments of x in the slice. A block holds as many numbers as it can in
+// registers, finds their mean, and then their squares about it.
 extern "C" __global__ void __launch_bounds__(256, 1)
 batch_norm_statistics(const stored *__restrict__ x, real *__restrict__ partial, int N, int C,
                       int pixels) {
-    __shared__ real scratch[3 * 256 / WARP];
-    int c = blockIdx.x, s = blockIdx.y, S = gridDim.y, first, end;
+    __shared__ real scratch[256 / WARP];
+    const int c = blockIdx.x, s = blockIdx.y, S = gridDim.y, threads = blockDim.x;
+    int first, end;
     slice_of(s, S, N, first, end);
-    Moments<real> own = {0, 0, 0};
-    for (int n = first; n < end; n++) {
-        const stored *plane = x + (n * C + c) * pixels;
-        for (int i = threadIdx.x; i < pixels; i += blockDim.x) own.add(get(plane + i));
+    const int whole = threads / pixels, rest = threads % pixels;  // images and pixels of a step
+    int n = first + int(threadIdx.x) / pixels, i = int(threadIdx.x) % pixels;
+    Moments<real> all = {0, 0, 0};
+    for (int left = (end - first) * pixels; left > 0; left -= AT_ONCE * threads) {
+        const int count = min(left, AT_ONCE * threads);
+        real values[AT_ONCE], sum = 0, squares = 0;
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) {
+            values[k] = n < end ? get(x + (n * C + c) * pixels + i) : real(0);
+            sum += values[k];
+            n += whole;
+            i += rest;
+            if (i >= pixels) {
+                i -= pixels;
+                n += 1;
+            }
+        }
+        const real mean = block_sum(sum, scratch) / count;
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) {
+            const real d = int(threadIdx.x) + k * threads < count ? values[k] - mean : real(0);
+            squares += d * d;
+        }
+        all.merge(Moments<real>{real(count), mean, block_sum(squares, scratch)});
     }
-    own.merge_warp();
-    if (threadIdx.x % WARP == 0) put_moments(scratch + 3 * (threadIdx.x / WARP), own);
-    __syncthreads();
-    if (threadIdx.x) return;
-    for (int w = 1; w < int(blockDim.x) / WARP; w++) own.merge(moments_at<real>(scratch + 3 * w));
-    put_moments(partial + (c * S + s) * 3, own);
+    if (threadIdx.x == 0) put_moments(partial + (c * S + s) * 3, all);
 }
 
 // mean and biased variance of every channel from the moments of the slices.

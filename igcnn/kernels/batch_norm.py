@@ -12,8 +12,8 @@ In evaluation they are constants and gx = γ/√(σ²+ε) · gy. For backward th
 
 The variance is never a difference of two large numbers, as E[x²] − E[x]² is. On the CPU it is the
 mean square of the centred x, and the mean of a channel that varies little about a large one is
-taken in float64, so that a constant channel gives β. On a GPU both come by Welford's algorithm,
-and what the blocks find is merged by Chan's formula in their order.
+taken in float64, so that a constant channel gives β. On a GPU a block has the numbers that it
+adds in registers, and finds their mean first; blocks are merged by Chan's formula in their order.
 """
 
 from typing import NamedTuple

@@ -112,15 +112,9 @@ __device__ __forceinline__ void slice_of(int s, int S, int N, int &first, int &e
 }
 
 // How many numbers, their mean, and Σ (number − mean)². No digits are lost to a large mean or to a
-// number far from the others, as they are to Σ number² (Welford 1962; Chan, Golub, LeVeque 1979).
+// number far from the others, as they are to Σ number² (Chan, Golub, LeVeque 1979).
 template <typename T> struct Moments {
     T count, mean, squares;
-    __device__ __forceinline__ void add(T value) {
-        count += 1;
-        const T d = value - mean;
-        mean += d / count;
-        squares += d * (value - mean);
-    }
     __device__ __forceinline__ void merge(const Moments &other) {
         if (other.count == 0) return;
         const T d = other.mean - mean, total = count + other.count, share = other.count / total;
