@@ -48,14 +48,18 @@ except KernelError as error:
 else:
     raise AssertionError("the fault was not found")
 
-# The primary convolution: the formula as a kernel, then the one that is shipped.
+# The primary convolution: the formula as a kernel, then the one that is shipped, whose work is
+# done by a helper that the gradient of the input has in common with it.
 expected = interleaved_group_conv2d(*(Tensor(to_host(a)) for a in (x, w1, w2)), L=L).data
 outputs = []
-for convolve in (launch_convolution_formula, launch_convolution_forward):
+for convolve, helper in (
+    (launch_convolution_formula, None),
+    (launch_convolution_forward, "convolve"),
+):
     outputs.append(on_device(N, C, H, W))
     with following(block=0, thread=0) as launches:
         convolve(x, w1, outputs[-1], *GROUPS)
-    print(annotated(launches[0]), "\n")
+    print(annotated(launches[0], helper), "\n")
 np.testing.assert_allclose(*map(to_host, outputs), atol=1e-5)
 
 # The whole unit in four launches; in two, with both permutations folded into the second

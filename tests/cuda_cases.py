@@ -5,6 +5,7 @@ returns arrays. On the CPU it runs the NumPy kernels, which other tests hold to 
 """
 
 from functools import partial
+from unittest.mock import patch
 
 import numpy as np
 
@@ -37,8 +38,10 @@ from igcnn.kernels.convolution import (
     convolution_backward_input,
     convolution_backward_weight,
     convolution_forward,
+    launch_convolution_backward_input,
     launch_convolution_formula,
 )
+from igcnn.kernels.geometry import convolution_geometry
 from igcnn.kernels.head import launch_head, launch_head_formula
 from igcnn.kernels.interleaved_group_convolution import (
     Incoming,
@@ -147,13 +150,17 @@ def batch_norm_evaluation(source):
 def convolution(source, x_shape, w_shape, stride, padding, groups):
     x, w = source.normal(*x_shape), source.normal(*w_shape)
     geometry = stride, padding, groups
-    y = convolution_forward(x, w, *geometry)
-    gy = source.normal(*y.shape)
-    return (
-        y,
-        convolution_backward_input(gy, w, x.shape, *geometry),
-        convolution_backward_weight(gy, x, w.shape, *geometry),
-    )
+    with patch("igcnn.kernels.convolution.FEWEST_THREADS", 0):  # as large images have it
+        y = convolution_forward(x, w, *geometry)
+        gy, total = source.normal(*y.shape), source.normal(*x_shape)
+        gx = convolution_backward_input(gy, w, x.shape, *geometry)
+        gw = convolution_backward_weight(gy, x, w.shape, *geometry)
+        if device_of(x) == "cpu":
+            total += gx
+        else:
+            exact = convolution_geometry(x.shape, w.shape, *geometry)
+            launch_convolution_backward_input(gy, w, total, *exact, accumulate=True)
+    return y, gx, gw, total
 
 
 def convolution_formula(source):
@@ -613,6 +620,24 @@ CASES = {
         stride=(2, 1),
         padding=(0, 2),
         groups=2,
+    ),
+    "regular convolution": partial(
+        convolution, x_shape=(3, 5, 4, 8), w_shape=(19, 5, 3, 3), stride=1, padding=1, groups=1
+    ),
+    "regular convolution with stride": partial(
+        convolution, x_shape=(2, 6, 8, 16), w_shape=(12, 2, 3, 3), stride=2, padding=1, groups=3
+    ),
+    "regular convolution of many channels with stride": partial(
+        convolution, x_shape=(2, 7, 8, 8), w_shape=(9, 7, 3, 3), stride=2, padding=1, groups=1
+    ),
+    "regular convolution 1×1": partial(
+        convolution, x_shape=(5, 38, 4, 4), w_shape=(36, 19, 1, 1), stride=1, padding=0, groups=2
+    ),
+    "regular convolution 1×1 with stride": partial(
+        convolution, x_shape=(3, 10, 6, 8), w_shape=(20, 5, 1, 1), stride=2, padding=0, groups=2
+    ),
+    "regular depthwise convolution": partial(
+        convolution, x_shape=(2, 6, 8, 8), w_shape=(6, 1, 3, 3), stride=2, padding=1, groups=6
     ),
     "convolution by its formula": convolution_formula,
     "mix": partial(mix, C=12, L=6, secondary_groups=2),

@@ -9,29 +9,32 @@ from ..kernels.launch import HERE, Followed
 
 SHOWN = 4  # numbers of one array on one line
 SHARED = "shared"
+HEADS = 'extern "C" __global__', "__device__"  # of kernels and helpers
 
 
 def kernel_lines(stem: str, kernel: str) -> tuple[int, list[str]]:
-    """Return the number of a kernel's first line in `<stem>.cu`, and its lines.
+    """Return the number of the first line of a kernel or helper in `<stem>.cu`, and its lines.
 
     The comment above it belongs to it.
     """
     lines = (HERE / f"{stem}.cu").read_text(encoding="utf-8").splitlines()
-    heads = [i for i, line in enumerate(lines) if line.startswith('extern "C" __global__')]
+    heads = [i for i, line in enumerate(lines) if line.startswith(HEADS)]
     first = next(i for i in heads if f"{kernel}(" in "".join(lines[i : i + 2]))
     last = next(i for i in range(first, len(lines)) if lines[i].startswith("}"))
-    while lines[first - 1].startswith("//"):
+    while lines[first - 1].startswith(("//", "template")):
         first -= 1
     return first + 1, lines[first : last + 1]
 
 
-def annotated(launch: Followed) -> str:
+def annotated(launch: Followed, helper: str | None = None) -> str:
     """Return a kernel's source, below each line what the followed thread did to memory there.
+
+    With the name of a helper that it calls, the source of that.
 
     What is computed in registers is not seen. On a line that ran often, the first numbers of
     each array are shown, and how many there were.
     """
-    first, lines = kernel_lines(launch.stem, launch.kernel)
+    first, lines = kernel_lines(launch.stem, helper or launch.kernel)
     numbers = range(first, first + len(lines))
     done: dict[int, list[Step]] = {}
     for step in launch.steps:

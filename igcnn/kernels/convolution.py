@@ -33,16 +33,18 @@ from . import winograd
 from .checks import check_arrays
 from .geometry import Pair, convolution_geometry, output_size, phases
 from .lanes import Fields, Lanes, complete, launch_chunks
-from .launch import launch, launch_each
+from .launch import WARP, launch, launch_each
 from .sum_partials import sum_partials
 
 Array = np.ndarray
 
 DEVICE_THREADS = 128  # of a block
+FEWEST_THREADS = 1 << 15  # of a launch, if a thread with fewer channels can make them so many
 MOST_CHANNELS = 8  # of a group that one thread computes
+MOST_CHUNKS = 4  # of channels in a block
 SHARED_WEIGHTS = 3072  # numbers, as in convolution.cu
-WARPS_AT_ONCE = 8192  # fill the largest GPUs; fixed, for the bits' sake
-TERMS_OF_A_SUM = 256  # at least, for one warp
+WARPS_AT_ONCE = 1536  # fill the largest GPUs; fixed, for the bits' sake
+TERMS_OF_A_SUM = 16  # at least, for one thread
 # numbers of a channel that a job of the compiled kernels works on at a time, as measured
 FORWARD_NUMBERS, BACKWARD_NUMBERS = 256, 1024
 BLOCK_BYTES = 1 << 21  # of one intermediate product; larger ones fall out of the L2 cache
@@ -132,7 +134,7 @@ def convolution_backward_weight(
     if not is_on_cpu(gy):
         gw = empty(w_shape, gy.dtype, gy)
         N, _, OH, OW = gy.shape
-        partial = empty((weight_slices(N, OH * OW, w_shape), *w_shape), gy.dtype, gy)
+        partial = empty((weight_slices(N, OH * OW, w_shape, groups), *w_shape), gy.dtype, gy)
         arrays = contiguous(gy), contiguous(x), partial
         launch_convolution_backward_weight(*arrays, stride, padding, groups)
         sum_partials(partial, gw)
@@ -161,13 +163,11 @@ def launch_convolution_forward(
     branches: channel c of the operation is channel Reorder(branches[0])(c) of x, and likewise
     branches[1] for y; 1 is no permutation.
     """
-    N, _, OH, OW = y.shape
-    tile = _tile(w.shape[0] // groups, w.shape)
-    blocks = _pixel_blocks(N * OH * OW, tile), groups, -(-w.shape[0] // groups // tile)
-    sizes = _sizes(x, w, y, stride, padding, groups, branches)
+    S = _regular_stride(x, w, y, stride, padding)
+    grid, block, tile = _tiles(y.shape, groups, w.shape, w.shape[0] // groups, MOST_CHANNELS)
+    numbers = *_sizes(x, w, y, stride, padding, groups, branches), S
     kernel = "convolution_forward_v2"
-    defines = {"TILE": tile, "KW": w.shape[3]}
-    launch("convolution", kernel, blocks, DEVICE_THREADS, x, w, y, *sizes, **defines)
+    launch("convolution", kernel, grid, block, x, w, y, *numbers, TILE=tile, KW=w.shape[3])
 
 
 def launch_convolution_formula(
@@ -190,14 +190,13 @@ def launch_convolution_backward_input(
     accumulate: bool = False,
 ) -> None:
     """Write, or add, convolution_backward_input into gx, on the device; branches as in forward."""
-    N, _, H, W = gx.shape
-    tile = _tile(w.shape[1], w.shape)
-    blocks = _pixel_blocks(N * H * W, tile), groups, -(-w.shape[1] // tile)
-    sizes = _sizes(gx, w, gy, stride, padding, groups, branches)
+    S = _regular_stride(gx, w, gy, stride, padding)
+    # a thread has four results, or 16 that four of gy meet
+    shape, most = (gy.shape, MOST_CHANNELS // 2) if S == 2 else (gx.shape, MOST_CHANNELS)
+    grid, block, tile = _tiles(shape, groups, w.shape, w.shape[1], most)
+    numbers = *_sizes(gx, w, gy, stride, padding, groups, branches), S, accumulate
     kernel = "convolution_backward_input"
-    defines = {"TILE": tile, "KW": w.shape[3]}
-    numbers = *sizes, accumulate
-    launch("convolution", kernel, blocks, DEVICE_THREADS, gy, w, gx, *numbers, **defines)
+    launch("convolution", kernel, grid, block, gy, w, gx, *numbers, TILE=tile, KW=w.shape[3])
 
 
 def launch_convolution_backward_weight(
@@ -211,27 +210,74 @@ def launch_convolution_backward_weight(
 ) -> None:
     """Write the parts of convolution_backward_weight, on the device; branches as in forward.
 
-    partial, (S, *w.shape), receives the sums over S slices of the images (sum_partials.py).
+    partial, (S, *w.shape), receives the sums over S slices of the pixels (sum_partials.py).
     """
-    S, C_out, Cg, KH, KW = partial.shape
-    tile = _tile(C_out // groups, partial.shape[1:])
-    warps = groups * -(-C_out // groups // tile) * -(-Cg // _inputs(KW)) * KH
-    blocks = -(-warps * 32 // DEVICE_THREADS), S
+    tile, _, warps = _weight_warps(partial.shape[1:], groups)
+    blocks = -(-warps * WARP // DEVICE_THREADS), len(partial)
     sizes = _sizes(x, partial[0], gy, stride, padding, groups, branches)
+    numbers = *sizes, _regular_stride(x, partial[0], gy, stride, padding)
     kernel = "convolution_backward_weight"
-    defines = {"TILE": tile, "KW": KW}
-    launch("convolution", kernel, blocks, DEVICE_THREADS, gy, x, partial, *sizes, **defines)
+    defines = {"TILE": tile, "KW": partial.shape[4]}
+    launch("convolution", kernel, blocks, DEVICE_THREADS, gy, x, partial, *numbers, **defines)
 
 
-def weight_slices(N: int, pixels: int, w_shape: tuple[int, ...]) -> int:
-    """Return into how many slices of images the gradient of a weight is cut."""
+def weight_slices(N: int, pixels: int, w_shape: tuple[int, ...], groups: int) -> int:
+    """Return into how many slices of pixels the gradient of a weight is cut."""
+    _, sharing, warps = _weight_warps(w_shape, groups)
+    return max(1, min(WARPS_AT_ONCE // warps, N * pixels // (TERMS_OF_A_SUM * sharing)))
+
+
+def _weight_warps(w_shape: tuple[int, ...], groups: int) -> tuple[int, int, int]:
+    """Return TILE, threads that share the pixels, and warps of the gradient of a weight."""
     C_out, Cg, KH, KW = w_shape
-    warps = -(-C_out // MOST_CHANNELS) * -(-Cg // _inputs(KW)) * KH
-    return max(1, min(N, WARPS_AT_ONCE // warps, N * pixels // TERMS_OF_A_SUM))
+    tile = _tile(C_out // groups, w_shape, MOST_CHANNELS)
+    split = 2 if KW == 1 and tile == MOST_CHANNELS else 1
+    inputs = 4 if KW == 1 else 2 if KW < 4 else 1
+    chunks, parts = -(-C_out // groups // (tile * split)), -(-Cg // (inputs * split))
+    return tile, WARP // split**2, groups * chunks * parts * KH
 
 
-def _tile(channels: int, w_shape: tuple[int, ...]) -> int:
-    """Return how many of the channels of a group one thread computes.
+def _regular_stride(x: Array, w: Array, y: Array, stride: Pair, padding: Pair) -> int:
+    """Return S of convolution.cu: the stride of a regular convolution, 0 for any other."""
+    KH, KW = w.shape[2:]
+    S = stride[0]
+    is_regular = (
+        KH == KW in (1, 3)
+        and padding == (KW // 2, KW // 2)
+        and stride in ((1, 1), (2, 2))
+        and x.shape[2:] == (S * y.shape[2], S * y.shape[3])
+        and y.shape[3] % 4 == 0
+    )
+    return S if is_regular else 0
+
+
+def _tiles(
+    images: tuple[int, ...], groups: int, w_shape: tuple[int, ...], channels: int, most: int
+) -> tuple[tuple[int, int, int], Pair, int]:
+    """Return grid, block and TILE for threads of 4 pixels × TILE of a group's channels.
+
+    Args:
+        images: the shape of what the threads share, (N, C, H, W).
+        groups: number of groups.
+        w_shape: of the weights.
+        channels: of a group.
+        most: channels of a thread.
+    """
+    N, _, H, W = images
+    quads = N * H * -(-W // 4)
+    tile = _tile(channels, w_shape, most)
+    while tile > 2 and quads * groups * -(-channels // tile) < FEWEST_THREADS:
+        tile //= 2
+    chunks = -(-channels // tile)
+    fit = SHARED_WEIGHTS // (w_shape[2] * w_shape[3] * tile)
+    layers = -(-chunks // min(MOST_CHUNKS, fit))
+    together = -(-chunks // layers)
+    columns = DEVICE_THREADS // together // WARP * WARP
+    return (-(-quads // columns), groups, layers), (columns, together), tile
+
+
+def _tile(channels: int, w_shape: tuple[int, ...], most: int) -> int:
+    """Return how many of the channels of a group one thread computes, at most.
 
     Raises:
         DeviceError: the kernel is too large for a block's memory.
@@ -243,17 +289,7 @@ def _tile(channels: int, w_shape: tuple[int, ...]) -> int:
             f"{SHARED_WEIGHTS} weights a channel; use --device cpu"
         )
     tiles = (MOST_CHANNELS, 4, 2, 1)
-    return next(t for t in tiles if (t < 2 * channels and t * taps <= SHARED_WEIGHTS))
-
-
-def _pixel_blocks(pixels: int, tile: int) -> int:
-    """Return how many blocks share the pixels: a thread has 4 of them, if it has 4 channels."""
-    return -(-pixels // (DEVICE_THREADS * (1 if tile < 4 else 4)))
-
-
-def _inputs(KW: int) -> int:
-    """Return how many input channels a warp has in the gradient of the weights."""
-    return 8 if KW == 1 else 2 if KW < 4 else 1
+    return next(t for t in tiles if t <= most and t < 2 * channels and t * taps <= SHARED_WEIGHTS)
 
 
 def _sizes(

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .launch import THREADS, launch, launch_each
+from .launch import launch, launch_each
 
 Array = np.ndarray
+
+HEAD_THREADS = 512  # of a block, which has an image
 
 
 def launch_head(
@@ -47,7 +49,9 @@ def launch_head(
     arrays = y, w, b, labels, pooled, glogits, losses, right, gy
     shared_bytes = head_bytes(w.shape, w.dtype)
     sizes = N, C, K, H * W
-    launch("head", "head_v2", N, THREADS, *arrays, *sizes, smoothing, shared_bytes=shared_bytes)
+    launch(
+        "head", "head_v2", N, HEAD_THREADS, *arrays, *sizes, smoothing, shared_bytes=shared_bytes
+    )
 
 
 def launch_head_formula(y: Array, w: Array, *others: Array, smoothing: float = 0.0) -> None:

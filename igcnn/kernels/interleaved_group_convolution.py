@@ -100,7 +100,8 @@ def mix_backward_weight(
     if not is_on_cpu(gy):
         gw2 = empty(w2_shape, gy.dtype, gy)
         N, C, H, W = gy.shape
-        partial = empty((weight_slices(N, H * W, w2_shape), *w2_shape), gy.dtype, gy)
+        slices = weight_slices(N, H * W, w2_shape, secondary_groups)
+        partial = empty((slices, *w2_shape), gy.dtype, gy)
         mix = device_mix(C, L, secondary_groups)
         launch_convolution_backward_weight(contiguous(gy), contiguous(p), partial, *mix)
         sum_partials(partial, gw2)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .augment import Resident
 from .combine import launch_statistics
-from .launch import THREADS, launch, launch_each
+from .launch import THREADS, WARP, launch, launch_each
 
 Array = np.ndarray
 
@@ -72,6 +72,7 @@ def stem_blocks(N: int, H: int) -> int:
 
 def stem_bytes(C: int, W: int, dtype: np.dtype | str) -> int:
     """Return what a block shares: rows with their halo, the weights, sums of each warp."""
-    channels = -(-C // CHANNELS) * CHANNELS
-    numbers = 3 * (ROWS + 2) * (W + 2) + TAPS * channels + THREADS // 32 * CHANNELS * 3
+    channels, quads = -(-C // CHANNELS) * CHANNELS, -(-W // 4)
+    batches = -(-ROWS * quads // WARP)
+    numbers = 3 * (ROWS + 2) * (4 * quads + 2) + TAPS * channels + channels * batches * 3
     return numbers * np.dtype(dtype).itemsize

@@ -161,7 +161,8 @@ class GpuForward(Program):
         """Return the shape of the parts of a weight's gradient."""
         shape = self.graph.weights[operation.w]
         _, OH, OW = self.graph.shapes[operation.y]
-        return weight_slices(self.batch_size, OH * OW, shape), *shape
+        groups = self.geometry(operation)[2]
+        return weight_slices(self.batch_size, OH * OW, shape, groups), *shape
 
     def partial_sums(self, shape: op.Shape) -> Array:
         """Return memory for sums that the next launch adds up."""

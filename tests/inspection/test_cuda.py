@@ -107,3 +107,12 @@ def test_lines_of_every_kernel(stem):
         assert text.count("__global__") == 1
         assert f"{kernel}(" in text
         assert text.count("{") == text.count("}")
+
+
+def test_lines_of_a_helper():
+    _, lines = kernel_lines("convolution", "convolve")
+    text = "\n".join(lines)
+    assert lines[0].startswith("// The convolution of")
+    assert text.count("__device__") == 1
+    assert "void convolve(" in text
+    assert text.count("{") == text.count("}")

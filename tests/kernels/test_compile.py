@@ -29,6 +29,7 @@ ARCHITECTURES = [
 REGISTERS = {
     "128": 255,
     "256": 128,
+    "512": 128,  # one block
     "FORWARD_THREADS": 170,
     "INPUT_THREADS": 200,
     "IT": 200,

@@ -85,8 +85,8 @@ OPERATIONS = (
             ),
         ),
         cuda=(
-            ("convolution.convolution_forward_v1", "convolution.convolution_forward_v2"),
-            ("convolution.convolution_backward_input", "convolution.convolution_backward_weight"),
+            ("convolution.convolution_forward_v1", "convolution.convolve"),
+            ("convolution.convolve", "convolution.weight_sums"),
         ),
     ),
     Operation(
