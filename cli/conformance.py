@@ -42,7 +42,7 @@ def conformance_command(
     \b
     igcnn conformance
     igcnn conformance --library torch --library onnxruntime
-    igcnn conformance --library my_package.ops:results -o report.html
+    igcnn conformance --library my_ops:results -o a.html
     """
     from igcnn.conformance import all_cases, check, fast_cases, find_library, render
     from igcnn.conformance.libraries import own_libraries
