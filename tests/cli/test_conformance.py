@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from igcnn.conformance import fast_cases
+from igcnn.cli.conformance import NAMES
+from igcnn.conformance import LIBRARIES, fast_cases
 
 PERMUTATIONS = [case for case in fast_cases() if case.problem.op == "permutation"]
 
@@ -74,3 +75,7 @@ def test_a_folder_that_cannot_be_written(igcnn, few_cases):
     code, _, err = igcnn("conformance", "--library", "numpy", "-o", "no/such/folder.html")
     assert code == 2
     assert "choose another -o" in err
+
+
+def test_the_help_names_all_libraries():
+    assert tuple(LIBRARIES) == NAMES

@@ -137,7 +137,7 @@ def test_packing_onto_a_full_disk_leaves_the_old_file(tree, tmp_path, largest_fi
     path.write_bytes(b"old")
     for size in range(0, len(old), len(old) // 40):
         largest_file(size)
-        with pytest.raises(DataError, match="cannot write .*imagenet.h5: File too large"):
+        with pytest.raises(DataError, match=r"cannot write .*imagenet\.h5: File too large"):
             pack(dataset, path, 0, lambda *_: None)
         assert [(p.name, p.read_bytes()) for p in tmp_path.glob("*.h5*")] == [(path.name, b"old")]
     largest_file(-1)

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from .network import Description, shape_after
 
-# with how often each is drawn; the last four have no plan
+# with how often each is drawn
 WEIGHTS = {
     "conv": 5,
     "igc": 3,
@@ -30,7 +30,8 @@ def descriptions(draw):
     shape = tuple(draw(st.integers(*bounds)) for bounds in ((1, 4), (3, 9), (3, 9)))
     ops = PLANNED_OPS + list(UNPLANNED) * draw(st.sampled_from((0, 0, 0, 3)))
     steps, shapes = [], [shape]
-    for op in draw(st.lists(st.sampled_from(ops), min_size=1, max_size=12)):
+    least = draw(st.sampled_from((1, 8)))
+    for op in draw(st.lists(st.sampled_from(ops), min_size=least, max_size=16)):
         x = len(steps) - draw(st.integers(0, min(2, len(steps))))
         options = draw(options_of(op, shapes[x]))
         alike = [i for i, other in enumerate(shapes) if other == shapes[x]]

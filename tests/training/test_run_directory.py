@@ -72,7 +72,7 @@ def test_files_of_a_run_that_do_not_fit(run, largest_file):
         lambda: run.write_config({"net": "plain"}),
         lambda: run.write_result({"step": 1}),
     ):
-        with pytest.raises(ConfigError, match="cannot write to .*run: File too large; choose"):
+        with pytest.raises(ConfigError, match=r"cannot write to .*run: File too large; choose"):
             write()
 
 
