@@ -64,6 +64,8 @@ def _other(module: str, package: str, name: str) -> Library:
         function = import_module(module, __package__).results
     except ImportError as error:
         raise ConfigError(f"{name} cannot be imported ({error}); pip install {package}") from error
+    if package == "cupy":
+        resolve_device("cuda")
     return Library(name, f"{package} {version}", function)
 
 
@@ -80,7 +82,8 @@ LIBRARIES: dict[str, Callable[[str], Library]] = {
 
 def own_libraries() -> list[str]:
     """Return the names of igcnn's implementations that this computer can run."""
-    return ["numpy", *(["compiled", "emu"] if not unavailable() else []), *["cuda"] * gpu_count()]
+    compiled = [] if unavailable() else ["compiled", "emu"]
+    return ["numpy", *compiled, *(["cuda"] if gpu_count() else [])]
 
 
 def find_library(name: str) -> Library:

@@ -1,10 +1,12 @@
 """`igcnn conformance`."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from igcnn.backend import gpu_count
 from igcnn.cli.conformance import NAMES
 from igcnn.conformance import LIBRARIES, fast_cases
 
@@ -69,6 +71,22 @@ def test_libraries_that_are_not_there(igcnn, name, words):
     code, _, err = igcnn("conformance", "--library", name)
     assert code == 2
     assert words in err
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="PyTorch is installed")
+def test_a_library_that_is_not_installed(igcnn):
+    code, _, err = igcnn("conformance", "--library", "torch")
+    assert code == 2
+    assert "torch cannot be imported" in err
+    assert "pip install torch" in err
+
+
+@pytest.mark.skipif(gpu_count() > 0, reason="there is a GPU")
+@pytest.mark.parametrize("name", ["cuda", "cupy"])
+def test_a_library_that_needs_a_gpu(igcnn, name):
+    code, _, err = igcnn("conformance", "--library", name)
+    assert code == 4
+    assert "not available" in err
 
 
 def test_a_folder_that_cannot_be_written(igcnn, few_cases):
