@@ -36,8 +36,8 @@ def conformance_command(
 
     Convolutions over groups, kernels, strides, paddings and memory orders with all their
     gradients, channel permutation, interleaved group convolution, batch normalization, pooling
-    and cross-entropy. Of each kind of wrong result the smallest case is printed. Exit code 1 if
-    a result is wrong.
+    and cross-entropy. Prints the smallest failing case for each kind of wrong result. Exit code
+    1 if any result is wrong.
 
     \b
     igcnn conformance

@@ -283,6 +283,8 @@ class RunDirectory:
             column = EPOCH_KEYS.index("step")
             epochs = lines[:1] + [x for x in lines[1:] if int(x.split(",")[column]) <= step]
             self.result.unlink(missing_ok=True)
+            if not epochs:  # a kill may have left a part of the heading, or nothing
+                (self.path / "metrics.csv").unlink(missing_ok=True)
         except (ValueError, KeyError, IndexError) as error:
             raise CheckpointError(
                 f"the metrics in {self.path} are damaged ({error}); repair or remove "

@@ -100,6 +100,15 @@ def test_a_line_that_a_kill_cut_short_is_dropped(run):
     assert [row["step"] for row in run.read_epochs()] == [10]
 
 
+@pytest.mark.parametrize("left", ["", "epoch,st"])
+def test_a_heading_that_a_kill_cut_short_is_written_again(run, left):
+    (run.path / "metrics.csv").write_text(left)
+    run.append_step(step_row(1))
+    run.cut_after(1)
+    run.append_epoch(epoch_row(1, 1))
+    assert [row["step"] for row in run.read_epochs()] == [1]
+
+
 def test_cutting_a_run_without_rows(run):
     run.cut_after(0)
     assert run.read_steps() == run.read_epochs() == []
