@@ -12,6 +12,7 @@ from click.shell_completion import shell_complete
 
 from igcnn.version import __version__
 
+from .conformance import conformance_command
 from .convert import convert_group
 from .data import data_group
 from .doctor import doctor_command
@@ -55,6 +56,7 @@ cli.add_command(predict_command)
 cli.add_command(summary_command)
 cli.add_command(trace_command)
 cli.add_command(gradcheck_command)
+cli.add_command(conformance_command)
 cli.add_command(inspect_command)
 cli.add_command(reproduce_command)
 cli.add_command(launch_command)

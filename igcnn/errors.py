@@ -80,3 +80,7 @@ class RankError(IgcnnError):
 
 class RankMismatchError(IgcnnError):
     """The ranks of a data-parallel run have different weights, which must never be."""
+
+
+class ConformanceError(IgcnnError):
+    """A library gives other results than the definition of the operation."""

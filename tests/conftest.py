@@ -11,6 +11,20 @@ from igcnn.networks import NETWORKS
 
 
 @pytest.fixture
+def largest_file():
+    """Return a function that sets how large files of this process may become, in bytes."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
 def mpiexec(monkeypatch):
     """The beginning of a command line that starts ranks; its variables are set."""
     try:

@@ -25,7 +25,7 @@ ORDER = [
     {"optim", "datasets", "plan"},
     {"settings", "training"},
     {"exchange"},
-    {"inspection"},
+    {"conformance", "inspection"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -8,16 +8,19 @@ verified before the HDF5 library sees them, which can run for ever on a file wit
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..errors import DataError
+from ..files import sync_folder
 from .dataset import Dataset
 from .encoded import EncodedSplit, decode
 from .photographs import shrunk
@@ -45,21 +48,60 @@ def pack(
 
     part = path.with_name(path.name + ".part")
     try:
-        with h5py.File(part, "w", userblock_size=BLOCK) as file:
-            file.attrs["classes"] = json.dumps(dataset.classes)
-            left_out = {
-                name: _pack_split(file.create_group(name), split, name, workers, report)
-                for name, split in (("train", dataset.train), ("test", dataset.test))
-                if isinstance(split, EncodedSplit)
-            }
-            extents = [[g["data"].id.get_offset(), len(g["data"])] for g in file.values()]
-        write_block(part, [(first, size) for first, size in extents if size])
+        with _SteadyFile(part, "w+") as stream:
+            with h5py.File(stream, "w", userblock_size=BLOCK) as file:
+                file.attrs["classes"] = json.dumps(dataset.classes)
+                left_out = {
+                    name: _pack_split(file.create_group(name), split, part, workers, report)
+                    for name, split in (("train", dataset.train), ("test", dataset.test))
+                    if isinstance(split, EncodedSplit)
+                }
+                extents = [[g["data"].id.get_offset(), len(g["data"])] for g in file.values()]
+            stream.check()
+            write_block(part, [(first, size) for first, size in extents if size])
+            os.fsync(stream.fileno())
         os.replace(part, path)
+        sync_folder(path.parent)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}; make room") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     return left_out
+
+
+class _SteadyFile(io.FileIO):
+    """A file that tells of an error when it is asked, and goes on until then.
+
+    The HDF5 library loses errors of writing, or crashes at them.
+    """
+
+    _error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of it, or keep the error."""
+        rest = memoryview(data)
+        end = self.tell() + len(rest)
+        try:
+            while rest and not self._error:
+                rest = rest[super().write(rest) or 0 :]
+        except OSError as error:
+            self._error = error
+        self.seek(end)
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size, or keep the error."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the first error."""
+        if self._error:
+            raise self._error
 
 
 def write_block(path: Path, extents: list[tuple[int, int]]) -> None:
@@ -112,7 +154,7 @@ def _rest(file: BinaryIO, size: int, extents: list[tuple[int, int]]) -> Iterator
 def _pack_split(
     group: object,
     split: EncodedSplit,
-    name: str,
+    part: Path,
     workers: int,
     report: Callable[[str, int, int], None],
 ) -> int:
@@ -124,7 +166,8 @@ def _pack_split(
     )
     # contiguous, so that images can be read without HDF5: first beside the file, then in it
     offsets, labels, left_out = [0], [], 0
-    raw = Path(f"{group.file.filename}.{name}")
+    name = group.name.removeprefix("/")
+    raw = part.with_name(f"{part.name}.{name}")
     try:
         with raw.open("wb") as stream:
             for indices, results in decode(split.store, batches, _shrunk, workers):

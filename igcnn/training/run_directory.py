@@ -172,11 +172,15 @@ class RunDirectory:
             raise _unwritable(self.path, error) from error
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
-        """Write config.toml; settings that are None are left out."""
+        """Write config.toml; settings that are None are left out.
+
+        Raises:
+            ConfigError: the folder cannot be written, as for the other files of a run.
+        """
         import tomli_w
 
         values = {key: value for key, value in settings.items() if value is not None}
-        write_atomically(self.path / "config.toml", tomli_w.dumps(values).encode())
+        self._write("config.toml", tomli_w.dumps(values))
 
     def read_config(self) -> dict[str, Any]:
         """Return the settings in config.toml.
@@ -195,15 +199,21 @@ class RunDirectory:
     def write_environment(self, device: str) -> None:
         """Write env.json."""
         text = json.dumps(environment(device), indent=2)
-        write_atomically(self.path / "env.json", f"{text}\n".encode())
+        self._write("env.json", f"{text}\n")
 
     def write_summary(self, text: str) -> None:
         """Write summary.txt."""
-        write_atomically(self.path / "summary.txt", f"{text}\n".encode())
+        self._write("summary.txt", f"{text}\n")
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json, which is there when the run has ended."""
-        write_atomically(self.result, f"{json.dumps(result, indent=2)}\n".encode())
+        self._write(self.result.name, f"{json.dumps(result, indent=2)}\n")
+
+    def _write(self, name: str, text: str) -> None:
+        try:
+            write_atomically(self.path / name, text.encode())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
 
     def log(self, line: str) -> None:
         """Add a line to train.log; a full disk costs the line, not the run."""
@@ -225,8 +235,8 @@ class RunDirectory:
         columns = [key for key in EPOCH_KEYS if key in row]
         head = "" if path.exists() or path in self._pending else _csv_line(columns)
         self._append(path, head + _csv_line([row[key] for key in columns]))
-        curves = draw_curves(self.read_steps(), self.read_epochs())
         with contextlib.suppress(OSError):
+            curves = draw_curves(self.read_steps(), self.read_epochs())
             write_atomically(self.path / "curves.svg", curves.encode())
 
     def _append(self, path: Path, text: str) -> None:
@@ -265,22 +275,26 @@ class RunDirectory:
 
         Raises:
             CheckpointError: a row in the middle of a file is damaged.
+            ConfigError: the folder cannot be read or written.
         """
         try:
             steps = [row for row in self.read_steps() if row["step"] <= step]
             lines = _complete_lines(self.path / "metrics.csv")
             column = EPOCH_KEYS.index("step")
             epochs = lines[:1] + [x for x in lines[1:] if int(x.split(",")[column]) <= step]
+            self.result.unlink(missing_ok=True)
+            if not epochs:  # a kill may have left a part of the heading, or nothing
+                (self.path / "metrics.csv").unlink(missing_ok=True)
         except (ValueError, KeyError, IndexError) as error:
             raise CheckpointError(
                 f"the metrics in {self.path} are damaged ({error}); repair or remove "
                 "metrics.jsonl and metrics.csv"
             ) from error
-        self.result.unlink(missing_ok=True)
-        text = "".join(json.dumps(row) + "\n" for row in steps)
-        write_atomically(self.path / "metrics.jsonl", text.encode())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in steps))
         if epochs:
-            write_atomically(self.path / "metrics.csv", "".join(epochs).encode())
+            self._write("metrics.csv", "".join(epochs))
 
     def _files(self) -> list[Path]:
         names = (
@@ -339,11 +353,13 @@ def _append(path: Path, text: str) -> None:
     Raises:
         OSError: the text could not be written.
     """
-    with open(path, "ab") as file:
+    # without a buffer, which would write what it still holds when the file is closed
+    with open(path, "ab", buffering=0) as file:
         size = file.tell()
         try:
-            file.write(text.encode())
-            file.flush()
+            rest = text.encode()
+            while rest:
+                rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
         except OSError:
             with contextlib.suppress(OSError):

@@ -128,6 +128,23 @@ def test_packed_images_are_the_same_images(tree, tmp_path):
         assert json.loads(file.attrs["classes"]) == ["n000", "n001", "n002"]
 
 
+def test_packing_onto_a_full_disk_leaves_the_old_file(tree, tmp_path, largest_file):
+    """Whatever the HDF5 library makes of it: it lost such errors, or crashed."""
+    dataset = load_dataset("imagenet", tree)
+    path = tmp_path / "imagenet.h5"
+    pack(dataset, path, 0, lambda *_: None)
+    old = path.read_bytes()
+    path.write_bytes(b"old")
+    for size in range(0, len(old), len(old) // 40):
+        largest_file(size)
+        with pytest.raises(DataError, match=r"cannot write .*imagenet\.h5: File too large"):
+            pack(dataset, path, 0, lambda *_: None)
+        assert [(p.name, p.read_bytes()) for p in tmp_path.glob("*.h5*")] == [(path.name, b"old")]
+    largest_file(-1)
+    pack(dataset, path, 0, lambda *_: None)
+    assert path.read_bytes() == old
+
+
 def test_damaged_packed_files_raise_one_error(tree, tmp_path):
     path = tmp_path / "imagenet.h5"
     pack(load_dataset("imagenet", tree), path, 0, lambda *_: None)

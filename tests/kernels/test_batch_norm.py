@@ -3,10 +3,10 @@
 import shutil
 
 import numpy as np
-import oracles
 import pytest
 
 from igcnn.backend import to_device, to_host
+from igcnn.conformance import oracles
 from igcnn.errors import DtypeError, ShapeError
 from igcnn.kernels.augment import Resident
 from igcnn.kernels.batch_norm import (

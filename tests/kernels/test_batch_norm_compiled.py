@@ -1,9 +1,10 @@
 """Compiled batch norm against its definition."""
 
 import numpy as np
-import oracles
 import pytest
 from vectors import every_case, without_compiler
+
+from igcnn.conformance import oracles
 
 pytestmark = without_compiler
 EPS = 2e-5

@@ -1,9 +1,9 @@
 """Convolution against loops, in every geometry and memory order."""
 
 import numpy as np
-import oracles
 import pytest
 
+from igcnn.conformance import oracles
 from igcnn.errors import DtypeError, ShapeError
 from igcnn.kernels import convolution
 from igcnn.kernels.convolution import (

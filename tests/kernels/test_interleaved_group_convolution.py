@@ -1,9 +1,9 @@
 """The mix of an interleaved group convolution, its steps, and the kernel they compose."""
 
 import numpy as np
-import oracles
 import pytest
 
+from igcnn.conformance import oracles
 from igcnn.errors import DtypeError, ShapeError
 from igcnn.kernels.convolution import convolution_forward
 from igcnn.kernels.interleaved_group_convolution import (

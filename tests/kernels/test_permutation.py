@@ -1,9 +1,9 @@
 """Reorder(b): a permutation of channels."""
 
 import numpy as np
-import oracles
 import pytest
 
+from igcnn.conformance import oracles
 from igcnn.errors import ShapeError
 from igcnn.kernels.permutation import (
     permutation_backward,

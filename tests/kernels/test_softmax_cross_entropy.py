@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-import oracles
 import pytest
 
+from igcnn.conformance import oracles
 from igcnn.errors import DtypeError, ShapeError
 from igcnn.kernels.softmax_cross_entropy import (
     softmax_cross_entropy_backward,

@@ -1,10 +1,10 @@
 """Compiled softmax and cross-entropy against their definition."""
 
 import numpy as np
-import oracles
 import pytest
 from vectors import every_case, without_compiler
 
+from igcnn.conformance import oracles
 from igcnn.training.metrics import count_hits
 
 pytestmark = without_compiler

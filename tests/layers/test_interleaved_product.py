@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from oracles import convolution, permute
 
 from igcnn import Tensor, gradcheck
+from igcnn.conformance.oracles import convolution, permute
 from igcnn.errors import ShapeError
 from igcnn.functional import interleaved_product
 from igcnn.layers import InterleavedProduct

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import oracles
 import pytest
 from peers import references
 from peers.cases import ON_DEVICE, OPERATIONS, RULES, run
 from peers.table import CASES, groups, lines
+
+from igcnn.conformance import oracles
 
 ROOT = Path(__file__).parents[2]
 GROUPS = groups()

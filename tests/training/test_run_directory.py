@@ -44,6 +44,38 @@ def test_rows_are_written_as_the_users_read_them(run):
     ElementTree.parse(run.path / "curves.svg")
 
 
+@pytest.mark.parametrize("room", [0, 1, 40])
+def test_a_row_that_does_not_fit_is_written_once(run, largest_file, room):
+    """What a buffer still held was written as the file was closed, and with the next row again."""
+    run.append_step(step_row(1))
+    size = (run.path / "metrics.jsonl").stat().st_size
+    largest_file(size + room)
+    run.append_step(step_row(2))
+    assert (run.path / "metrics.jsonl").stat().st_size == size
+    largest_file(-1)
+    run.append_step(step_row(3))
+    assert [row["step"] for row in run.read_steps()] == [1, 2, 3]
+
+
+def test_curves_that_cannot_be_drawn_end_nothing(run, monkeypatch):
+    def unreadable():
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(run, "read_steps", unreadable)
+    run.append_epoch(epoch_row(1, 1))
+    assert len(run.read_epochs()) == 1
+
+
+def test_files_of_a_run_that_do_not_fit(run, largest_file):
+    largest_file(3)
+    for write in (
+        lambda: run.write_config({"net": "plain"}),
+        lambda: run.write_result({"step": 1}),
+    ):
+        with pytest.raises(ConfigError, match=r"cannot write to .*run: File too large; choose"):
+            write()
+
+
 def test_rows_after_a_checkpoint_are_cut(run):
     for step in (10, 20, 30, 40):
         run.append_step(step_row(step))
@@ -66,6 +98,15 @@ def test_a_line_that_a_kill_cut_short_is_dropped(run):
     run.cut_after(100)
     assert [row["step"] for row in run.read_steps()] == [10]
     assert [row["step"] for row in run.read_epochs()] == [10]
+
+
+@pytest.mark.parametrize("left", ["", "epoch,st"])
+def test_a_heading_that_a_kill_cut_short_is_written_again(run, left):
+    (run.path / "metrics.csv").write_text(left)
+    run.append_step(step_row(1))
+    run.cut_after(1)
+    run.append_epoch(epoch_row(1, 1))
+    assert [row["step"] for row in run.read_epochs()] == [1]
 
 
 def test_cutting_a_run_without_rows(run):

@@ -1,15 +1,33 @@
-"""Each operation by its definition, in plain loops over float64: nothing here is from igcnn."""
+"""Each operation by its definition, in plain loops over float64.
+
+They are the right answers of `igcnn conformance` and of the tests. Nothing here is from the rest
+of igcnn, and nothing is fast. Images are (N, C, H, W), weights (C_out, C/groups, KH, KW); stride,
+padding and kernel_size are one number or two, (vertical, horizontal).
+"""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+Array = np.ndarray
+Pair = tuple[int, int]
 
-def pair(value):
+
+def pair(value: int | Pair) -> Pair:
+    """Return two numbers for one."""
     return (value, value) if isinstance(value, int) else value
 
 
-def taps(x_shape, w_shape, stride, padding, groups):
+def taps(
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    stride: int | Pair,
+    padding: int | Pair,
+    groups: int,
+) -> Iterator[tuple[int, ...]]:
     """Yield (n, o, i, j, c, a, b, row, column) for each product that a convolution adds up."""
     (sv, sh), (pv, ph) = pair(stride), pair(padding)
     N, _, H, W = x_shape
@@ -23,7 +41,9 @@ def taps(x_shape, w_shape, stride, padding, groups):
             yield n, o, i, j, c, a, b, group * Cg + c, row, column
 
 
-def convolution(x, w, stride=1, padding=0, groups=1):
+def convolution(
+    x: Array, w: Array, stride: int | Pair = 1, padding: int | Pair = 0, groups: int = 1
+) -> Array:
     """Return y."""
     (sv, sh), (pv, ph) = pair(stride), pair(padding)
     OH = (x.shape[2] + 2 * pv - w.shape[2]) // sv + 1
@@ -36,7 +56,14 @@ def convolution(x, w, stride=1, padding=0, groups=1):
     return y
 
 
-def convolution_gradients(gy, x, w, stride=1, padding=0, groups=1):
+def convolution_gradients(
+    gy: Array,
+    x: Array,
+    w: Array,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    groups: int = 1,
+) -> tuple[Array, Array]:
     """Return the gradients of x and of w."""
     gx, gw = np.zeros(x.shape), np.zeros(w.shape)
     for n, o, i, j, c, a, b, channel, row, column in taps(
@@ -47,7 +74,7 @@ def convolution_gradients(gy, x, w, stride=1, padding=0, groups=1):
     return gx, gw
 
 
-def permute(x, branches):
+def permute(x: Array, branches: int) -> Array:
     """Deal the channels, branch by branch, onto C/branches piles: what lies k-th in a branch
     goes to the k-th run of the result.
     """
@@ -60,12 +87,32 @@ def permute(x, branches):
     return y
 
 
-def mix(p, w2, L, secondary_groups):
+def unpermute(y: Array, branches: int) -> Array:
+    """Return the x that permute makes y of; it is the gradient of permute as well."""
+    C = y.shape[1]
+    length = C // branches
+    x = np.empty(y.shape)
+    for branch in range(branches):
+        for k in range(length):
+            x[:, branch * length + k] = y[:, k * branches + branch]
+    return x
+
+
+def mix(p: Array, w2: Array, L: int, secondary_groups: int) -> Array:
     """Return Reorder(S) · W^d · Reorder(L) · p, step by step."""
     return permute(convolution(permute(p, L), w2, groups=secondary_groups), secondary_groups)
 
 
-def composed_kernel(w1, w2, L):
+def mix_gradients(
+    gy: Array, p: Array, w2: Array, L: int, secondary_groups: int
+) -> tuple[Array, Array]:
+    """Return the gradients of p and of w2."""
+    gr = unpermute(gy, secondary_groups)
+    gq, gw2 = convolution_gradients(gr, permute(p, L), w2, groups=secondary_groups)
+    return unpermute(gq, L), gw2
+
+
+def composed_kernel(w1: Array, w2: Array, L: int) -> Array:
     """Return the dense kernel of an interleaved unit (paper, section 3).
 
     W[(l, m), (l′, m′)] = W^d_m[l, l′] · W^p_l′[m, m′]: from channel m′ of partition l′ to
@@ -78,7 +125,7 @@ def composed_kernel(w1, w2, L):
     return W
 
 
-def batch_norm(x, gamma, beta, eps):
+def batch_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array]:
     """Return y, mean and biased variance."""
     y = np.empty(x.shape)
     means, variances = [], []
@@ -92,7 +139,9 @@ def batch_norm(x, gamma, beta, eps):
     return y, np.array(means), np.array(variances)
 
 
-def batch_norm_gradients(gy, x, gamma, eps):
+def batch_norm_gradients(
+    gy: Array, x: Array, gamma: Array, eps: float
+) -> tuple[Array, Array, Array]:
     """Return the gradients of x, γ and β, by the Jacobian of the normalisation."""
     gx = np.empty(x.shape)
     ggamma, gbeta = np.zeros(x.shape[1]), np.zeros(x.shape[1])
@@ -111,7 +160,12 @@ def batch_norm_gradients(gy, x, gamma, eps):
     return gx, ggamma, gbeta
 
 
-def windows(x_shape, kernel_size, stride, padding):
+def windows(
+    x_shape: Sequence[int],
+    kernel_size: int | Pair,
+    stride: int | Pair,
+    padding: int | Pair,
+) -> Iterator[tuple[int, int, int, int, list[Pair]]]:
     """Yield (n, c, i, j, rows and columns of the window that lie in the image, row by row)."""
     N, C, H, W = x_shape
     (KH, KW), (sv, sh), (pv, ph) = pair(kernel_size), pair(stride), pair(padding)
@@ -125,18 +179,26 @@ def windows(x_shape, kernel_size, stride, padding):
         yield n, c, i, j, inside
 
 
-def max_pool(x, kernel_size, stride, padding):
+def max_pool(
+    x: Array, kernel_size: int | Pair, stride: int | Pair, padding: int | Pair
+) -> dict[tuple[int, ...], tuple[float, Pair]]:
     """Return {(n, c, i, j): (largest value, its pixel, the first of several)}."""
-    result = {}
+    result: dict[tuple[int, ...], tuple[float, Pair]] = {}
     for n, c, i, j, inside in windows(x.shape, kernel_size, stride, padding):
-        pixel = max(inside, key=lambda place, n=n, c=c: x[n, c][place])
-        result[n, c, i, j] = x[n, c][pixel], pixel
+        values = [float(x[n, c][place]) for place in inside]
+        result[n, c, i, j] = max(values), inside[values.index(max(values))]
     return result
 
 
-def average_pool(x, kernel_size, stride, padding, count_include_pad=True):
+def average_pool(
+    x: Array,
+    kernel_size: int | Pair,
+    stride: int | Pair,
+    padding: int | Pair,
+    count_include_pad: bool = True,
+) -> dict[tuple[int, ...], tuple[float, list[Pair], int]]:
     """Return {(n, c, i, j): (mean, pixels of the window, what their sum is divided by)}."""
-    result = {}
+    result: dict[tuple[int, ...], tuple[float, list[Pair], int]] = {}
     for n, c, i, j, inside in windows(x.shape, kernel_size, stride, padding):
         total = math.fsum(float(x[n, c][place]) for place in inside)
         terms = math.prod(pair(kernel_size)) if count_include_pad else len(inside)
@@ -144,7 +206,9 @@ def average_pool(x, kernel_size, stride, padding, count_include_pad=True):
     return result
 
 
-def cross_entropy(logits, labels, smoothing=0):
+def cross_entropy(
+    logits: Array, labels: Sequence[int] | Array, smoothing: float = 0
+) -> tuple[float, Array]:
     """Return the mean loss and its gradient: sums over the smoothed target, as it is defined."""
     N, K = logits.shape
     losses = []
