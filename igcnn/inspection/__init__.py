@@ -14,6 +14,7 @@ from .composed import (
 from .devices import DeviceDifference, compare_devices, other_devices
 from .doctor import Finding, examine
 from .gradients import LayerGradients, check_gradients
+from .live import Live, make_live
 from .report import make_report
 from .subject import Subject
 from .trace import Trace, TracedRecord, trace
@@ -26,6 +27,7 @@ __all__ = [
     "Finding",
     "LayerGradients",
     "LayerSummary",
+    "Live",
     "Subject",
     "Summary",
     "Trace",
@@ -38,6 +40,7 @@ __all__ = [
     "conditions",
     "describe_conditions",
     "examine",
+    "make_live",
     "make_report",
     "other_devices",
     "summarize",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 from ..datasets import Dataset
 from ..errors import ConfigError
 from ..networks import Network
-from ..training.checkpoint import Preprocessing
+from ..training.checkpoint import Checkpoint, Preprocessing
 from ..training.predict import read_image
 
 Array = np.ndarray
@@ -34,6 +34,7 @@ class Subject:
         others: more images for the search for dead channels, uint8, (N, 3, H, W).
         checkpoint: name of the file, "" for initial weights.
         command: the command line that makes the page again, "" where there is none.
+        title: what a choice of several networks calls it; by default the checkpoint.
     """
 
     network: Network
@@ -46,6 +47,7 @@ class Subject:
     others: Array | None = None
     checkpoint: str = ""
     command: str = ""
+    title: str = ""
 
     def normalised(self, pixels: Array) -> Array:
         """Return images as the network sees them, (N, 3, H, W)."""
@@ -114,6 +116,26 @@ def with_test_image(
         data.classes if len(data.classes) == network.settings["num_classes"] else (),
         int(data.test.labels[index]),
         pixels[1:],
+    )
+
+
+def checkpoint_title(path: str, saved: Checkpoint) -> str:
+    """Return what a choice of networks calls a checkpoint: its file and how far training was."""
+    step = saved.progress.get("step")
+    return Path(path).name + (f", step {step}" if step is not None else "")
+
+
+def with_weights_of(
+    subject: Subject, saved: Checkpoint, prepared: Preprocessing, path: str
+) -> Subject:
+    """Return a subject with the network of another checkpoint, which sees images its own way."""
+    return replace(
+        subject,
+        network=saved.build(),
+        mean=np.array(prepared.mean),
+        std=np.array(prepared.std),
+        checkpoint=path,
+        title=checkpoint_title(path, saved),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ...training.describe import describe_network
-from . import drawing
+from ..live import Live
+from . import drawing, structure
 from .operations import (
     OPERATIONS,
     Operation,
@@ -21,13 +24,16 @@ from .operations import (
     numpy_sources,
     operation_of,
 )
-from .pictures import photograph, tiles
+from .pictures import DIVERGING, SEQUENTIAL, photograph, tiles
 
 HERE = Path(__file__).parent
+ENGINE = "convolution", "operations", "engine"  # of the page and its worker
+PAGE = "wiring", "contents", "table"  # of every page
+LIVE = "state", "colors", "image", "answers", "sums", "editing", "maps", "carried"
 
 
-def render_page(report: dict[str, Any]) -> str:
-    """Return the page for a report of `make_report`.
+def render_page(report: dict[str, Any], live: Live) -> str:
+    """Return the page for a report of `make_report`, and for what the page computes by itself.
 
     Every number on the page is an element whose `data-k` is its path in the report and whose
     `data-f` is the Python format that made its text. A path that begins with a dot goes on from
@@ -54,7 +60,15 @@ def render_page(report: dict[str, Any]) -> str:
         draw=drawing,
         units={unit["name"]: unit for unit in report["units"]},
         maps=_maps,
-        operations=_operations(report),
+        operations=_operations(report, live),
+        live=live,
+        live_data=_data(live),
+        trained=bool(report["checkpoint"]),
+        shape=report["image"]["shape"],
+        drawing=structure.network(live.steps) if live.steps else "",
+        stages=structure.stages(report["layers"]),
+        explain=structure.explain,
+        largest_share=max(layer["share"] for layer in report["layers"]),
         operation_of=operation_of,
         formula=formula,
         numpy_sources=numpy_sources,
@@ -62,8 +76,21 @@ def render_page(report: dict[str, Any]) -> str:
         title=describe_network(report["network"]),
         photograph=photograph(np.array(report["image"]["pixels"], np.uint8)),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8") + colours()),
-        script=Markup((HERE / "script.js").read_text(encoding="utf-8")),
+        engine=script(ENGINE),
+        script=script((*PAGE, *(LIVE if live.data else ()))),
     )
+
+
+def script(stems: Sequence[str]) -> Markup:
+    """Return the scripts of these names as one."""
+    texts = [(HERE / "js" / f"{stem}.js").read_text(encoding="utf-8") for stem in stems]
+    return Markup("\n".join(['"use strict";', *texts]))
+
+
+def _data(live: Live) -> Markup:
+    """Return the data of a live page as JSON that cannot end its script element."""
+    colors = {"sequential": SEQUENTIAL, "diverging": DIVERGING}
+    return Markup(json.dumps((live.data or {}) | {"colors": colors}).replace("<", "\\u003c"))
 
 
 def look_up(report: dict[str, Any], path: str) -> Any:
@@ -94,11 +121,11 @@ def _maps(layer: dict[str, Any]) -> dict[str, Any]:
     return {"address": address, "width": width, "height": height}
 
 
-def _operations(report: dict[str, Any]) -> list[Operation]:
-    """Return the operations that the network and its loss consist of."""
+def _operations(report: dict[str, Any], live: Live) -> list[Operation]:
+    """Return the operations that the network and its loss consist of, by its layers and tape."""
     types = {layer["type"] for layer in report["layers"]} | {"loss"}
     if types & {"InterleavedGroupConvolution", "InterleavedProduct"}:
         types |= {"Permutation", "Convolution"}
-    if any(word in report["network"]["net"] for word in ("resnet", "igcv3", "mobilenet", "merge")):
+    if live.steps and any(step["op"] == "add" for step in live.steps.steps):
         types.add("Add")
     return [each for each in OPERATIONS if types & set(each.layers)]
