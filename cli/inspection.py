@@ -156,8 +156,10 @@ def _of_run(path: str) -> list[str]:
     if not Path(path).is_dir():
         return []
     run = RunDirectory(path)
-    found = [file for file in (run.best, run.previous, run.last) if file.is_file()]
-    return [str(file) for file in found[1:]]
+    # as load_checkpoint chooses it
+    own = run.best if run.best.is_file() else run.last
+    files = (run.previous, run.last, run.best)
+    return [str(file) for file in files if file != own and file.is_file()]
 
 
 def _beside(subject: Subject, path: str) -> Subject:
@@ -193,7 +195,7 @@ def _prepared(path: str) -> tuple[Checkpoint, Preprocessing]:
 
 def _of_checkpoint(path: str, place: Place) -> Subject:
     """Return a trained network, and an image prepared as those of its training were."""
-    from igcnn.inspection.subject import checkpoint_title, with_picture, with_test_image
+    from igcnn.inspection.subject import with_picture, with_test_image
 
     saved, prepared = _prepared(path)
     network = saved.build()
@@ -210,4 +212,4 @@ def _of_checkpoint(path: str, place: Place) -> Subject:
             on_bad_image=own.get("on_bad_image"),
         )
         subject = with_test_image(network, data, place.index, prepared.side, prepared)
-    return replace(subject, checkpoint=path, title=checkpoint_title(path, saved))
+    return replace(subject, checkpoint=path, step=saved.progress.get("step"))

@@ -16,7 +16,7 @@ from .doctor import Finding, examine
 from .gradients import LayerGradients, check_gradients
 from .live import Live, make_live
 from .report import make_report
-from .subject import Subject
+from .subject import Subject, with_picture, with_test_image
 from .trace import Trace, TracedRecord, trace
 from .wiring import Wiring, wire
 
@@ -48,4 +48,6 @@ __all__ = [
     "unit_parameters",
     "widest",
     "wire",
+    "with_picture",
+    "with_test_image",
 ]

@@ -56,31 +56,40 @@ def make_live(subject: Subject, others: Sequence[Subject] = ()) -> Live:
     if len(first["weights"]) > MOST_BYTES:
         params = sum(array.size for array in steps.arrays)
         return Live(steps, None, f"its {params:,} numbers would make the page too large")
-    programs, models, left_out = [steps.to_json()], [first | {"program": 0}], []
+    models, left_out = [(subject, first, steps.to_json())], []
     room = MOST_BYTES - len(first["weights"])
     for other in others:
         try:
             own = read_steps(other.network, _seen(subject, other), subject.label)
-        except (StepError, ValueError):
-            left_out.append(_name(other))
+        except StepError:
+            left_out.append(other.title)
             continue
-        model, program = _model(other, own), own.to_json()
+        model = _model(other, own)
+        if len(model["weights"]) > room or own.shapes[-1] != steps.shapes[-1]:
+            left_out.append(other.title)
+            continue
         room -= len(model["weights"])
-        if room < 0 or len(own.values[-1]) != len(steps.values[-1]):
-            left_out.append(_name(other))
-            continue
+        models.append((other, model, own.to_json()))
+    models.sort(key=lambda each: each[0].step or 0)
+    programs: list[dict[str, Any]] = []
+    for _, model, program in models:
         if program not in programs:
             programs.append(program)
-        models.append(model | {"program": programs.index(program)})
+        model["program"] = programs.index(program)
     data = {
         "programs": programs,
-        "models": models,
+        "models": [model for _, model, _ in models],
+        "first": next(k for k, each in enumerate(models) if each[0] is subject),
         "shape": list(subject.pixels.shape),
         "pixels": _text(subject.pixels.tobytes()),
         "classes": [_class(subject, k) for k in range(steps.values[-1].size)],
         "label": steps.label,
     }
-    return Live(steps, data, f"left out for their size: {', '.join(left_out)}" * bool(left_out))
+    return Live(
+        steps,
+        data,
+        f"left out, too large or with other classes: {', '.join(left_out)}" * bool(left_out),
+    )
 
 
 def _class(subject: Subject, k: int) -> str:
@@ -91,17 +100,13 @@ def _seen(subject: Subject, by: Subject | None = None) -> Array:
     return (by or subject).normalised(subject.pixels[None])
 
 
-def _name(subject: Subject) -> str:
-    return subject.title or subject.checkpoint or "initial weights"
-
-
 def _model(subject: Subject, steps: Steps) -> dict[str, Any]:
     """Return a network's numbers: weights packed, its check, how it sees images."""
     weights = np.concatenate([array.ravel() for array in steps.arrays]).astype("<f4")
     # all first bytes, then all second bytes, …: signs and exponents are alike and pack well
     planes = weights.view(np.uint8).reshape(-1, 4).T.tobytes()
     return {
-        "name": _name(subject),
+        "name": subject.title,
         "weights": _text(zlib.compress(planes, 9)),
         "check": steps.samples(),
         "mean": [float(value) for value in subject.mean],

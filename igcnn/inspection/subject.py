@@ -16,12 +16,13 @@ from ..training.predict import read_image
 
 Array = np.ndarray
 
+HEIGHT = 560  # of the frame in a notebook, in pixels
 OTHERS = 64  # test images beside the one that is shown
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a report is about.
+    """What a report is about; a notebook shows it as a small page that computes the network.
 
     Attributes:
         network: float32, on the CPU.
@@ -34,7 +35,7 @@ class Subject:
         others: more images for the search for dead channels, uint8, (N, 3, H, W).
         checkpoint: name of the file, "" for initial weights.
         command: the command line that makes the page again, "" where there is none.
-        title: what a choice of several networks calls it; by default the checkpoint.
+        step: updates that the network was trained for, None where it is not known.
     """
 
     network: Network
@@ -47,7 +48,22 @@ class Subject:
     others: Array | None = None
     checkpoint: str = ""
     command: str = ""
-    title: str = ""
+    step: int | None = None
+
+    @property
+    def title(self) -> str:
+        """What a choice of several networks calls it."""
+        if not self.checkpoint:
+            return "initial weights"
+        return Path(self.checkpoint).name + ("" if self.step is None else f", step {self.step}")
+
+    def _repr_html_(self) -> str:
+        """Return the part of the page of `igcnn inspect` that computes, in a sandboxed frame."""
+        try:
+            from .page import render_view
+        except ImportError as error:
+            return f"<p>To see it compute: <code>pip install igcnn[inspect]</code> ({error})</p>"
+        return render_view(self, HEIGHT)
 
     def normalised(self, pixels: Array) -> Array:
         """Return images as the network sees them, (N, 3, H, W)."""
@@ -119,12 +135,6 @@ def with_test_image(
     )
 
 
-def checkpoint_title(path: str, saved: Checkpoint) -> str:
-    """Return what a choice of networks calls a checkpoint: its file and how far training was."""
-    step = saved.progress.get("step")
-    return Path(path).name + (f", step {step}" if step is not None else "")
-
-
 def with_weights_of(
     subject: Subject, saved: Checkpoint, prepared: Preprocessing, path: str
 ) -> Subject:
@@ -135,7 +145,7 @@ def with_weights_of(
         mean=np.array(prepared.mean),
         std=np.array(prepared.std),
         checkpoint=path,
-        title=checkpoint_title(path, saved),
+        step=saved.progress.get("step"),
     )
 
 

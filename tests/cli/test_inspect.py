@@ -73,7 +73,7 @@ def test_the_page_shows_the_command_that_makes_it_again(igcnn):
     code, out, err = igcnn(*command)
     assert code == 0, err
     page = Path("my page.html").read_text()
-    shown = html.unescape(re.search("<dt>command</dt><dd><code>(.*?)</code></dd>", page)[1])
+    shown = html.unescape(re.search("<dt>command</dt><dd><code>(.*?)</code>", page)[1])
     program, *arguments = shlex.split(shown)
     assert (program, *arguments) == ("igcnn", "inspect", "--overwrite", *command[1:])
     assert json.loads(out)["command"] == shown

@@ -22,7 +22,9 @@ UNIT = "g1_b1_p2_two1"
 def subjects(reported):
     """Two checkpoints of a network on one image."""
     first, report = reported(**SETTINGS)
-    second = Subject(**vars(first) | {"network": first.network.to_dtype("float32"), "title": "b"})
+    second = Subject(
+        **vars(first) | {"network": first.network.to_dtype("float32"), "checkpoint": "b"}
+    )
     rng = np.random.default_rng(8)
     for tensor in second.network.parameters():
         tensor.data += rng.normal(0, 0.05, tensor.shape).astype(np.float32)
@@ -53,9 +55,8 @@ def page(browser, address):
 def settled(page):
     """Wait until everything that was asked for is computed, and return the results."""
     page.wait_for_function("() => !busy && !waiting.size")
-    return page.evaluate("""live.results.map(({ probabilities, loss, label, values, gradients }) => (
-      { probabilities: [...probabilities], loss, label,
-        values: values.map((a) => [...a]), gradients: gradients.map((a) => a && [...a]) }))""")
+    return page.evaluate("""live.results.map(({ probabilities, loss, label, gradients }) =>
+      ({ probabilities: [...probabilities], loss, label, gradient: [...gradients[0]] }))""")
 
 
 def numpy_of(subject, pixels=None, label=None):
@@ -162,7 +163,7 @@ def test_a_silenced_channel_and_undo(page, subjects):
     other = Subject(**vars(first) | {"network": silenced})
     same(found, numpy_of(other))
     steps = read_steps(silenced, first.normalised(first.pixels[None]), first.label)
-    assert found["gradients"][0] == pytest.approx(steps.gradients[0].ravel(), rel=1e-3, abs=1e-6)
+    assert found["gradient"] == pytest.approx(steps.gradients[0].ravel(), rel=1e-3, abs=1e-6)
     assert "because its channel is silenced" in card.locator(".lines").text_content()
     assert f"{UNIT}_bn: silenced channel 5" in page.locator("#changes").text_content()
     page.locator("#undo").click()
@@ -365,7 +366,7 @@ def test_checkpoints_that_do_not_fit_are_named(subjects, monkeypatch):
     room = len(make_live(first).data["models"][0]["weights"])
     monkeypatch.setattr("igcnn.inspection.live.MOST_BYTES", room + 10)
     live = make_live(first, [second])
-    assert live.reason == "left out for their size: b"
+    assert live.reason == "left out, too large or with other classes: b"
     assert len(live.data["models"]) == 1
 
 
@@ -373,3 +374,31 @@ def test_the_report_is_not_changed_by_it(subjects):
     first, _, report = subjects
     make_live(first)
     assert make_report(first, [])["answers"] == report["answers"]
+
+
+def test_a_notebook_shows_it_in_a_sandbox(browser, subjects):
+    first, *_ = subjects
+    html = first._repr_html_()
+    assert html.startswith('<iframe sandbox="allow-scripts" srcdoc=')
+    complaints = []
+    page = browser.new_page()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.set_content(f"<!doctype html><title>notebook</title>{html}")
+    frame = page.frames[1]
+    frame.wait_for_selector("html[data-ready]", state="attached")
+    assert "agrees with NumPy" in frame.locator("#check").text_content()
+    frame.locator("#label").select_option(label="cat & dog")
+    same(settled(frame)[0], numpy_of(first, label=0))
+    frame.locator("svg.network").get_by_role("link", name=re.compile("^g2_b1_p2_two2:")).click()
+    card = frame.locator("#layer-g2_b1_p2_two2")
+    card.locator("canvas").wait_for()
+    choose(card, 1, 0, 0)
+    assert "y[1, 0, 0]" in card.locator(".lines").text_content()
+    page.close()
+    assert complaints == []
+
+
+def test_a_notebook_says_what_it_cannot_compute(subjects, monkeypatch):
+    monkeypatch.setattr("igcnn.inspection.live.MOST_MACS", 1000)
+    assert "Not computed in this notebook: an image takes" in subjects[0]._repr_html_()

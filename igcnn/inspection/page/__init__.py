@@ -1,4 +1,4 @@
-"""The page of `igcnn inspect`: one HTML file that needs no network, from a report's numbers."""
+"""The page of `igcnn inspect`: one HTML file that needs no network, and its part for notebooks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from ...training.describe import describe_network
-from ..live import Live
+from ..live import Live, make_live
+from ..subject import Subject
 from . import drawing, structure
 from .operations import (
     OPERATIONS,
@@ -39,13 +40,6 @@ def render_page(report: dict[str, Any], live: Live) -> str:
     `data-f` is the Python format that made its text. A path that begins with a dot goes on from
     the `data-at` of the element around it.
     """
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
     def number(path: str, form: str = ",", at: str = "") -> Markup:
         text = formatted(look_up(report, at + path), form)
@@ -53,7 +47,8 @@ def render_page(report: dict[str, Any], live: Live) -> str:
             f'<span data-k="{escape(path)}" data-f="{escape(form)}">{escape(text)}</span>'
         )
 
-    return environment.get_template("page.html.j2").render(
+    return _template("page.html.j2").render(
+        _shared(live, report["checkpoint"]),
         report=report,
         n=number,
         m=lambda at, path, form=",": number(path, form, at),
@@ -61,24 +56,65 @@ def render_page(report: dict[str, Any], live: Live) -> str:
         units={unit["name"]: unit for unit in report["units"]},
         maps=_maps,
         operations=_operations(report, live),
-        live=live,
-        live_data=_data(live),
-        trained=bool(report["checkpoint"]),
-        shape=report["image"]["shape"],
-        drawing=structure.network(live.steps) if live.steps else "",
-        stages=structure.stages(report["layers"]),
-        explain=structure.explain,
-        largest_share=max(layer["share"] for layer in report["layers"]),
         operation_of=operation_of,
         formula=formula,
         numpy_sources=numpy_sources,
         cuda_sources=cuda_sources,
+        stages=structure.stages(report["layers"]),
+        largest_share=max(layer["share"] for layer in report["layers"]),
         title=describe_network(report["network"]),
         photograph=photograph(np.array(report["image"]["pixels"], np.uint8)),
-        style=Markup((HERE / "style.css").read_text(encoding="utf-8") + colours()),
-        engine=script(ENGINE),
-        script=script((*PAGE, *(LIVE if live.data else ()))),
+        syntax=Markup(colours()),
     )
+
+
+def render_view(subject: Subject, height: int) -> str:
+    """Return the part of the page that computes, in a frame for a notebook.
+
+    Args:
+        subject: network and image.
+        height: of the frame, in pixels.
+    """
+    live = make_live(subject)
+    if live.data is None or live.steps is None:
+        return f"<p>Not computed in this notebook: {escape(live.reason)}.</p>"
+    layers = {step["layer"]: live.steps.shapes[step["output"]] for step in live.steps.steps}
+    layers.pop("", None)
+    page = _template("view.html.j2").render(
+        _shared(live, subject.checkpoint),
+        layers=layers,
+        title=describe_network(subject.network.settings),
+        syntax="",
+    )
+    return (
+        f'<iframe sandbox="allow-scripts" srcdoc="{escape(page)}" title="igcnn" '
+        f'style="width: 100%; height: {height}px; border: 1px solid #8884"></iframe>'
+    )
+
+
+def _template(name: str) -> Template:
+    return Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(name)
+
+
+def _shared(live: Live, checkpoint: str) -> dict[str, Any]:
+    """Return what the templates of the page and of the notebook's frame both take."""
+    return {
+        "live": live,
+        "live_data": _data(live),
+        "trained": bool(checkpoint),
+        "shape": live.steps.shapes[0] if live.steps else (),
+        "drawing": structure.network(live.steps) if live.steps else "",
+        "explain": structure.explain,
+        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        "engine": script(ENGINE),
+        "script": script((*PAGE, *(LIVE if live.data else ()))),
+    }
 
 
 def script(stems: Sequence[str]) -> Markup:

@@ -140,8 +140,8 @@ def _places(all_nodes: list[Node]) -> tuple[list[tuple[float, float]], list[tupl
     names = [stage_of(node.name) if node.name else "" for node in all_nodes]
     for k, own in enumerate(names):
         if own and own != stage:
-            length = sum(1 for _ in itertools.takewhile(lambda name: name in (own, ""), names[k:]))
-            if column and column + length > WRAP:
+            others = (n for n, name in enumerate(names[k:]) if name not in (own, ""))
+            if column and column + next(others, len(names) - k) > WRAP:
                 row, column = row + 1, 0
             stage = own
             heads.append((row, column, stage))

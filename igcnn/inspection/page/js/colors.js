@@ -8,7 +8,7 @@ const scales = Object.fromEntries(Object.entries(data.colors).map(([name, anchor
 ]));
 
 // Smallest and largest number of arrays; where some are negative equally far on both sides of 0.
-function rangeOf(...arrays) {
+function rangeOf(arrays, bothSides = false) {
   let low = 0, high = 0;
   for (const values of arrays) {
     for (const value of values) {
@@ -17,7 +17,7 @@ function rangeOf(...arrays) {
     }
   }
   const far = Math.max(-low, high) || 1;
-  return low < 0 ? { low: -far, high: far } : { low: 0, high: far };
+  return low < 0 || bothSides ? { low: -far, high: far } : { low: 0, high: far };
 }
 
 function colorOf(value, { low, high }) {

@@ -20,8 +20,8 @@ function stepper(section) {
   show(0);
 }
 
-function openTarget() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+function openTarget(hash) {
+  const target = document.getElementById(decodeURIComponent(hash.slice(1)));
   if (target instanceof HTMLDetailsElement) {
     target.open = true;
     target.scrollIntoView();
@@ -70,5 +70,10 @@ document.querySelectorAll(".copy").forEach(copier);
 const layers = [...document.querySelectorAll("details.layer")];
 document.querySelectorAll(".open-all").forEach((button) => button.addEventListener("click", () => layers.forEach((each) => { each.open = true; })));
 document.querySelectorAll(".close-all").forEach((button) => button.addEventListener("click", () => layers.forEach((each) => { each.open = false; })));
-window.addEventListener("hashchange", openTarget);
-openTarget();
+window.addEventListener("hashchange", () => openTarget(location.hash));
+// a notebook's frame has no address that changes
+document.addEventListener("click", (event) => {
+  const link = event.target.closest('a[href^="#"]');
+  if (link) openTarget(link.getAttribute("href"));
+});
+openTarget(location.hash);

@@ -36,12 +36,8 @@ function tapsOf([KH, KW], step, { H, W, OH, OW }) {
 }
 
 // A convolution is a product of matrices a group: the weights, (outputs, rows), by the columns,
-// (rows, pixels), a row for each input channel and tap. Both are padded with zeros to FOUR.
-const FOUR = 4;
-
-function padded(count) {
-  return Math.ceil(count / FOUR) * FOUR;
-}
+// (rows, pixels), a row for each input channel and tap. Rows are taken four at a time, so that a
+// sum is loaded and stored once for four products.
 
 function convolutionSizes(step, s, shape) {
   const [, Cg, KH, KW] = shape.w, write = new Int32Array(s.D);
@@ -76,9 +72,10 @@ function addColumn(gx, sum, step, s, plane, { dy, dx, i0, i1, j0, j1 }) {
   }
 }
 
-// sum += Σ factors[k·stride + at] · row k
+// sum += Σ factors[at + k·stride] · row k
 function addRows(sum, factors, at, stride, rows, count, P) {
-  for (let k = 0; k < count; k += FOUR) {
+  let k = 0;
+  for (; k + 4 <= count; k += 4) {
     const f0 = factors[at + k * stride], f1 = factors[at + (k + 1) * stride];
     const f2 = factors[at + (k + 2) * stride], f3 = factors[at + (k + 3) * stride];
     const r0 = k * P, r1 = r0 + P, r2 = r1 + P, r3 = r2 + P;
@@ -86,11 +83,16 @@ function addRows(sum, factors, at, stride, rows, count, P) {
       sum[j] += f0 * rows[r0 + j] + f1 * rows[r1 + j] + f2 * rows[r2 + j] + f3 * rows[r3 + j];
     }
   }
+  for (; k < count; k++) {
+    const factor = factors[at + k * stride], row = k * P;
+    for (let j = 0; j < P; j++) sum[j] += factor * rows[row + j];
+  }
 }
 
 // out[at + k] = Σ g[from + j] · row k [j]
 function dotRows(out, at, g, from, rows, count, P) {
-  for (let k = 0; k < count; k += FOUR) {
+  let k = 0;
+  for (; k + 4 <= count; k += 4) {
     const r0 = k * P, r1 = r0 + P, r2 = r1 + P, r3 = r2 + P;
     let s0 = 0, s1 = 0, s2 = 0, s3 = 0;
     for (let j = 0; j < P; j++) {
@@ -105,54 +107,46 @@ function dotRows(out, at, g, from, rows, count, P) {
     out[at + k + 2] = s2;
     out[at + k + 3] = s3;
   }
-}
-
-// The weights of a group, (padded outputs, padded rows).
-function groupWeights(w, z, group) {
-  const rows = padded(z.K), matrix = new Float64Array(padded(z.outputs) * rows);
-  for (let o = 0; o < z.outputs; o++) {
-    const from = (group * z.outputs + o) * z.K;
-    matrix.set(w.subarray(from, from + z.K), o * rows);
+  for (; k < count; k++) {
+    let sum = 0;
+    for (let j = 0; j < P; j++) sum += g[from + j] * rows[k * P + j];
+    out[at + k] = sum;
   }
-  return matrix;
 }
 
 const convolution = {
   forward(step, s, [x], { w, b }, shape) {
-    const z = convolutionSizes(step, s, shape), { P } = z, rows = padded(z.K);
+    const z = convolutionSizes(step, s, shape), { K, P } = z;
     const y = new Float32Array(s.D * P), sum = new Float64Array(P);
-    const columns = new Float64Array(rows * P);
+    const columns = new Float64Array(K * P);
     for (let group = 0; group < step.groups; group++) {
       fillColumns(columns, step, s, z, group, x);
-      const matrix = groupWeights(w, z, group);
-      for (let k = 0; k < z.outputs; k++) {
-        const o = group * z.outputs + k;
+      for (let o = group * z.outputs; o < (group + 1) * z.outputs; o++) {
         sum.fill(b ? b[o] : 0);
-        addRows(sum, matrix, k * rows, 1, columns, rows, P);
+        addRows(sum, w, o * K, 1, columns, K, P);
         y.set(sum, z.write[o] * P);
       }
     }
     return y;
   },
   backward(step, s, gy, [x], { w, b }, shape) {
-    const z = convolutionSizes(step, s, shape), { P, taps } = z, rows = padded(z.K);
+    const z = convolutionSizes(step, s, shape), { K, P, taps, outputs } = z;
     const gx = new Float64Array(s.C * s.H * s.W), gw = new Float32Array(w.length);
     const gb = b ? new Float32Array(b.length) : null;
-    const columns = new Float64Array(rows * P), sum = new Float64Array(P);
-    const arriving = new Float64Array(padded(z.outputs) * P), found = new Float64Array(rows);
+    const columns = new Float64Array(K * P), sum = new Float64Array(P);
+    const arriving = new Float64Array(outputs * P);
     for (let group = 0; group < step.groups; group++) {
+      const first = group * outputs;
       fillColumns(columns, step, s, z, group, x);
-      const matrix = groupWeights(w, z, group);
-      for (let k = 0; k < z.outputs; k++) {
-        const o = group * z.outputs + k, from = z.write[o] * P;
+      for (let k = 0; k < outputs; k++) {
+        const from = z.write[first + k] * P;
         arriving.set(gy.subarray(from, from + P), k * P);
-        dotRows(found, 0, arriving, k * P, columns, rows, P);
-        gw.set(found.subarray(0, z.K), o * z.K);
-        if (gb) gb[o] = arriving.subarray(k * P, (k + 1) * P).reduce((total, g) => total + g, 0);
+        dotRows(gw, (first + k) * K, arriving, k * P, columns, K, P);
+        if (gb) gb[first + k] = gy.subarray(from, from + P).reduce((total, g) => total + g, 0);
       }
-      for (let k = 0; k < z.K; k++) {
+      for (let k = 0; k < K; k++) {
         sum.fill(0);
-        addRows(sum, matrix, k, rows, arriving, padded(z.outputs), P);
+        addRows(sum, w, first * K + k, K, arriving, outputs, P);
         const plane = z.read[group * z.Cg + Math.floor(k / taps.length)] * s.H * s.W;
         addColumn(gx, sum, step, s, plane, taps[k % taps.length]);
       }

@@ -36,7 +36,7 @@ async function showOcclusion() {
   const job = { ...jobOf(live.model), label: live.results[0].label, side };
   const { fall, whole } = await ask("occlude", job);
   if (own !== occlusions || shownAs.value !== "occlusion") return;
-  paintMaps(screen, fall, [1, HEIGHT, WIDTH], rangeOf(fall));
+  paintMaps(screen, fall, [1, HEIGHT, WIDTH], rangeOf([fall], true));
   caption.textContent = `Squares of ${side} pixels: the probability of ${data.classes[job.label]}, ` +
     `${(100 * whole).toFixed(1)} %, falls by up to ${(100 * Math.max(...fall)).toFixed(1)} points.`;
 }
@@ -47,7 +47,7 @@ function showImage() {
   caption.textContent = SAYS[kind];
   if (kind === "image") { screen.width = WIDTH; screen.height = HEIGHT; paintImage(); return; }
   const values = saliency(kind);
-  paintMaps(screen, values, [1, HEIGHT, WIDTH], rangeOf(values));
+  paintMaps(screen, values, [1, HEIGHT, WIDTH], rangeOf([values]));
 }
 
 function changeImage(pixels) {

@@ -50,9 +50,9 @@ class Maps {
       this.figures.replaceChildren("This layer is not in the network that is shown.");
       return;
     }
-    const shared = rangeOf(...pictures.slice(0, 2).map(([, values]) => values));
+    const shared = rangeOf(pictures.slice(0, 2).map(([, values]) => values));
     this.figures.replaceChildren(...pictures.map(([name, values, tensor], k) =>
-      this.picture(live.results.length > 1 ? name : "", values, tensor, k < 2 ? shared : rangeOf(values))));
+      this.picture(live.results.length > 1 ? name : "", values, tensor, k < 2 ? shared : rangeOf([values], true))));
     this.write();
     this.editor.refresh();
   }

@@ -7,7 +7,7 @@ const find = (id) => document.getElementById(id);
 const live = {
   original: Float32Array.from(bytesOf(data.pixels)),
   pixels: Float32Array.from(bytesOf(data.pixels)), // 0 to 255, (C, H, W)
-  model: 0, // number of the network that is shown
+  model: data.first, // number of the network that is shown
   beside: null, // of the one beside it
   label: data.label,
   originals: [], // the weights of each network
@@ -103,10 +103,10 @@ function agreement(check, { values, gradients }) {
 async function start() {
   live.originals = await Promise.all(data.models.map(({ weights }) => unpacked(weights)));
   live.weights = live.originals.map((weights) => weights.slice());
+  await update();
   for (const [k, model] of data.models.entries()) {
     const found = await ask("compute", { ...jobOf(k), label: model.check.label });
     live.agreements.push(agreement(model.check, found));
-    if (k === 0) await update();
   }
   live.listeners.forEach((listener) => listener());
   document.documentElement.dataset.ready = "true";
