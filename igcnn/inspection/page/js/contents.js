@@ -71,9 +71,11 @@ const layers = [...document.querySelectorAll("details.layer")];
 document.querySelectorAll(".open-all").forEach((button) => button.addEventListener("click", () => layers.forEach((each) => { each.open = true; })));
 document.querySelectorAll(".close-all").forEach((button) => button.addEventListener("click", () => layers.forEach((each) => { each.open = false; })));
 window.addEventListener("hashchange", () => openTarget(location.hash));
-// a notebook's frame has no address that changes
 document.addEventListener("click", (event) => {
   const link = event.target.closest('a[href^="#"]');
-  if (link) openTarget(link.getAttribute("href"));
+  if (!link) return;
+  // a notebook's frame has no address of its own, and would leave the page
+  if (location.protocol === "about:") event.preventDefault();
+  openTarget(link.getAttribute("href"));
 });
 openTarget(location.hash);
