@@ -120,6 +120,44 @@ def test_refusals_leave_what_was_there(refused):
     assert sorted(path.name for path in Path().iterdir()) == ["cat.png", "page.html", "text.png"]
 
 
+def checkpoint(path, step, side=8, **settings):
+    """Write a checkpoint of a small network."""
+    network = build_network("plain_igc", depth=5, L=2, M=2, num_classes=10, seed=step, **settings)
+    prepared = Preprocessing("digits", (), (78.0,) * 3, (96.0,) * 3, side=side)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, network, preprocessing=prepared, progress={"step": step})
+    return path
+
+
+def names_on(page):
+    """The networks that a page can show, and which it begins with."""
+    text = re.search('id="live-data">(.*?)</script>', Path(page).read_text(), re.S)[1]
+    data = json.loads(text)
+    return [model["name"] for model in data["models"]], data["first"]
+
+
+def test_the_checkpoints_of_a_run_in_the_order_of_training(igcnn):
+    for name, step in (("best", 20), ("previous", 10), ("last", 30)):
+        checkpoint(f"run/checkpoints/{name}.h5", step)
+    code, _, err = igcnn("inspect", "run", "-o", "run.html")
+    assert code == 0, err
+    names = ["previous.h5, step 10", "run, step 20", "last.h5, step 30"]
+    assert names_on("run.html") == (names, 1)
+    code, _, err = igcnn("inspect", "run/checkpoints/last.h5", "-o", "last.html")
+    assert code == 0, err
+    assert names_on("last.html") == (["last.h5, step 30"], 0)
+
+
+def test_several_checkpoints(igcnn, refused):
+    first, second = checkpoint("a.h5", 7), checkpoint("b.h5", 3)
+    code, _, err = igcnn("inspect", first, second, "-o", "both.html")
+    assert code == 0, err
+    assert names_on("both.html") == (["b.h5, step 3", "a.h5, step 7"], 1)
+    larger = checkpoint("large.h5", 1, side=16)
+    assert "for images of 16 pixels a side" in refused(2, "inspect", first, larger)
+    assert "no checkpoint" in refused(6, "inspect", first, "nothing.h5")
+
+
 def test_weights_of_a_run_that_diverged(refused):
     network = build_network("plain", depth=5, L=2, num_classes=10)
     network.parameters()[0].data[1, 0, 0, 0] = np.nan

@@ -39,7 +39,7 @@ class Maps {
       return [data.models[result.model].name, values, tensor];
     }).filter(([, values]) => values);
     const same = found.length === 2 && found[0][1].length === found[1][1].length;
-    if (same) found.push(["difference, the second less the first", each(found[0][1].length, (k) => found[1][1][k] - found[0][1][k])]);
+    if (same) found.push(["difference: second less first", each(found[0][1].length, (k) => found[1][1][k] - found[0][1][k])]);
     return found;
   }
 
@@ -62,7 +62,7 @@ class Maps {
     const drawn = element("canvas", { className: "maps", role: "img", "aria-label":
       `${shape[0]} maps of ${shape[1]}×${shape[2]} pixels${name ? `, ${name}` : ""}` });
     const columns = paintMaps(drawn, values, shape, range);
-    drawn.style.width = `${drawn.width * Math.max(1, Math.min(4, Math.floor((live.results.length > 1 ? 560 : 1000) / drawn.width)))}px`;
+    drawn.style.width = `${drawn.width * Math.max(1, Math.min(8, Math.floor((live.results.length > 1 ? 340 : 700) / drawn.width)))}px`;
     const bar = element("span", { className: "scale" }, element("span", { className: "low" }),
       element("i"), element("span", { className: "high" }));
     paintBar(bar, range);
@@ -71,8 +71,8 @@ class Maps {
       const index = this.at(event, drawn, shape, columns);
       if (index) this.choose(index);
     });
-    return element("figure", {}, drawn, element("figcaption", {}, name ? `${name} ` : "", bar,
-      ` ${shape[0]} channels of ${shape[1]}×${shape[2]}, row by row`));
+    return element("figure", {}, drawn, element("figcaption", {},
+      ...(name ? [name, element("br")] : []), bar, ` ${shape[0]} channels, row by row`));
   }
 
   // [channel, row, column] under the pointer, null between the maps.
