@@ -16,6 +16,7 @@ from .options import FILE, GroupedCommand, setting_options
 
 if TYPE_CHECKING:
     from igcnn.inspection import Subject
+    from igcnn.training.checkpoint import Checkpoint, Preprocessing
 
 DEFAULT = "digits"  # the data set that is always there
 
@@ -31,7 +32,7 @@ class Place:
 
 
 @click.command("inspect", cls=GroupedCommand)
-@click.argument("checkpoint", required=False, metavar="[CHECKPOINT|RUN]", type=FILE)
+@click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT|RUN]…", type=FILE)
 @network_options
 @click.option("--image", metavar="FILE", type=FILE, help="Image to show the network.")
 @setting_options("dataset", "data_dir", dataset="as in training")
@@ -40,7 +41,7 @@ class Place:
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the page's numbers as one object.")
 def inspect_command(
-    checkpoint: str | None,
+    checkpoints: tuple[str, ...],
     image: str | None,
     dataset: str | None,
     index: int | None,
@@ -52,20 +53,23 @@ def inspect_command(
 ) -> None:
     """Write a page about a network and an image.
 
-    Shows the network layer by layer, with its real numbers on one image. Without a checkpoint
-    the weights are the initial ones. The page is one file, shown by any browser, without a
-    network: layers with formulas and source, wiring of the interleaving, composed kernels,
-    feature maps, gradients against central differences, other devices.
+    The page is a single HTML file that opens offline in any browser and computes the network
+    itself: draw or drop an image, choose a class, and see activations, probabilities and
+    gradients; silence a channel, change a weight. It also has formulas and source of each layer,
+    wiring, composed kernels, gradients against central differences, other devices. Without a
+    checkpoint the weights are the initial ones; several are shown beside each other, as are
+    those of a run.
 
     \b
     pip install "igcnn[inspect]"
     igcnn inspect --depth 8 --L 24 --M 2 -o report.html
     igcnn inspect runs/cifar10/… --index 7 -o seven.html
+    igcnn inspect early.h5 late.h5 -o both.html
     igcnn inspect best.h5 --image cat.jpg --json > cat.json
     """
     from igcnn.errors import ConfigError
     from igcnn.files import write_atomically
-    from igcnn.inspection import make_report, other_devices
+    from igcnn.inspection import make_live, make_report, other_devices
 
     try:
         from igcnn.inspection.page import render_page
@@ -79,15 +83,18 @@ def inspect_command(
     path = Path(output)
     _check_output(path, overwrite)
     place = Place(image, dataset, index or 0, data_dir)
-    if checkpoint is None:
+    others: list[Subject] = []
+    if not checkpoints:
         subject = _of_initial_weights(options, place)
     else:
-        refuse_options(checkpoint, options)
-        subject = _of_checkpoint(checkpoint, place)
+        refuse_options(checkpoints[0], options)
+        subject = _of_checkpoint(checkpoints[0], place)
+        others = [_beside(subject, other) for other in checkpoints[1:] or _of_run(checkpoints[0])]
     subject = replace(subject, command=_again(overwrite))
     report = make_report(subject, other_devices())
+    page = render_page(report, make_live(subject, others))
     try:
-        write_atomically(path, render_page(report).encode())
+        write_atomically(path, page.encode())
     except OSError as error:
         raise _unwritable(path, error) from error
     if as_json:
@@ -142,18 +149,55 @@ def _of_initial_weights(options: dict[str, Any], place: Place) -> Subject:
     return with_test_image(network, data, place.index, side)
 
 
-def _of_checkpoint(path: str, place: Place) -> Subject:
-    """Return a trained network, and an image prepared as those of its training were."""
+def _of_run(path: str) -> list[str]:
+    """Return the checkpoints of a run other than the one that its folder stands for."""
+    from igcnn.training.run_directory import RunDirectory
+
+    if not Path(path).is_dir():
+        return []
+    run = RunDirectory(path)
+    # as load_checkpoint chooses it
+    own = run.best if run.best.is_file() else run.last
+    files = (run.previous, run.last, run.best)
+    return [str(file) for file in files if file != own and file.is_file()]
+
+
+def _beside(subject: Subject, path: str) -> Subject:
+    """Return another checkpoint on the image of a subject.
+
+    Raises:
+        ConfigError: it is for images of another size.
+    """
+    from igcnn.errors import ConfigError
+    from igcnn.inspection.subject import with_weights_of
+
+    saved, prepared = _prepared(path)
+    if prepared.side != subject.pixels.shape[1]:
+        raise ConfigError(
+            f"{path} is for images of {prepared.side} pixels a side, the first checkpoint for "
+            f"{subject.pixels.shape[1]}; give checkpoints for images of one size"
+        )
+    return with_weights_of(subject, saved, prepared, path)
+
+
+def _prepared(path: str) -> tuple[Checkpoint, Preprocessing]:
+    """Return a checkpoint and how the images of its training were prepared."""
     from igcnn.errors import CheckpointError
-    from igcnn.inspection.subject import with_picture, with_test_image
     from igcnn.training import load_checkpoint
 
     saved = load_checkpoint(path)
-    prepared = saved.preprocessing
-    if prepared is None or not prepared.side:
+    if saved.preprocessing is None or not saved.preprocessing.side:
         raise CheckpointError(
             f"{path} does not say how images were prepared; use one that igcnn train wrote"
         )
+    return saved, saved.preprocessing
+
+
+def _of_checkpoint(path: str, place: Place) -> Subject:
+    """Return a trained network, and an image prepared as those of its training were."""
+    from igcnn.inspection.subject import with_picture, with_test_image
+
+    saved, prepared = _prepared(path)
     network = saved.build()
     if place.image is not None:
         subject = with_picture(network, Path(place.image), prepared.side, prepared)
@@ -168,4 +212,4 @@ def _of_checkpoint(path: str, place: Place) -> Subject:
             on_bad_image=own.get("on_bad_image"),
         )
         subject = with_test_image(network, data, place.index, prepared.side, prepared)
-    return replace(subject, checkpoint=path)
+    return replace(subject, checkpoint=path, step=saved.progress.get("step"))

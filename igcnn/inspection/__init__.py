@@ -14,8 +14,9 @@ from .composed import (
 from .devices import DeviceDifference, compare_devices, other_devices
 from .doctor import Finding, examine
 from .gradients import LayerGradients, check_gradients
+from .live import Live, make_live
 from .report import make_report
-from .subject import Subject
+from .subject import Subject, with_picture, with_test_image
 from .trace import Trace, TracedRecord, trace
 from .wiring import Wiring, wire
 
@@ -26,6 +27,7 @@ __all__ = [
     "Finding",
     "LayerGradients",
     "LayerSummary",
+    "Live",
     "Subject",
     "Summary",
     "Trace",
@@ -38,6 +40,7 @@ __all__ = [
     "conditions",
     "describe_conditions",
     "examine",
+    "make_live",
     "make_report",
     "other_devices",
     "summarize",
@@ -45,4 +48,6 @@ __all__ = [
     "unit_parameters",
     "widest",
     "wire",
+    "with_picture",
+    "with_test_image",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +11,18 @@ from PIL import Image
 from ..datasets import Dataset
 from ..errors import ConfigError
 from ..networks import Network
-from ..training.checkpoint import Preprocessing
+from ..training.checkpoint import Checkpoint, Preprocessing
 from ..training.predict import read_image
 
 Array = np.ndarray
 
+HEIGHT = 560  # of the frame in a notebook, in pixels
 OTHERS = 64  # test images beside the one that is shown
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a report is about.
+    """What a report is about; a notebook shows it as a small page that computes the network.
 
     Attributes:
         network: float32, on the CPU.
@@ -34,6 +35,7 @@ class Subject:
         others: more images for the search for dead channels, uint8, (N, 3, H, W).
         checkpoint: name of the file, "" for initial weights.
         command: the command line that makes the page again, "" where there is none.
+        step: updates that the network was trained for, None where it is not known.
     """
 
     network: Network
@@ -46,6 +48,22 @@ class Subject:
     others: Array | None = None
     checkpoint: str = ""
     command: str = ""
+    step: int | None = None
+
+    @property
+    def title(self) -> str:
+        """What a choice of several networks calls it."""
+        if not self.checkpoint:
+            return "initial weights"
+        return Path(self.checkpoint).name + ("" if self.step is None else f", step {self.step}")
+
+    def _repr_html_(self) -> str:
+        """Return the part of the page of `igcnn inspect` that computes, in a sandboxed frame."""
+        try:
+            from .page import render_view
+        except ImportError as error:
+            return f"<p>To see it compute: <code>pip install igcnn[inspect]</code> ({error})</p>"
+        return render_view(self, HEIGHT)
 
     def normalised(self, pixels: Array) -> Array:
         """Return images as the network sees them, (N, 3, H, W)."""
@@ -114,6 +132,20 @@ def with_test_image(
         data.classes if len(data.classes) == network.settings["num_classes"] else (),
         int(data.test.labels[index]),
         pixels[1:],
+    )
+
+
+def with_weights_of(
+    subject: Subject, saved: Checkpoint, prepared: Preprocessing, path: str
+) -> Subject:
+    """Return a subject with the network of another checkpoint, which sees images its own way."""
+    return replace(
+        subject,
+        network=saved.build(),
+        mean=np.array(prepared.mean),
+        std=np.array(prepared.std),
+        checkpoint=path,
+        step=saved.progress.get("step"),
     )
 
 

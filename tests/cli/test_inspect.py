@@ -73,7 +73,7 @@ def test_the_page_shows_the_command_that_makes_it_again(igcnn):
     code, out, err = igcnn(*command)
     assert code == 0, err
     page = Path("my page.html").read_text()
-    shown = html.unescape(re.search("<dt>command</dt><dd><code>(.*?)</code></dd>", page)[1])
+    shown = html.unescape(re.search("<dt>command</dt><dd><code>(.*?)</code>", page)[1])
     program, *arguments = shlex.split(shown)
     assert (program, *arguments) == ("igcnn", "inspect", "--overwrite", *command[1:])
     assert json.loads(out)["command"] == shown
@@ -118,6 +118,44 @@ def test_refusals_leave_what_was_there(refused):
     assert "leave out --L" in refused(2, "inspect", "nothing.h5", "--L", "4", "-o", "new.html")
     assert Path("page.html").read_text() == "mine"
     assert sorted(path.name for path in Path().iterdir()) == ["cat.png", "page.html", "text.png"]
+
+
+def checkpoint(path, step, side=8, **settings):
+    """Write a checkpoint of a small network."""
+    network = build_network("plain_igc", depth=5, L=2, M=2, num_classes=10, seed=step, **settings)
+    prepared = Preprocessing("digits", (), (78.0,) * 3, (96.0,) * 3, side=side)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, network, preprocessing=prepared, progress={"step": step})
+    return path
+
+
+def names_on(page):
+    """The networks that a page can show, and which it begins with."""
+    text = re.search('id="live-data">(.*?)</script>', Path(page).read_text(), re.S)[1]
+    data = json.loads(text)
+    return [model["name"] for model in data["models"]], data["first"]
+
+
+def test_the_checkpoints_of_a_run_in_the_order_of_training(igcnn):
+    for name, step in (("best", 20), ("previous", 10), ("last", 30)):
+        checkpoint(f"run/checkpoints/{name}.h5", step)
+    code, _, err = igcnn("inspect", "run", "-o", "run.html")
+    assert code == 0, err
+    names = ["previous.h5, step 10", "run, step 20", "last.h5, step 30"]
+    assert names_on("run.html") == (names, 1)
+    code, _, err = igcnn("inspect", "run/checkpoints/last.h5", "-o", "last.html")
+    assert code == 0, err
+    assert names_on("last.html") == (["last.h5, step 30"], 0)
+
+
+def test_several_checkpoints(igcnn, refused):
+    first, second = checkpoint("a.h5", 7), checkpoint("b.h5", 3)
+    code, _, err = igcnn("inspect", first, second, "-o", "both.html")
+    assert code == 0, err
+    assert names_on("both.html") == (["b.h5, step 3", "a.h5, step 7"], 1)
+    larger = checkpoint("large.h5", 1, side=16)
+    assert "for images of 16 pixels a side" in refused(2, "inspect", first, larger)
+    assert "no checkpoint" in refused(6, "inspect", first, "nothing.h5")
 
 
 def test_weights_of_a_run_that_diverged(refused):

@@ -1,9 +1,14 @@
+import shutil
+
 import numpy as np
 import pytest
 
 from igcnn import build_network
 from igcnn.inspection import Subject, make_report
+from igcnn.inspection.live import make_live
+from igcnn.inspection.page import render_page
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MEAN, STD = np.array([120.0, 110.0, 100.0]), np.array([60.0, 50.0, 70.0])
 
 
@@ -23,3 +28,27 @@ def reported():
         return subject, make_report(subject, list(devices))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def rendered(reported):
+    """Return a function: report, and the page as it is written."""
+
+    def make(**settings):
+        subject, report = reported(**settings)
+        return report, render_page(report, make_live(subject))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless browser; the test is skipped where there is none."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip("needs a browser (Debian, Ubuntu: apt install chromium)")
+    api = pytest.importorskip("playwright.sync_api", reason='pip install "igcnn[test]"')
+    with api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield launched
+        launched.close()

@@ -1,39 +1,25 @@
 """The page in a real browser: nothing asked of the network, no error, mouse and keyboard."""
 
 import re
-import shutil
 
 import pytest
 
-from igcnn.inspection.page import render_page
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="needs a browser (Debian, Ubuntu: apt install chromium)"
-)
+@pytest.fixture(scope="module")
+def made(rendered):
+    return rendered(net="resnet_igc", depth=8, L=6, M=2)
 
 
 @pytest.fixture(scope="module")
-def report(reported):
-    return reported(net="resnet_igc", depth=8, L=6, M=2)[1]
+def report(made):
+    return made[0]
 
 
 @pytest.fixture(scope="module")
-def address(report, tmp_path_factory):
+def address(made, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render_page(report), encoding="utf-8")
+    path.write_text(made[1], encoding="utf-8")
     return path.as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason='pip install "igcnn[test]"')
-    with api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
@@ -49,19 +35,20 @@ def opened(browser, address):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(address)
+        page.wait_for_selector("html[data-ready]", state="attached")
         return page
 
     yield open_page
     for context in contexts:
         context.close()
     assert complaints == []
-    assert {url for url in requests if not url.startswith("data:")} == {address}
+    assert {url for url in requests if not url.startswith(("data:", "blob:"))} == {address}
 
 
 def test_every_layer_and_every_number(opened, report):
     page = opened()
     names = [layer["name"] for layer in report["layers"]]
-    rows = page.locator("table.layers tbody tr")
+    rows = page.locator("table.layers tbody tr[data-layer]")
     assert rows.evaluate_all("rows => rows.map((row) => row.dataset.layer)") == names
     cards = page.locator("details.layer")
     assert cards.evaluate_all("cards => cards.map((card) => card.id.slice(6))") == names

@@ -9,6 +9,7 @@ import pytest
 
 from igcnn import Tensor, build_network, no_grad
 from igcnn.inspection import summarize
+from igcnn.inspection.live import make_live
 from igcnn.inspection.page import render_page
 from igcnn.layers import InterleavedGroupConvolution, InterleavedProduct
 from igcnn.layers.convolution import ConvolutionFunction
@@ -116,9 +117,9 @@ def test_a_broken_backward_turns_exactly_its_layer_red(
     function, where, layer, reported, monkeypatch
 ):
     wrong_where(function, where, monkeypatch)
-    _, report = reported(net="plain_igc", depth=8, L=2, M=2)
+    subject, report = reported(net="plain_igc", depth=8, L=2, M=2)
     assert report["failed"] == [layer]
-    page = render_page(report)
+    page = render_page(report, make_live(subject))
     assert page.count('<tr class="failed"') == 1
     assert f'<tr class="failed" data-layer="{layer}"' in page
     assert page.count('<details class="layer failed"') == 1

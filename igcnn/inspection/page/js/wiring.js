@@ -1,9 +1,4 @@
-"use strict";
-
-// Channel c of the result of Reorder(b) is channel reorder(c) of its input (kernels/permutation.py).
-function reorder(c, channels, branches) {
-  return (c % branches) * (channels / branches) + Math.floor(c / branches);
-}
+// The wiring of a unit: point at a channel, or type its number, to see its ways.
 
 // Everything on the ways from input channel i to output channel o; null stands for all.
 function ways(unit, i, o) {
@@ -137,39 +132,4 @@ function wiring(figure) {
   });
 }
 
-function stepper(section) {
-  const cases = [...section.querySelectorAll(".case")];
-  const controls = section.querySelector(".stepper");
-  const status = controls.querySelector("span");
-  let at = 0;
-  function show(next) {
-    at = (next + cases.length) % cases.length;
-    cases.forEach((each, k) => each.classList.toggle("away", k !== at));
-    status.textContent = `case ${at + 1} of ${cases.length}`;
-  }
-  controls.querySelector(".previous").addEventListener("click", () => show(at - 1));
-  controls.querySelector(".next").addEventListener("click", () => show(at + 1));
-  controls.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowLeft") show(at - 1);
-    if (event.key === "ArrowRight") show(at + 1);
-  });
-  controls.hidden = false;
-  show(0);
-}
-
-function openTarget() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (target instanceof HTMLDetailsElement) {
-    target.open = true;
-    target.scrollIntoView();
-    target.querySelector("summary").focus({ preventScroll: true });
-  }
-}
-
 document.querySelectorAll("figure.wiring").forEach(wiring);
-stepper(document.getElementById("cases"));
-const layers = [...document.querySelectorAll("details.layer")];
-document.querySelector(".open-all").addEventListener("click", () => layers.forEach((each) => { each.open = true; }));
-document.querySelector(".close-all").addEventListener("click", () => layers.forEach((each) => { each.open = false; }));
-window.addEventListener("hashchange", openTarget);
-openTarget();
