@@ -17,7 +17,7 @@ from .gradients import LayerGradients, check_gradients
 from .report import make_report
 from .subject import Subject
 from .trace import Trace, TracedRecord, trace
-from .wiring import Wiring, wire
+from .wiring import ProductWiring, Wiring, wire, wire_product
 
 __all__ = [
     "Composition",
@@ -26,6 +26,7 @@ __all__ = [
     "Finding",
     "LayerGradients",
     "LayerSummary",
+    "ProductWiring",
     "Subject",
     "Summary",
     "Trace",
@@ -45,4 +46,5 @@ __all__ = [
     "unit_parameters",
     "widest",
     "wire",
+    "wire_product",
 ]

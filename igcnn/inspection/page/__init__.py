@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ...training.describe import describe_network
+from ..wiring_drawing import draw_product
 from . import drawing
 from .operations import (
     OPERATIONS,
@@ -52,6 +53,7 @@ def render_page(report: dict[str, Any]) -> str:
         n=number,
         m=lambda at, path, form=",": number(path, form, at),
         draw=drawing,
+        draw_product=draw_product,
         units={unit["name"]: unit for unit in report["units"]},
         maps=_maps,
         operations=_operations(report),
