@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -167,3 +167,20 @@ def setting_options(*names: str, raw: bool = False, **shown: str) -> Callable[[C
         return command
 
     return add
+
+
+def as_arguments(values: Mapping[str, Any]) -> list[str]:
+    """Return the options of a command line that give raw values of setting_options.
+
+    Args:
+        values: name → text, texts, True for a switch, or None for what is not given.
+    """
+    arguments = []
+    for name, value in values.items():
+        flag = SETTINGS[name].flag
+        if value is True:
+            arguments.append(flag)
+        elif value is not None:
+            texts = [value] if isinstance(value, str) else value
+            arguments += [f"{flag}={text}" for text in texts]
+    return arguments

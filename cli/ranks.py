@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,10 +110,73 @@ def start_ranks(count: int, arguments: Sequence[str], gpus: Sequence[int] = ()) 
     return run_signalled(line, environment, translation)
 
 
-def _end_with_parent() -> None:
-    """Let this process, about to become mpiexec, be ended when the one that started it is."""
+def end_with_parent() -> None:
+    """Let this process, about to start a program, be ended when the one that started it is."""
     set_parent_death_signal = 1  # sys/prctl.h
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def start(
+    line: Sequence[str],
+    environment: dict[str, str] | None,
+    apart: bool,
+    stdout: int | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a command.
+
+    Args:
+        line: the command.
+        environment: its variables; None for those of this process.
+        apart: keep it out of the terminal's reach, and end it with this process (Linux).
+        stdout: as for Popen.
+    """
+    return subprocess.Popen(
+        line,
+        env=environment,
+        start_new_session=apart,
+        preexec_fn=end_with_parent if apart and sys.platform == "linux" else None,
+        stdout=stdout,
+    )
+
+
+@contextlib.contextmanager
+def signals_reaching(
+    processes: Collection[subprocess.Popen[bytes]], translation: Mapping[str, str]
+) -> Iterator[list[str]]:
+    """Context in which signals that are meant to end this process reach others.
+
+    Args:
+        processes: the others, which may change.
+        translation: name of a signal → name of the one that they get for it. If that holds
+            SIGINT they are out of the terminal's reach, and a second SIGINT ends them.
+
+    Yields:
+        The names of the signals so far.
+    """
+    from igcnn.training.interrupt import is_ignored
+
+    before = {}
+    received: list[str] = []
+
+    def forward(number: int, frame: object) -> None:
+        name = signal.Signals(number).name
+        again = name == "SIGINT" and "SIGINT" in received
+        received.append(name)
+        for process in processes:
+            process.send_signal(
+                signal.SIGTERM if again else signal.Signals[translation.get(name, name)]
+            )
+
+    names = ["SIGTERM", "SIGUSR1", "SIGHUP", *(["SIGINT"] if "SIGINT" in translation else [])]
+    for name in names:
+        number = getattr(signal, name, None)
+        if number is not None and not (name == "SIGHUP" and is_ignored(number)):
+            before[number] = signal.signal(number, forward)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_signalled(
@@ -124,42 +187,14 @@ def run_signalled(
     Args:
         line: the command.
         environment: its variables; None for those of this process.
-        translation: name of a signal → name of the one that the command gets for it. If that
-            holds SIGINT the command is out of the terminal's reach, and a second SIGINT ends it.
+        translation: see signals_reaching.
     """
-    apart = "SIGINT" in translation
-    process = subprocess.Popen(
-        line,
-        env=environment,
-        start_new_session=apart,
-        preexec_fn=_end_with_parent if apart and sys.platform == "linux" else None,
-    )
-    before = {}
-    received: list[str] = []
-
-    def forward(number: int, frame: object) -> None:
-        name = signal.Signals(number).name
-        again = name == "SIGINT" and "SIGINT" in received
-        received.append(name)
-        process.send_signal(
-            signal.SIGTERM if again else signal.Signals[translation.get(name, name)]
-        )
-
-    from igcnn.training.interrupt import is_ignored
-
-    names = ["SIGTERM", "SIGUSR1", "SIGHUP", *(["SIGINT"] if apart else [])]
-    for name in names:
-        number = getattr(signal, name, None)
-        if number is not None and not (name == "SIGHUP" and is_ignored(number)):
-            before[number] = signal.signal(number, forward)
-    try:
+    process = start(line, environment, "SIGINT" in translation)
+    with signals_reaching([process], translation) as received:
         while True:
             try:
                 code = process.wait()
                 break
             except KeyboardInterrupt:  # the terminal told the training too: let it save
                 continue
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return INTERRUPTED if "SIGINT" in received and code else code

@@ -1,4 +1,4 @@
-"""`igcnn reproduce`: the paper's tables, and what this code makes of them."""
+"""`igcnn reproduce`: the papers' tables, and what this code makes of them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .options import GroupedCommand
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def reproduce_command(table: str | None, folder: str, as_json: bool) -> None:
-    """Show a table of the paper.
+    """Show a table of the papers.
 
     What the paper says, what is counted here now, and what runs have reached. Tables: sota,
-    imagenet, width, depth; without a name they are listed. Parameters and multiply-adds are
-    counted on the spot; errors come from finished runs on this disk, and are empty where there
-    are none.
+    imagenet, width, depth of IGCNets; igcv2, igcv2_factors, igcv3, igcv3_imagenet of its
+    successors; without a name they are listed. Parameters and multiply-adds are counted on the
+    spot; errors come from finished runs on this disk, and are empty where there are none.
 
     \b
     igcnn reproduce imagenet
@@ -48,7 +48,8 @@ def reproduce_command(table: str | None, folder: str, as_json: bool) -> None:
     ]
     for dataset in result.datasets:
         heads += [f"{dataset}: paper", "runs here"]
-    if table == "width":
+    blocks = "width" in result.rows[0].computed
+    if blocks:
         heads[1:6] = ["width here", "parameters of the block here"]
     rows = []
     for entry in result.rows:
@@ -61,7 +62,7 @@ def reproduce_command(table: str | None, folder: str, as_json: bool) -> None:
             entry.published.get("multiply_adds", ""),
             f"{count['macs'] / 1e6:,.2f} M" if "macs" in count else "",
         ]
-        if table == "width":
+        if blocks:
             cells[1:6] = [str(count["width"]), f"{count['params']:,}"]
         for dataset in result.datasets:
             cells += [entry.published.get(dataset, ""), entry.measured.get(dataset, "")]

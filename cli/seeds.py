@@ -74,9 +74,7 @@ def train_seeds(
     for seed in seeds:
         run = RunDirectory(seed_directory(Path(out), seed))
         ended = b""
-        if communicator.rank == 0 and run.result.is_file() and not overwrite:
-            _check_same(run, collect(seed))
-            say(f"igcnn: {run.path} has ended and is kept")
+        if communicator.rank == 0 and not overwrite and has_ended(run, collect(seed)):
             ended = b"ended"
         if not communicator.broadcast(ended):
             train(seed, str(run.path))
@@ -87,8 +85,14 @@ def train_seeds(
             click.echo(line)
 
 
-def _check_same(run: RunDirectory, settings: dict[str, Any]) -> None:
-    """Raise ConfigError if a run was trained with other settings."""
+def has_ended(run: RunDirectory, settings: dict[str, Any]) -> bool:
+    """Return whether a run has ended, and say so.
+
+    Raises:
+        ConfigError: it was trained with other settings.
+    """
+    if not run.result.is_file():
+        return False
     before = run.read_config()
     for name, value in settings.items():
         relevant = name in SETTINGS and SETTINGS[name].group in GROUPS and name not in PATHS
@@ -99,3 +103,5 @@ def _check_same(run: RunDirectory, settings: dict[str, Any]) -> None:
                     f"{run.path} was trained with {name} = {own}, not {value}; choose another "
                     "--out, or --overwrite"
                 )
+    say(f"igcnn: {run.path} has ended and is kept")
+    return True

@@ -7,13 +7,21 @@ from typing import Any
 
 import click
 
-from igcnn.settings import NETWORK, RECIPE, RUN
+from igcnn.settings import NETWORK, RANKS, RECIPE, RUN
 
 from .choice import say
-from .options import DIRECTORY, FILE, GroupedCommand, grouped_option, setting_options
-from .seeds import parse_seeds, train_seeds
+from .options import (
+    DIRECTORY,
+    FILE,
+    GroupedCommand,
+    as_arguments,
+    grouped_option,
+    setting_options,
+)
+from .pool import Task, run_pool
+from .ranks import parse_gpus
+from .seeds import has_ended, parse_seeds
 from .settings import collect
-from .train import train_once
 
 PARTITIONS = ("L", "M")
 
@@ -40,6 +48,16 @@ PARTITIONS = ("L", "M")
 @grouped_option(
     "--out", group=RUN, required=True, type=DIRECTORY, metavar="DIR", help="Where the runs go."
 )
+@grouped_option(
+    "--jobs",
+    group=RANKS,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Runs at a time, which share the cores. [default: 1]",
+)
+@grouped_option(
+    "--gpus", group=RANKS, metavar="N,N,…", help="Run one at a time on each of these GPUs."
+)
 @grouped_option("--overwrite", group=RUN, is_flag=True, help="Train all of them again.")
 @grouped_option("--config", group=RUN, type=FILE, metavar="FILE", help="TOML file of settings.")
 @grouped_option(
@@ -55,6 +73,8 @@ def sweep_command(
     grid: tuple[str, ...],
     seeds: str,
     out: str,
+    jobs: int | None,
+    gpus: str | None,
     overwrite: bool,
     config: str | None,
     assignments: tuple[str, ...],
@@ -62,9 +82,10 @@ def sweep_command(
 ) -> None:
     """Train with several settings and compare them in a table and a picture.
 
-    Each combination is trained with each seed, in OUT/SETTINGS/seedN. The same command continues
-    a sweep that was interrupted: runs that have ended are kept. The table is in OUT/sweep.json as
-    well, the picture in OUT/sweep.png (pip install "igcnn[plot]").
+    Each combination is trained with each seed, in OUT/SETTINGS/seedN, by a process of its own:
+    one after the other, --jobs at a time, or one on each of --gpus. The same command continues
+    a sweep that was interrupted: runs that have ended are kept, others resumed. The table is in
+    OUT/sweep.json as well, the picture in OUT/sweep.png (pip install "igcnn[plot]").
 
     --budget compares the widths of units with equally many parameters (IGCNets, figure 3), in
     plain_igc_equal, all stages of which have L·M channels.
@@ -72,8 +93,11 @@ def sweep_command(
     \b
     igcnn sweep --out a --grid lr=0.2,0.1,0.05 --seeds 0,1,2
     igcnn sweep --out b --net plain_igc_equal --budget 4672
+    igcnn sweep --out c --grid L=8,16,24 --gpus 0,1,2,3
     """
     from igcnn.errors import ConfigError
+    from igcnn.training import RunDirectory
+    from igcnn.training.seeds import seed_directory
     from igcnn.training.sweep import (
         draw_sweep,
         point_directory,
@@ -84,13 +108,22 @@ def sweep_command(
 
     points, drawn = _points(budget, grid, flags["net"])
     numbers = parse_seeds(seeds)
-    places = assignments, config
-    for given in points:  # refuses all that is wrong before anything is trained
-        collect(flags | given, *places)
-    for i, given in enumerate(points, 1):
-        folder = point_directory(Path(out), given)
-        say(f"igcnn: {i} of {len(points)}: {folder.name}")
-        _train_point(flags | given, places, seeds, folder, overwrite)
+    slots = _slots(jobs, gpus, flags)
+    tasks = []
+    for point in points:  # refuses all that is wrong before anything is trained
+        given = *assignments, *(f"{name}={value}" for name, value in point.items())
+        for seed in numbers:
+            settings = collect(flags, (*given, f"seed={seed}"), config)
+            run = RunDirectory(seed_directory(point_directory(Path(out), point), seed))
+            if not overwrite and has_ended(run, settings):
+                continue
+            arguments = ["train", f"--out={run.path}", *as_arguments(flags)]
+            arguments += [f"--set={each}" for each in (*given, f"seed={seed}")]
+            arguments += [f"--config={config}"] if config else []
+            arguments += ["--overwrite" if overwrite else "--resume=auto"]
+            tasks.append(Task(str(run.path.relative_to(out)), arguments))
+    if code := run_pool(tasks, slots):
+        raise click.exceptions.Exit(code)
     rows = summarise_sweep(Path(out), points, numbers)
     for line in [*sweep_table(rows), f"written to {write_sweep(Path(out), rows)}"]:
         click.echo(line)
@@ -102,26 +135,25 @@ def sweep_command(
         say(f"igcnn: {error}")
 
 
-def _train_point(
-    flags: dict[str, Any],
-    places: tuple[tuple[str, ...], str | None],
-    seeds: str,
-    folder: Path,
-    overwrite: bool,
-) -> None:
-    """Train with each seed in FOLDER/seedN what has not ended there."""
-    from igcnn.communicator import Communicator
+def _slots(jobs: int | None, gpus: str | None, flags: dict[str, Any]) -> list[list[str]]:
+    """Return the arguments that runs get which train at the same time.
 
-    again = None if overwrite else "auto"
+    Raises:
+        ConfigError: the options contradict each other.
+    """
+    from igcnn.errors import ConfigError
+    from igcnn.training.cores import available_cores
 
-    def settings(seed: int) -> dict[str, Any]:
-        return collect(flags | {"seed": str(seed)}, *places)
-
-    def train(seed: int, path: str) -> None:
-        own = flags | {"seed": str(seed)}
-        train_once(Communicator(), own, *places, path, again, overwrite, False)
-
-    train_seeds(Communicator(), seeds, str(folder), None, overwrite, settings, train)
+    chosen = parse_gpus(gpus) if gpus is not None else []
+    if chosen and (jobs or flags["device"]):
+        raise ConfigError("--gpus is one run on each GPU; leave out --jobs and --device")
+    count = len(chosen) or jobs or 1
+    if count == 1 and not chosen:
+        return [[]]
+    quiet = [] if flags["progress"] else ["--progress=none"]
+    cores = [] if flags["cores"] else [f"--cores={max(1, available_cores() // count)}"]
+    devices = [[f"--device=cuda:{gpu}"] for gpu in chosen] or [[]] * count
+    return [[*device, *cores, *quiet] for device in devices]
 
 
 def _points(

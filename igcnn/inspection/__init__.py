@@ -18,7 +18,7 @@ from .live import Live, make_live
 from .report import make_report
 from .subject import Subject, with_picture, with_test_image
 from .trace import Trace, TracedRecord, trace
-from .wiring import Wiring, wire
+from .wiring import ProductWiring, Wiring, wire, wire_product
 
 __all__ = [
     "Composition",
@@ -28,6 +28,7 @@ __all__ = [
     "LayerGradients",
     "LayerSummary",
     "Live",
+    "ProductWiring",
     "Subject",
     "Summary",
     "Trace",
@@ -48,6 +49,7 @@ __all__ = [
     "unit_parameters",
     "widest",
     "wire",
+    "wire_product",
     "with_picture",
     "with_test_image",
 ]

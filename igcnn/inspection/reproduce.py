@@ -1,9 +1,9 @@
-"""The paper's tables beside what this code computes and what runs on this disk have reached."""
+"""The papers' tables beside what this code computes and what runs on this disk have reached."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
-from ..layers import InterleavedGroupConvolution
+from ..layers import InterleavedProduct
 from ..layers.summary import summarize
-from ..networks import build_network
+from ..networks import Network, build_network
 from ..training.run_directory import RunDirectory
 from ..training.runs import RunSummary, find_runs
 
@@ -40,7 +40,7 @@ class Reproduced:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper.
+    """A table of a paper.
 
     Attributes:
         name: what `igcnn reproduce` calls it.
@@ -67,7 +67,7 @@ def table_names() -> tuple[str, ...]:
 
 
 def reproduce(name: str, runs: Path | None = None) -> Table:
-    """Return a table of the paper with what is computed now.
+    """Return a table of a paper with what is computed now.
 
     Args:
         name: one of table_names.
@@ -85,16 +85,15 @@ def reproduce(name: str, runs: Path | None = None) -> Table:
     for row in content["rows"]:
         published = dict(row.get("published", {}))
         published |= {key: row[key] for key in ("params", "multiply_adds") if key in row}
-        measured = (
-            {d: _measured(row["network"], d, found) for d in content["datasets"]}
-            if ("network" in row)
-            else {}
-        )
-        rows.append(
-            Reproduced(
-                row["name"], published, _computed(row), {d: m for d, m in measured.items() if m}
-            )
-        )
+        computed, measured = {}, {}
+        if "block" in row:
+            computed = _block(**row["block"])
+        elif "network" in row:
+            network = build_network(**row["network"])
+            computed = _network(network)
+            texts = {d: _measured(row["network"], network, d, found) for d in content["datasets"]}
+            measured = {dataset: text for dataset, text in texts.items() if text}
+        rows.append(Reproduced(row["name"], published, computed, measured))
     note = " ".join(content["note"].split())
     return Table(name, content["title"], note, tuple(content["datasets"]), tuple(rows))
 
@@ -104,14 +103,17 @@ def _paper() -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def _computed(row: dict[str, Any]) -> dict[str, int]:
-    if "block" in row:
-        L, M = row["block"]["L"], row["block"]["M"]
-        unit = InterleavedGroupConvolution(L * M, L * M, L, rng=np.random.default_rng(0))
-        return {"width": L * M, "params": sum(tensor.size for tensor in unit.parameters())}
-    if "network" not in row:
-        return {}
-    network = build_network(**row["network"])
+def _block(
+    L: int = 1, M: int = 1, width: int | None = None, factors: Sequence[int] | None = None
+) -> dict[str, int]:
+    """Return what is counted of an IGC unit, or of a product with a channel-wise 3×3 first."""
+    C, fan_ins = width or L * M, factors or (M, L)
+    groups = [C // fan_in for fan_in in ([1, *fan_ins] if factors else fan_ins)]
+    unit = InterleavedProduct([C] * (len(groups) + 1), groups, rng=np.random.default_rng(0))
+    return {"width": C, "params": sum(tensor.size for tensor in unit.parameters())}
+
+
+def _network(network: Network) -> dict[str, int]:
     summary = summarize(network, (3, network.image_size, network.image_size))
     return {
         "params": summary.params,
@@ -128,13 +130,19 @@ def _whole_runs(folder: Path) -> Iterator[tuple[dict[str, Any], RunSummary]]:
 
 
 def _measured(
-    network: dict[str, Any], dataset: str, runs: list[tuple[dict[str, Any], RunSummary]]
+    given: dict[str, Any],
+    network: Network,
+    dataset: str,
+    runs: list[tuple[dict[str, Any], RunSummary]],
 ) -> str:
     """Return the mean error of the longest runs of a network on a data set, in words."""
-    wanted = {k: v for k, v in network.items() if k != "num_classes"} | {"dataset": dataset}
+    wanted = {k: v for k, v in given.items() if k != "num_classes"} | {"dataset": dataset}
+    # what the table leaves open is by default, in runs as well
+    others = {k: v for k, v in network.settings.items() if k not in given and k != "num_classes"}
     errors: dict[int, list[float]] = {}
     for settings, run in runs:
-        if all(settings.get(key) == value for key, value in wanted.items()):
+        same = all(settings.get(key) == value for key, value in wanted.items())
+        if same and all(settings.get(key, value) == value for key, value in others.items()):
             assert run.last_top1 is not None
             errors.setdefault(run.epochs, []).append(100 - run.last_top1)
     if not errors:

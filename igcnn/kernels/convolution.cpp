@@ -112,6 +112,7 @@ struct ConvolutionForward {
     int SH, SW;        // stride
     int PH, PW;        // padding
     int band;          // output rows at a time
+    int alone;         // 1: memory is for one group, which loads all rows that a band needs
     Batch batch;       // the slices are of the output rows
 };
 
@@ -126,7 +127,7 @@ struct ForwardMemory {
         Shape s = shape_of(a);
         Memory memory{scratch, 0};
         moments = memory.take(2 * s.D);
-        in = InputRing(s, a.band, memory);
+        in = InputRing(s, a.band, memory, a.alone);
         yc = (Size)a.band * s.OW | 1;
         y = memory.take(smaller(MOST_CHANNELS, s.Dg) * yc);
         used = memory.used + JOINT;  // the last register of a row may reach beyond it
@@ -144,7 +145,7 @@ KERNEL(convolution_forward, ConvolutionForward) {
     for (int i = own.first, n; i < own.last; i += n, done += n * s.OW) {
         n = smaller(a.band, own.last - i);
         Ahead ahead;
-        fetch_next(ahead, s, a, block, i, n, own.last);
+        if (!a.alone) fetch_next(ahead, s, a, block, i, n, own.last);
         ahead.spread((Size)n * s.G * row_tiles(s.Dg, s.OW));
         m.in.find_taps(s, i, n);
         int end = end_of_input(s, i + n);
@@ -181,6 +182,7 @@ struct ConvolutionBackward {
     int SH, SW;     // stride
     int PH, PW;     // padding
     int band;       // output rows at a time
+    int alone;      // as in ConvolutionForward
     Batch batch;    // the slices are of the output rows
 };
 
@@ -197,8 +199,8 @@ struct BackwardMemory {
         Shape s = shape_of(a);
         Memory memory{scratch, 0};
         sums = memory.take(3 * s.C);
-        ring = ring_of(s, a.band, memory);
-        in = InputRing(s, a.band, memory);
+        ring = ring_of(s, a.band, memory, false, a.alone);
+        in = InputRing(s, a.band, memory, a.alone);
         y = memory.take(input_gradient_scratch(s, ring));
         gw = LaneSums(s, a.batch, a.band, s.G, (Size)s.Dg * s.Cg * s.taps, memory);
         g_row = memory.indices(a.band);
@@ -221,22 +223,28 @@ KERNEL(convolution_backward, ConvolutionBackward) {
     m.in.begin(s, range.own.first);
     each_band(s, range, a.band, ring, [&](const Band &band) {
         Ahead ahead;
-        fetch_next(ahead, s, a, block, range, band, gw != 0);
+        if (!a.alone) fetch_next(ahead, s, a, block, range, band, gw != 0);
         Size tiles = (Size)band.m * s.G * row_tiles(s.Cg, s.W);
         if (band.own && gw) tiles += s.G * weight_tile_count(s.Dg, S);
         ahead.spread(tiles);
-        for (int i = band.i; i < band.i + band.n; i++)
-            for (int c = 0; c < s.D; c++)
-                load(a.gz, c, (((Size)block * s.OH + i) * s.D + c) * s.OW, s.OW,
-                     ring.d + c * ring.channel + ring.row(i), images);
+        auto load_rows = [&](int first, int c0, int c1) {
+            for (int i = first; i < band.i + band.n; i++)
+                for (int c = c0; c < c1; c++)
+                    load(a.gz, c, (((Size)block * s.OH + i) * s.D + c) * s.OW, s.OW,
+                         ring.d + (ring.alone ? c - c0 : c) * ring.channel + ring.row(i), images);
+        };
+        if (!a.alone) load_rows(band.i, 0, s.D);
         find_factors(s, ring, band);
         if (band.own) m.in.find_taps(s, band.i, band.n);
         int end = end_of_input(s, band.i + band.n);
         for (int r = 0; r < band.n; r++) m.g_row[r] = ring.row(band.i + r);
         for (int g = 0; g < s.G; g++) {
+            if (a.alone)
+                load_rows(larger(range.needed.first, band.i + band.n - ring.slots), g * s.Dg,
+                          (g + 1) * s.Dg);
             if (gw && band.own) {
                 m.in.load_group(s, a.x, block, g, end);
-                Factors f{ring.d + g * ring.group, ring.next, m.g_row, m.in.group(s, g),
+                Factors f{ring.of(g), ring.next, m.g_row, m.in.group(s, g),
                           m.in.channel, m.in.offset, s.taps, band.n, s.OW};
                 Size at = (Size)g * s.Dg * S;
                 V *lanes = m.gw.of(g);

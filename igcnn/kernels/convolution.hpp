@@ -396,10 +396,12 @@ struct Memory {
 // -- forward -----------------------------------------------------------------------------------
 
 // Rows of x, normalised and padded with zeros, in a ring: [channel][slots + 1][line]. The last
-// slot is a row of zeros. Each row is loaded once for the job. With a stride the columns of equal
-// remainder lie together, so that every tap finds its pixels side by side.
+// slot is a row of zeros. Each row is loaded once for the job; if one group at a time has the ring
+// for itself, once for each band. With a stride the columns of equal remainder lie together, so
+// that every tap finds its pixels side by side.
 struct InputRing {
     V *x;
+    bool alone;    // whether it holds one group at a time, and each band loads all its rows
     V *row;        // room to take a row apart
     int slots;
     int part;      // columns of a remainder
@@ -409,22 +411,24 @@ struct InputRing {
     int loaded;    // rows before this one have been loaded
 
     InputRing() {}
-    InputRing(const Shape &s, int band, Memory &memory) {
+    InputRing(const Shape &s, int band, Memory &memory, bool alone = false) : alone(alone) {
         slots = (band - 1) * s.SH + s.KH;
         part = (s.width + s.SW - 1) / s.SW;
         line = (Size)part * s.SW;
         channel = (slots + 1) * line;
-        x = memory.take(s.C * channel);
+        x = memory.take(channels(s) * channel);
         row = memory.take(s.SW > 1 ? s.W : 0);
         offset = memory.indices((Size)band * s.taps);
     }
     // Where a column lies in its row.
     Size column(const Shape &s, int j) const { return (Size)(j % s.SW) * part + j / s.SW; }
 
+    int channels(const Shape &s) const { return alone ? s.Cg : s.C; }
+
     // Begin with the rows that output row i needs.
     void begin(const Shape &s, int i) {
         loaded = i * s.SH - s.PH;
-        for (int c = 0; c < s.C; c++) {
+        for (int c = 0; c < channels(s); c++) {
             V *to = x + c * channel;
             for (int r = 0; r < slots; r++, to += line)
                 for (int j = 0; j < s.PW; j++)
@@ -443,16 +447,16 @@ struct InputRing {
     }
     // Load the rows of group g before row `end`, unless they are there or will not be needed.
     void load_group(const Shape &s, const Input &in, int block, int g, int end) {
-        int first = larger(0, larger(loaded, end - slots));
+        int first = larger(0, alone ? end - slots : larger(loaded, end - slots));
         for (int r = first; r < smaller(end, s.H); r++)
             for (int c = g * s.Cg; c < (g + 1) * s.Cg; c++) {
-                V *to = x + c * channel + r % slots * line;
+                V *to = x + (alone ? c % s.Cg : c) * channel + r % slots * line;
                 load(in, c, (((Size)block * s.H + r) * s.C + c) * s.W, s.W,
                      s.SW > 1 ? row : to + s.PW);
                 for (int j = 0; s.SW > 1 && j < s.W; j++) to[column(s, s.PW + j)] = row[j];
             }
     }
-    const V *group(const Shape &s, int g) const { return x + g * s.Cg * channel; }
+    const V *group(const Shape &s, int g) const { return x + (alone ? 0 : g * s.Cg * channel); }
 };
 
 // The row of x after the last one that output rows before `i` need.
@@ -562,6 +566,7 @@ struct Band {
 // The last slot is a row of zeros.
 struct Ring {
     V *d;
+    bool alone;     // whether it holds one group at a time
     int slots, width, left;
     Size channel;  // from one channel to the next
     Size group;    // from one group's first channel to the next one's
@@ -571,17 +576,20 @@ struct Ring {
     int stride;    // from one phase to the next
 
     Size row(int i) const { return (Size)(i % slots) * width + left; }
+    V *of(int g) const { return d + (alone ? 0 : g * group); }
 };
 
 // `mixed`: whether the first channels of all groups come first, then the second ones, …
-static inline Ring ring_of(const Shape &s, int band, Memory &memory, bool mixed = false) {
+static inline Ring ring_of(const Shape &s, int band, Memory &memory, bool mixed = false,
+                           bool alone = false) {
     Ring r;
+    r.alone = alone;
     r.slots = band + (s.KH - 1) / s.SH;
     // the columns that taps reach: from (PW − KW + 1) / SW to (W − 1 + PW) / SW
     r.left = larger(0, (s.KW - 1 - s.PW + s.SW - 1) / s.SW);
     r.width = r.left + larger(s.OW, (s.W - 1 + s.PW) / s.SW + 1);
     r.channel = (Size)(r.slots + 1) * r.width;
-    r.d = memory.take(s.D * r.channel);
+    r.d = memory.take((alone ? s.Dg : s.D) * r.channel);
     r.group = r.channel * (mixed ? 1 : s.Dg);
     r.next = r.channel * (mixed ? s.G : 1);
     r.most = (band + 1) * s.SH;
@@ -591,7 +599,7 @@ static inline Ring ring_of(const Shape &s, int band, Memory &memory, bool mixed 
 }
 
 static inline void clear_halo(const Shape &s, const Ring &ring) {
-    for (int c = 0; c < s.D; c++) {
+    for (int c = 0; c < (ring.alone ? s.Dg : s.D); c++) {
         V *row = ring.d + c * ring.channel;
         for (int r = 0; r < ring.slots; r++, row += ring.width) {
             clear(row, ring.left);
@@ -690,7 +698,7 @@ static inline void input_gradient(const Shape &s, const Ring &ring, const Band &
                 int taps = rows.count * columns.count;
                 const real *tile = w + (Size)s.Dg * s.Cg * phase_taps(rows, columns, s.KW)
                                    + (Size)c * s.Dg * taps;
-                row_product(n, ring.d + g * ring.group, ring.next, s.Dg,
+                row_product(n, ring.of(g), ring.next, s.Dg,
                             ring.offset + ((Size)q * s.SW + v) * ring.stride, taps, tile,
                             y + q * line + v * part, yc, (s.W - v + s.SW - 1) / s.SW, 1,
                             ahead);

@@ -47,6 +47,7 @@ WARPS_AT_ONCE = 1536  # fill the largest GPUs; fixed, for the bits' sake
 TERMS_OF_A_SUM = 16  # at least, for one thread
 # numbers of a channel that a job of the compiled kernels works on at a time, as measured
 FORWARD_NUMBERS, BACKWARD_NUMBERS = 256, 1024
+ALONE_NUMBERS = 4096  # where the cache holds nothing else
 BLOCK_BYTES = 1 << 21  # of one intermediate product; larger ones fall out of the L2 cache
 
 
@@ -514,7 +515,7 @@ def compiled_convolution_forward(
         winograd.compiled_winograd_forward(lanes, x, packed[0].forward, z, sizes, **end)
         return
     fields = {"x": x, "w": packed[0].forward, "z": z} | end | sizes
-    fields |= bands(lanes, sizes, FORWARD_NUMBERS)
+    fields |= _loops(lanes, sizes, FORWARD_NUMBERS)
     jobs = lanes.jobs(sizes["OH"])
     lanes.launch("convolution", "convolution_forward", jobs, **fields)
 
@@ -551,7 +552,7 @@ def compiled_convolution_backward(
         return
     fields = {"gz": gz, "x": x, "gx": gx, "end": complete(ending, gz["g"])}
     fields |= {"w": packed[0].backward, "gw": partials[0]} | sizes
-    fields |= bands(lanes, sizes, BACKWARD_NUMBERS)
+    fields |= _loops(lanes, sizes, BACKWARD_NUMBERS)
     jobs = lanes.jobs(sizes["OH"])
     lanes.launch("convolution", "convolution_backward", jobs, **fields)
 
@@ -560,6 +561,16 @@ def bands(lanes: Lanes, sizes: Fields, numbers: int) -> Fields:
     """Return how the rows of a convolution's output are cut into jobs and bands."""
     band = max(1, min(sizes["OH"], numbers // (sizes["OW"] * lanes.lanes)))
     return {"band": band, "batch": lanes.batch(sizes["OH"])}
+
+
+def _loops(lanes: Lanes, sizes: Fields, numbers: int) -> Fields:
+    """Return bands, and whether the channels go through them one by one.
+
+    They do in channel-wise convolutions: in the rings of all channels a pixel would have left the
+    cache before it is read again.
+    """
+    alone = 1 < sizes["G"] == sizes["C"]
+    return bands(lanes, sizes, ALONE_NUMBERS if alone else numbers) | {"alone": int(alone)}
 
 
 def compiled_sum_partials(partials: Array, total: Array, wait: bool) -> None:

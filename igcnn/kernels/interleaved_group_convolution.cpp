@@ -359,7 +359,7 @@ KERNEL(igc_backward, IgcBackward) {
                 m.in.load_group(s, a.x, block, g, end);
             if (band.own && gw2) primary(s, g, band.n, m.in, a.w1f, m.p, m.pc, ahead);
             if (band.own && gw1) {
-                Factors f{ring.d + g * ring.group, ring.next, m.g_row, m.in.group(s, g),
+                Factors f{ring.of(g), ring.next, m.g_row, m.in.group(s, g),
                           m.in.channel, m.in.offset, s.taps, band.n, s.OW};
                 Size at = (Size)g * s.Dg * S1;
                 V *lanes = m.gw1.of(g);

@@ -1,8 +1,11 @@
 """`igcnn reproduce`: what is counted, and runs where there are any."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+
+NAMES = "sota imagenet width depth igcv2 igcv2_factors igcv3 igcv3_imagenet".split()
 
 
 def table(igcnn, name, *arguments):
@@ -34,6 +37,35 @@ def test_width(igcnn):
         assert rows[f"case {name}"]["computed"] == {"width": width, "params": params}
 
 
+def test_igcv2(igcnn):
+    (candidate, *_) = table(igcnn, "igcv2").values()
+    # 650,208 and the 100 numbers of the classifier's bias
+    assert candidate["computed"]["params"] == 650_308
+    rows = table(igcnn, "igcv2_factors")
+    for row, layers, K, C in zip(
+        rows.values(), (1, 2, 3, 4, 5, 8), (64, 12, 6, 4, 3, 2), (64, 144, 174, 184, 192, 186),
+        strict=True,
+    ):  # fmt: skip
+        assert row["computed"] == {"width": C, "params": C * (9 + layers * K)}
+
+
+def test_igcv3(igcnn):
+    rows = table(igcnn, "igcv3")
+    # 2,210,688 and a classifier of 100 classes
+    assert rows["IGCV3-D 1.0×"]["computed"]["params"] == 2_210_688 + 128_100
+    assert rows["IGCV3-D 1.0×"]["computed"]["macs"] == pytest.approx(166.05e6, rel=1e-4)
+    # the errors are 100 − the accuracies that the paper prints
+    assert rows["IGCV3-D 1.0×"]["published"]["cifar10"] == f"{100 - 94.96:.2f} ± 0.07"
+    assert not any(row["measured"] for row in rows.values())
+
+
+@pytest.mark.long
+def test_igcv3_on_imagenet(igcnn):
+    for row in table(igcnn, "igcv3_imagenet").values():
+        if row["name"].endswith("imgclsmob"):
+            assert f"{row['computed']['params']:,}" == row["published"]["params"]
+
+
 def test_depth_with_runs_on_disk(igcnn, monkeypatch):
     from igcnn.inspection import reproduce
 
@@ -61,14 +93,31 @@ def test_depth_with_runs_on_disk(igcnn, monkeypatch):
     assert "(2 × 1 epochs)" in out
 
 
+def test_runs_of_other_settings_do_not_count():
+    from igcnn import build_network
+    from igcnn.inspection.reproduce import _measured
+
+    def run(**settings):
+        return settings, SimpleNamespace(epochs=3, last_top1=90.0)
+
+    row = {"net": "igcv3", "num_classes": 100}
+    network = build_network(**row)
+    common = {"net": "igcv3", "dataset": "cifar100"}
+    other = "1,1,1,2,2,1,2,1"
+    own = [run(**common), run(**common, strides=network.settings["strides"], blocks=None)]
+    others = [run(**common, strides=other), run(**common | {"dataset": "cifar10"})]
+    assert _measured(row, network, "cifar100", own + others) == "10.00 (2 × 3 epochs)"
+    assert _measured(row | {"strides": other}, network, "cifar100", own) == ""
+
+
 @pytest.mark.long
 def test_all_tables_in_words(igcnn):
-    for name in ("sota", "imagenet", "width", "depth"):
+    for name in NAMES:
         code, out, err = igcnn("reproduce", name)
         assert code == 0, err
         assert len(out.splitlines()) > 5
 
 
 def test_names(igcnn, refused):
-    assert igcnn("reproduce")[1].split() == ["sota", "imagenet", "width", "depth"]
+    assert igcnn("reproduce")[1].split() == NAMES
     assert "sota" in refused(2, "reproduce", "table 7")

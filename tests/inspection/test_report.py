@@ -76,6 +76,8 @@ def test_numbers_are_those_of_the_engine(settings, reported):
     products = [n for n, x in layers.items() if isinstance(x, InterleavedProduct)]
     assert [unit["name"] for unit in report["units"]] == wired + products
     assert sorted(name for w in report["wirings"] for name in w["units"]) == sorted(wired)
+    drawn = [name for product in report["products"] for name in product["units"]]
+    assert sorted(drawn) == sorted(products)
     for unit in report["units"]:
         assert unit["difference"] <= 1e-12 * unit["scale"]
 

@@ -1,10 +1,14 @@
 """Wires of the permutations, against what the permutation kernel does to channels."""
 
+import re
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
 from igcnn.errors import ShapeError
-from igcnn.inspection.wiring import wire
+from igcnn.inspection.wiring import wire, wire_product
+from igcnn.inspection.wiring_drawing import draw_product
 from igcnn.kernels.permutation import permutation_forward
 
 # channels in, channels out, L, secondary partitions
@@ -63,3 +67,67 @@ def test_bundles_hold_every_wire_once(sizes):
 def test_channels_that_do_not_divide_are_refused():
     with pytest.raises(ShapeError):
         wire(7, 6, 2, 3)
+
+
+# C_0 … C_K and G_1 … G_K
+PRODUCTS = [
+    ([6, 6, 6], [2, 3]),
+    ([12, 12, 12, 12], [12, 4, 3]),
+    ([4, 8, 8, 8, 12], [4, 2, 4, 2]),
+    ([64, 128, 128, 128], [64, 8, 16]),
+    ([512, 512, 512, 512], [512, 64, 64]),
+    ([5, 5], [1]),
+]
+
+
+@pytest.mark.parametrize(("channels", "groups"), PRODUCTS)
+def test_wires_of_a_product_are_those_of_the_kernel(channels, groups):
+    wiring = wire_product(channels, groups)
+    for C, G, wires in zip(channels[1:], groups, wiring.permutations, strict=True):
+        numbers = np.arange(C, dtype=np.float32).reshape(1, C, 1, 1)
+        assert list(wires) == permutation_forward(numbers, G).ravel().tolist()
+    for C, matrix in zip(channels[1:], wiring.counts(), strict=True):
+        assert matrix.sum() == C
+        assert max(matrix.shape) <= 32
+
+
+def test_counts_between_the_partitions_of_a_product():
+    # by hand: Reorder(4) of 8 channels reads 0 2 4 6 1 3 5 7, in pairs by factor 1
+    first, second = wire_product([8, 8, 8], [4, 2]).counts()
+    np.testing.assert_array_equal(first, [[1, 1]] * 4)
+    # Reorder(2) reads 0 4 1 5 2 6 3 7: each pair of the result has one of each half
+    np.testing.assert_array_equal(second, [[1] * 4] * 2)
+
+
+@pytest.mark.parametrize(("channels", "groups"), PRODUCTS)
+def test_the_drawing_connects_the_channels_of_a_product(channels, groups):
+    wiring = wire_product(channels, groups)
+    svg = ElementTree.fromstring(draw_product(wiring.to_json()))
+    columns = [
+        [float(y) for y in re.findall(r" ([\d.]+)h0", path.get("d"))]
+        for path in svg.iter("path")
+        if path.get("class") == "dots"
+    ]
+    assert len(columns) == 2 * len(groups) + 1
+    assert all(column == sorted(set(column)) for column in columns)
+    stages = [g for g in svg.iter("g") if g.get("data-stage")]
+    assert len(stages) == len(groups)
+    for k, stage in enumerate(stages):
+        ends = [tuple(map(float, re.findall(r" ([\d.]+)", path.get("d")))) for path in stage]
+        left, right = columns[2 * k + 1], columns[2 * k + 2]
+        drawn = {(left.index(a), right.index(b)) for a, b in ends}
+        if max(channels) > 256:
+            assert drawn == set(map(tuple, np.argwhere(wiring.counts()[k]).tolist()))
+        else:
+            assert drawn == {(q, c) for c, q in enumerate(wiring.permutations[k])}
+    boxes = [g for g in svg.iter("g") if g.get("class") == "boxes"]
+    most = 32 if max(channels) > 256 else max(groups)
+    assert [len(g) for g in boxes] == [min(G, most) for G in groups]
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"), [([6, 6], [2, 3]), ([6], []), ([6, 6, 6], [4, 3])]
+)
+def test_products_that_do_not_fit_are_refused(channels, groups):
+    with pytest.raises(ShapeError):
+        wire_product(channels, groups)

@@ -37,6 +37,7 @@ class Unit:
     G: int = 1
     S: int = 0
     band: int = 2
+    alone: int = 0
 
     @property
     def module(self):
@@ -64,6 +65,11 @@ class Unit:
         ):
             fields |= {f"{name}H": vertical, f"{name}W": horizontal}
         return fields | ({"S": self.S} if self.S else {})
+
+    @property
+    def loops(self):
+        """How the kernels go through rows and groups."""
+        return {} if self.S else {"alone": self.alone}
 
     def forward(self, x, weights):
         p = convolution_forward(x, weights[0], self.stride, self.padding, self.G)
@@ -114,6 +120,10 @@ DENSE = [
     Unit(2, (3, 4), 3, padding=(4, 5)),
     Unit(2, (5, 5), 3, kernel=(2, 2), stride=(3, 3), padding=(4, 2)),
     Unit(3, (8, 8), 8, kernel=(3, 2), stride=(2, 3), padding=(0, 1), band=8),
+    Unit(24, (5, 6), 24, G=24, alone=1),
+    Unit(5, (9, 8), 10, stride=(2, 2), G=5, alone=1, band=2),
+    Unit(6, (10, 7), 9, kernel=(5, 4), stride=(3, 2), padding=(2, 1), G=3, alone=1),
+    Unit(3, (7, 5), 4, alone=1),
 ]
 UNITS = [
     Unit(48, (6, 8), 48, G=24, S=2),
@@ -165,7 +175,11 @@ def run_forward(case, unit, x, packed, band=None, **fields):
     z = case.vectors((case.N, *unit.output))
     sums = case.empty(case.jobs, 2, unit.D, dtype="float64")
     fields = {"bias": None, "skip": None, "relu": 0, "sums": sums} | fields
-    fields |= {"x": x, "z": z, "band": band or unit.band, "batch": case.batch} | unit.geometry
+    fields |= (
+        {"x": x, "z": z, "band": band or unit.band, "batch": case.batch}
+        | unit.geometry
+        | unit.loops
+    )
     names = ("w1", "w2") if unit.S else ("w",)
     fields |= {name: forward for name, (forward, _) in zip(names, packed, strict=True)}
     written = [z] + ([] if fields["sums"] is None else [sums])
@@ -180,7 +194,7 @@ def run_backward(case, unit, gz, x, packed, end=None, gradients=True, band=None)
     partials = [case.empty(case.jobs, *shape) for shape in unit.shapes] if gradients else []
     nothing = Ending(case, (case.N, 1, 1, 1)).fields
     fields = unit.geometry | {"gz": gz, "x": x, "gx": gx, "end": end.fields if end else nothing}
-    fields |= {"band": band or unit.band, "batch": case.batch}
+    fields |= {"band": band or unit.band, "batch": case.batch} | unit.loops
     names = ("w1", "w2") if unit.S else ("w",)
     for name, (_, backward) in zip(names, packed, strict=True):
         fields |= {name: backward, f"g{name}": None}
@@ -333,7 +347,9 @@ def test_only_what_is_wanted(unit):
 
 
 @pytest.mark.parametrize("band", [1, 2, 3, 5, 40])
-@pytest.mark.parametrize("unit", [*DENSE[2:5], *DENSE[10:14], UNITS[0], *UNITS[4:7]], ids=str)
+@pytest.mark.parametrize(
+    "unit", [*DENSE[2:5], *DENSE[10:14], *DENSE[15:], UNITS[0], *UNITS[4:7]], ids=str
+)
 def test_every_band(unit, band):
     case = Case("float64", 4, 6, 2)
     x, value = case.input(case.normal(case.N, unit.C, *unit.size), 2)
@@ -352,6 +368,8 @@ def test_every_band(unit, band):
         Unit(48, (32, 32), 96, stride=(2, 2), G=24, S=2, band=4),
         Unit(192, (8, 8), 192, G=24, S=8, band=8),
         Unit(64, (8, 8), 64, band=8),
+        Unit(72, (32, 32), 72, G=72, alone=1, band=8),
+        Unit(144, (8, 8), 144, stride=(2, 2), G=144, alone=1, band=8),
         Unit(3, (32, 32), 16),
         Unit(3, (56, 56), 64, kernel=(7, 7), stride=(2, 2), padding=(3, 3)),
     ],

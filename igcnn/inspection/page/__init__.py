@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from ...training.describe import describe_network
 from ..live import Live, make_live
 from ..subject import Subject
+from ..wiring_drawing import draw_product
 from . import drawing, structure
 from .operations import (
     OPERATIONS,
@@ -53,6 +54,7 @@ def render_page(report: dict[str, Any], live: Live) -> str:
         n=number,
         m=lambda at, path, form=",": number(path, form, at),
         draw=drawing,
+        draw_product=draw_product,
         units={unit["name"]: unit for unit in report["units"]},
         maps=_maps,
         operations=_operations(report, live),
