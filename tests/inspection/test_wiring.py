@@ -1,12 +1,14 @@
 """Wires of the permutations, against what the permutation kernel does to channels."""
 
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from igcnn.errors import ShapeError
+from igcnn.inspection.page import render_wiring
 from igcnn.inspection.wiring import wire, wire_product
 from igcnn.inspection.wiring_drawing import draw_product
 from igcnn.kernels.permutation import permutation_forward
@@ -131,3 +133,11 @@ def test_the_drawing_connects_the_channels_of_a_product(channels, groups):
 def test_products_that_do_not_fit_are_refused(channels, groups):
     with pytest.raises(ShapeError):
         wire_product(channels, groups)
+
+
+def test_the_picture_of_the_readme_is_drawn_by_the_program():
+    picture = Path(__file__).parents[2] / "docs" / "interleaving.svg"
+    # the paper's figure 1: L = 2 partitions of M = 3 channels, then 3 of 2
+    drawn = render_wiring(wire_product((6, 6, 6), (2, 3)))
+    assert picture.read_text(encoding="utf-8") == drawn
+    ElementTree.fromstring(drawn)

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from ...training.describe import describe_network
 from ..live import Live, make_live
 from ..subject import Subject
+from ..wiring import ProductWiring
 from ..wiring_drawing import draw_product
 from . import drawing, structure
 from .operations import (
@@ -70,6 +71,19 @@ def render_page(report: dict[str, Any], live: Live) -> str:
     )
 
 
+def render_wiring(wiring: ProductWiring) -> str:
+    """Return the drawing of a wiring as an SVG file of its own, in the colours of the page."""
+    begin = '<svg xmlns="http://www.w3.org/2000/svg" width="760" '
+    drawing_only = draw_product(wiring.to_json()).replace("<svg ", begin, 1)
+    return (
+        drawing_only.replace(">", f">\n<style>\n{_style('palette', 'wiring')}</style>\n", 1) + "\n"
+    )
+
+
+def _style(*names: str) -> str:
+    return "".join((HERE / f"{name}.css").read_text(encoding="utf-8") for name in names)
+
+
 def render_view(subject: Subject, height: int) -> str:
     """Return the part of the page that computes, in a frame for a notebook.
 
@@ -113,7 +127,7 @@ def _shared(live: Live, checkpoint: str) -> dict[str, Any]:
         "shape": live.steps.shapes[0] if live.steps else (),
         "drawing": structure.network(live.steps) if live.steps else "",
         "explain": structure.explain,
-        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        "style": Markup(_style("palette", "style", "wiring")),
         "engine": script(ENGINE),
         "script": script((*PAGE, *(LIVE if live.data else ()))),
     }
