@@ -236,8 +236,9 @@ class RunDirectory:
         head = "" if path.exists() or path in self._pending else _csv_line(columns)
         self._append(path, head + _csv_line([row[key] for key in columns]))
         with contextlib.suppress(OSError):
-            curves = draw_curves(self.read_steps(), self.read_epochs())
-            write_atomically(self.path / "curves.svg", curves.encode())
+            if epochs := self.read_epochs():  # none where the disk did not take the first
+                curves = draw_curves(self.read_steps(), epochs)
+                write_atomically(self.path / "curves.svg", curves.encode())
 
     def _append(self, path: Path, text: str) -> None:
         """Add rows to a file now, or with the next ones if the disk takes none."""

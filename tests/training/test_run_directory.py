@@ -57,6 +57,15 @@ def test_a_row_that_does_not_fit_is_written_once(run, largest_file, room):
     assert [row["step"] for row in run.read_steps()] == [1, 2, 3]
 
 
+def test_a_first_epoch_that_does_not_fit_ends_nothing(run, largest_file):
+    largest_file(0)
+    run.append_epoch(epoch_row(1, 1))
+    assert run.read_epochs() == []
+    largest_file(-1)
+    run.append_epoch(epoch_row(2, 2))
+    assert [row["step"] for row in run.read_epochs()] == [1, 2]
+
+
 def test_curves_that_cannot_be_drawn_end_nothing(run, monkeypatch):
     def unreadable():
         raise OSError(5, "Input/output error")
