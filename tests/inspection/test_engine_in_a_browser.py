@@ -47,7 +47,7 @@ LONG = [
     dict(net="merge_and_run", depth=14),
 ]
 ULPS = 12  # of the largest number of a layer that is given NumPy's inputs
-DRIFT = 200  # the same where the engine's own numbers went in, over all layers before
+DRIFT = 3  # more for each step before, where the engine goes on from its own numbers
 
 # the whole network, and each step by itself from NumPy's inputs
 COMPUTE = """([program, weights, x, label, tensors, gradients]) => {
@@ -124,15 +124,19 @@ def computed(browser):
     page.close()
 
 
+def whole_way(steps):
+    return ULPS + DRIFT * len(steps.steps)
+
+
 def compare(steps, found):
     assert found["label"] == steps.label
     assert found["loss"] == pytest.approx(steps.loss, rel=1e-5)
     reached = [g for g in steps.gradients if g is not None]
     assert len(reached) > 0.7 * len(steps.shapes)
     for number, (value, gradient) in enumerate(zip(steps.values, steps.gradients, strict=True)):
-        assert ulps(decoded(found["values"][number]), value) < DRIFT, number
+        assert ulps(decoded(found["values"][number]), value) < ULPS + DRIFT * number, number
         if gradient is not None:
-            assert ulps(decoded(found["gradients"][number]), gradient) < DRIFT, number
+            assert ulps(decoded(found["gradients"][number]), gradient) < whole_way(steps), number
     read = Counter(number for step in steps.steps for number in step["inputs"])
     for step, own in zip(steps.steps, found["steps"], strict=True):
         assert ulps(decoded(own["y"]), steps.values[step["output"]]) < ULPS, step
@@ -141,18 +145,18 @@ def compare(steps, found):
                 assert ulps(decoded(gx), steps.gradients[number]) < ULPS, step
 
 
-def check(computed, settings):
-    network, x = trained(**settings)
-    steps = read_steps(network, x, label=5)
-    found = computed(steps, label=5)
+def check(computed, network, x):
+    steps = read_steps(network, x, label=4)
+    assert np.any(steps.gradients[0])
+    found = computed(steps, label=4)
     compare(steps, found)
     with undisturbed(network, training=False):
-        cross_entropy(network(x), np.array([5])).backward()
+        cross_entropy(network(x), np.array([4])).backward()
         gradients = {name: tensor.grad for name, tensor in network.named_parameters()}
     flat, at, seen = decoded(found["weights"]), 0, set()
     for name, array in zip(steps.names, steps.arrays, strict=True):
         if name in gradients:
-            assert ulps(flat[at : at + array.size], gradients[name]) < DRIFT, name
+            assert ulps(flat[at : at + array.size], gradients[name]) < whole_way(steps), name
             seen.add(name)
         at += array.size
     assert seen == set(gradients)
@@ -160,13 +164,13 @@ def check(computed, settings):
 
 @pytest.mark.parametrize("settings", NETWORKS, ids=lambda s: s["net"])
 def test_every_layer_and_gradient_is_numpys(computed, settings):
-    check(computed, settings)
+    check(computed, *trained(**settings))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("settings", LONG, ids=lambda s: f"{s['net']}-{s.get('depth', '')}")
 def test_the_products_networks_are_numpys(computed, settings):
-    check(computed, settings)
+    check(computed, *trained(**settings))
 
 
 class Odd(Layer):
@@ -177,7 +181,7 @@ class Odd(Layer):
         rng = np.random.default_rng(5)
 
         def weight(*shape):
-            return Tensor(rng.standard_normal(shape).astype(np.float32), requires_grad=True)
+            return Tensor(0.3 * rng.standard_normal(shape, np.float32), requires_grad=True)
 
         self.w = [weight(12, 3, 2, 5), weight(8, 3, 3, 1), weight(24, 1, 1, 1)]
         self.w += [weight(24, 8, 4, 4), weight(24, 6, 1, 1), weight(5, 24)]
@@ -198,8 +202,7 @@ class Odd(Layer):
 def test_odd_shapes(computed):
     x = np.random.default_rng(1).standard_normal((1, 3, 13, 19)).astype(np.float32)
     x[:, :, :6] = np.round(x[:, :, :6])  # ties
-    steps = read_steps(Odd(), x, label=2)
-    compare(steps, computed(steps, label=2))
+    check(computed, Odd(), x)
 
 
 def test_the_most_probable_class_is_the_default(computed):
