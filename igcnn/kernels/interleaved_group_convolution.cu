@@ -133,7 +133,7 @@ igc_forward_v2(const stored *__restrict__ x, const real *__restrict__ scale,
     for (int first = 0; first < L; first += G) {
         __syncthreads();
         load_tile<FILL>(tile, CHANNEL, x + n * C * H * W, first * M, G * M, top - 1, TH + 2,
-             activate ? scale : nullptr, shift, FORWARD_THREADS);
+                        activate ? scale : nullptr, shift, FORWARD_THREADS);
         take_primary(primary, w1, first, false, FORWARD_THREADS);
         for (int k = threadIdx.x; k < G * C; k += FORWARD_THREADS) {
             const int g = k % G, o = k / G % L, m = k / G / L;
@@ -152,8 +152,8 @@ igc_forward_v2(const stored *__restrict__ x, const real *__restrict__ scale,
         multiply<OT, QT>(p + group * PIXELS + 4 * lane, M * PIXELS, 4 * LANES,
                          secondary + group * L + outputs, M * L, G, sums);
     }
-    store_with_moments<LANES, TH * W>(z + n * C * H * W, outputs * M + group, top * W + 4 * lane, 4 * LANES, sums,
-                         partial, blockIdx.x, gridDim.x);
+    store_with_moments<LANES, TH * W>(z + n * C * H * W, outputs * M + group, top * W + 4 * lane,
+                                      4 * LANES, sums, partial, blockIdx.x, gridDim.x);
 }
 
 // The gradient of p[l·M + m] at pixel (i, j).
@@ -312,7 +312,7 @@ igc_backward_weight_v2(const stored *__restrict__ gy, const stored *__restrict__
         const int n = number / (H / WH), top = number % (H / WH) * WH;
         __syncthreads();
         load_tile<FILL>(xs, X_CHANNEL, x + n * C * H * W, 0, C, top - 1, WH + 2,
-             activate ? x_scale : nullptr, x_shift, WEIGHT_THREADS);
+                        activate ? x_scale : nullptr, x_shift, WEIGHT_THREADS);
         incoming.load_tile<FILL>(gz, CHANNEL, n, top, WH, WEIGHT_THREADS);
         __syncthreads();
         for (int k = t; k - t % WARP < BEGIN + PIECES; k += WEIGHT_THREADS) {

@@ -63,8 +63,8 @@ igc_forward_v3(const stored *__restrict__ x, const real *__restrict__ scale,
     }
     for (int k = threadIdx.x; k < FM * L * L; k += FORWARD_THREADS)
         copy_async<4>(secondary + k % L * PITCH + k / L, w2 + begin * L * L + k);
-    load_tile<FF>(tile, CHANNEL, x + n * C * H * W, 0, C, top - 1, FH + 2, activate ? scale : nullptr,
-             shift, FORWARD_THREADS);
+    load_tile<FF>(tile, CHANNEL, x + n * C * H * W, 0, C, top - 1, FH + 2,
+                  activate ? scale : nullptr, shift, FORWARD_THREADS);
     wait_for_copies();
     __syncthreads();
     for (int k = threadIdx.x; k - threadIdx.x % WARP < PIECES; k += FORWARD_THREADS) {
@@ -83,8 +83,8 @@ igc_forward_v3(const stored *__restrict__ x, const real *__restrict__ scale,
     real sums[FQ][4][FO] = {};
     multiply<FO, FQ>(p + (group - begin) * PIXELS + 4 * lane, FM * PIXELS, 4 * LANES,
                      secondary + (group - begin) * L + outputs, PITCH, L, sums);
-    store_with_moments<LANES, PIXELS>(z + n * C * H * W, outputs * M + group, top * W + 4 * lane, 4 * LANES, sums,
-                         partial, slot, gridDim.x / (M / FM));
+    store_with_moments<LANES, PIXELS>(z + n * C * H * W, outputs * M + group, top * W + 4 * lane,
+                                      4 * LANES, sums, partial, slot, gridDim.x / (M / FM));
 }
 
 // gx. grid: images × H/IH × L/IL. accumulate: add to what is in gx.
@@ -189,7 +189,7 @@ igc_backward_weight_v3(const stored *__restrict__ gy, const stored *__restrict__
         const int n = number / (H / WH), top = number % (H / WH) * WH;
         __syncthreads();
         load_tile<WF>(xs, X_CHANNEL, x + n * C * H * W, 0, C, top - 1, WH + 2,
-                 activate ? x_scale : nullptr, x_shift, WEIGHT_THREADS);
+                      activate ? x_scale : nullptr, x_shift, WEIGHT_THREADS);
         incoming.load_tile<WF>(gz, CHANNEL, n, top, WH, WEIGHT_THREADS);
         __syncthreads();
         for (int k = t; k - t % WARP < BEGIN + PIECES; k += WEIGHT_THREADS) {
