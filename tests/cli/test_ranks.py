@@ -38,7 +38,7 @@ SECONDS = 10  # in which a job has to end when a rank is lost
 def whole(start, tmp_path):
     """A run on two ranks that nothing disturbed."""
     process = start(*LINE, "--out", "whole")
-    assert process.wait(60) == 0, process.stderr.read()
+    assert process.wait(300) == 0, process.stderr.read()
     return tmp_path / "whole"
 
 
@@ -51,7 +51,7 @@ def ranks_of(process):
 def go_on(start, run):
     """Go on with a run on two ranks to its end."""
     process = start("train", "--resume", run, "--ranks", "2")
-    assert process.wait(60) == 0, process.stderr.read()
+    assert process.wait(300) == 0, process.stderr.read()
 
 
 def test_ranks_leave_one_run(whole, igcnn):
@@ -78,7 +78,7 @@ def test_beyond_the_recipe_ranks_agree_too(start, whole):
                "--label-smoothing", "0.1", "--schedule", "cosine", "--patience", "3")  # fmt: skip
     for arguments in (("--out", "a"), ("--out", "b", "--max-steps", "30")):
         process = start(*LINE, *options, *arguments)
-        assert process.wait(60) == 0, process.stderr.read()
+        assert process.wait(300) == 0, process.stderr.read()
     go_on(start, whole.parent / "b")
     ends = [load_checkpoint(whole.parent / x / "checkpoints" / "last.h5") for x in "ab"]
     for group in ("state", "raw", "velocity"):
@@ -112,7 +112,7 @@ def test_synchronised_ranks_learn_as_one(start, igcnn):
         "none",
     ]
     process = start(*line, "--ranks", "2", "--batch-size", "63", "--sync-bn", "--out", "two")
-    assert process.wait(60) == 0, process.stderr.read()
+    assert process.wait(300) == 0, process.stderr.read()
     code, _, err = igcnn(*line, "--batch-size", "63", "--eager", "--out", "one")
     assert code == 0, err
     for together, alone in zip(rows("two"), rows("one"), strict=True):
@@ -193,7 +193,7 @@ def test_a_lost_rank_is_brought_back(start, whole):
     (train,) = children(process.pid)
     (mpiexec,) = children(train)
     os.kill(children(mpiexec)[1], signal.SIGKILL)
-    assert process.wait(60) == 0, process.stderr.read()
+    assert process.wait(300) == 0, process.stderr.read()
     assert weights("run") == weights(whole)
     assert rows("run") == rows(whole)
 
@@ -225,12 +225,12 @@ def test_ranks_by_hand(start, mpiexec):
     program = [sys.executable, "-m", "igcnn"]
     line = LINE[:-2]
     process = start("launch", "--", *mpiexec, "-n", "2", *program, *line, "--out", "run")
-    assert process.wait(60) == 2  # launch knows mpiexec by its name alone
+    assert process.wait(300) == 2  # launch knows mpiexec by its name alone
     name = Path(mpiexec[0]).name
     path = os.pathsep.join([str(Path(mpiexec[0]).parent), os.environ["PATH"]])
     process = start("launch", "--", name, "-n", "2", *program, *line, "--out", "run",
                     PATH=path)  # fmt: skip
-    assert process.wait(60) == 0, process.stderr.read()
+    assert process.wait(300) == 0, process.stderr.read()
     assert "2 ranks" in Path("run/train.log").read_text()
 
 

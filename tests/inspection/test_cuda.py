@@ -66,20 +66,24 @@ def test_the_formula_reads_each_product_and_writes_the_sum():
 
 @emulated
 def test_shared_memory_and_barriers():
-    x, w = (to_device(a, "emu") for a in (array(1, 2, 4, 4), array(2, 2, 1, 1)))
-    y = to_device(array(1, 2, 4, 4), "emu")
+    x, w = (to_device(a, "emu") for a in (array(1, 2, 8, 8), array(2, 2, 1, 1)))
+    y = to_device(array(1, 2, 8, 8), "emu")
     with following(thread=5) as launches:
         launch_convolution_forward(x, w, y, (1, 1), (0, 0), 1)
     (launch,) = launches
     names = ["barrier" if s.array is None else "shared" if s.array < 0 else launch.names[s.array]
              for s in launch.steps]  # fmt: skip
-    # threads 0 to 3 bring the four weights, so that thread 5 only waits for them
-    assert names == ["barrier", "barrier", "x", "shared", "shared", "x", "shared", "shared",
-                     "y", "y"]  # fmt: skip
-    assert launch.traffic.shared_written == w.nbytes
-    assert launch.traffic.shared_read == 16 * w.nbytes
+    # threads 0 to 3 bring the four weights, so that thread 5 only waits for them; of each channel
+    # it takes the place, four pixels and two weights
+    channel = ["shared", "x", "x", "x", "x", "shared", "shared"]
+    assert names == ["barrier", "barrier", *channel, *channel, *(8 * ["y"])]
+    places = 2 * 4  # bytes, of two channels
+    assert launch.traffic.shared_written == w.nbytes + places
+    assert launch.traffic.shared_read == 16 * (w.nbytes + places)
     assert launch.traffic.global_written == y.nbytes
-    np.testing.assert_allclose(to_host(y)[0, :, 1, 1], [s.value for s in launch.steps[-2:]])
+    # quad 5 is the second of row 2
+    written = [s.value for s in launch.steps[-8:]]
+    np.testing.assert_allclose(np.ravel(to_host(y)[0, :, 2, 4:]), written)
 
 
 @emulated

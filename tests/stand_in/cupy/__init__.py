@@ -435,6 +435,7 @@ cuda = _module(
     runtime=_Runtime,
     memory=types.SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (MemoryError,), {})),
     nvrtc=types.SimpleNamespace(getVersion=lambda: (12, 9)),
+    is_available=lambda: True,
 )
 _module(
     "cupy.cuda.nccl",
