@@ -328,7 +328,7 @@ def a_rank_that_stops_between_its_update_and_the_next_sum(communicator):
 if __name__ == "__main__":
     ranks = connect()
     assert isinstance(ranks, MPICommunicator)
-    ranks.timeout = 60  # a first update compiles
+    ranks.timeout = 300  # a first update compiles
     try:
         globals()[sys.argv[1]](ranks)
     except Exception:

@@ -27,7 +27,7 @@ def on_ranks(mpiexec):
 
     def run(count, name, *arguments):
         line = [*mpiexec, "-n", str(count), sys.executable, str(PROGRAMS), name, *arguments]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(line, capture_output=True, text=True, timeout=400)
         return done.returncode, done.stdout + done.stderr
 
     return run
