@@ -23,6 +23,18 @@ needs_compiler = pytest.mark.skipif(
 
 
 @needs_compiler
+@pytest.mark.parametrize("name", KERNELS)
+def test_blocks_that_have_part_of_the_groups(name):
+    with on_device("emu"):
+        stage = Stage((12, 4, 4), 2, "emu")
+        shipped, make, _ = KERNELS[name]
+        expected = results(partial(shipped, *getattr(stage, name)), stage, name)
+        actual = results(make(stage, "FM=2 IL=6 WQ=2"), stage, name)
+    for own, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(own, other, rtol=0, atol=1e-5 * np.abs(other).max())
+
+
+@needs_compiler
 @pytest.mark.long
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("sizes", STAGES)
