@@ -356,7 +356,10 @@ def _correlate_weight(x: Array, gy: Array, offset: Pair, groups: int, gw: Array)
             for b in range(KW):
                 shifted[:rows, b, :, b : b + OW] = source
             left = shifted.reshape(block, KW * Og, width)[:rows]
-            total += np.matmul(left, _matrices(halo, KH)[:rows].transpose(0, 2, 1)).sum(axis=0)
+            right = _matrices(halo, KH)[:rows].transpose(0, 2, 1)  # (rows, width, KH·Cg)
+            # some BLAS raise the flag of lanes that they throw away (numpy#24067)
+            with np.errstate(invalid="ignore"):
+                total += np.matmul(left, right).sum(axis=0)
         # (KW, Og, KH, Cg) → (Og, Cg, KH, KW)
         gw[g * Og : (g + 1) * Og] = total.reshape(KW, Og, KH, Cg).transpose(1, 3, 2, 0)
 

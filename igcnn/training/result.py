@@ -33,15 +33,19 @@ class Result:
     stopped_early: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return what result.json says; accuracies are in percent and on the test images."""
+        """Return what result.json says; accuracies are in percent and on the test images.
+
+        Without a whole epoch best_epoch is 0, and best_top1 is last_top1.
+        """
         best = self.best_evaluation
+        own = self.best_top1 if self.best_epoch else self.evaluation.top1
         return {
             "step": self.step,
             "seconds": round(self.seconds, 3),
             "stopped_early": self.stopped_early,
             "best_epoch": self.best_epoch,
             "best_val_top1": None if best is None else self.best_top1,
-            "best_top1": self.best_top1 if best is None else best.top1,
+            "best_top1": own if best is None else best.top1,
             "last_top1": self.evaluation.top1,
             "last_top5": self.evaluation.top5,
             "last_loss": self.evaluation.loss,

@@ -109,6 +109,12 @@ def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(finished, mak
     assert any((array != checkpoints[1].state[name]).any() for name, array in first.state.items())
 
 
+def test_a_run_without_a_whole_epoch_comes_to_its_last_accuracy(make_trainer):
+    said = make_trainer(max_steps=1).run().to_json()
+    assert said["best_epoch"] == 0
+    assert said["best_top1"] == said["last_top1"] >= 0
+
+
 @pytest.mark.parametrize("stop", [1, 3, 4, 5, 8, 11])
 def test_stopped_and_resumed_is_never_stopped(finished, make_trainer, stop):
     make_trainer(max_steps=stop).run()
