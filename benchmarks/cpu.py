@@ -44,6 +44,8 @@ CASES = {
     "resnet C=16": ("resnet", {"depth": 20, "L": 16, "M": 1}, 32, 64),
     "plain C=16": ("plain", {"depth": 20, "L": 16, "M": 1}, 32, 64),
     "resnet C=64": ("resnet", {"depth": 20, "L": 64, "M": 1}, 32, 64),
+    "igcv2 C=72": ("igcv2", {"depth": 8, "width": 72, "factors": "8,9"}, 32, 64),
+    "igcv3, few blocks": ("igcv3", {"blocks": "1,2,2,2,2,2,1"}, 32, 64),
     "ResNet-18, 224": ("resnet_imgnet_d18", {"L": 64, "M": 1}, 224, 8),
     "IGC-L100M2, 224": ("resnet_igc_imgnet_d18", {"L": 100, "M": 2}, 224, 8),
 }
@@ -189,10 +191,12 @@ def check_exactly(case, names, cores):
     engines = {name: make_engine(name, case, cores, "float64") for name in names}
     losses = {name: train() for name, (train, _, _) in engines.items()}
     expected = engines[names[0]][1]()
+    # of a β before a linear layer and a batch norm the gradient is zero: rounding is left
+    least = 1e-6 * max(np.linalg.norm(g) for g in expected)
     for name in names[1:]:
         assert abs(losses[name] - losses[names[0]]) < 1e-10, (case, name, losses)
         for array, other in zip(engines[name][1](), expected, strict=True):
-            error = np.linalg.norm(array - other) / np.linalg.norm(other)
+            error = np.linalg.norm(array - other) / max(np.linalg.norm(other), least)
             assert error < 1e-8, (case, name, array.shape, error)
 
 

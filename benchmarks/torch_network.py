@@ -10,8 +10,11 @@ from igcnn.plan.graph import (
     InterleavedGroupConvolution,
     MaxPool,
     NormAddReLU,
+    Permutation,
 )
 from igcnn.plan.trace import trace
+
+ACTIVATIONS = torch.nn.Identity(), F.relu, F.relu6  # as NormAddReLU numbers them
 
 
 class TorchNetwork(torch.nn.Module):
@@ -58,7 +61,9 @@ class TorchNetwork(torch.nn.Module):
             case NormAddReLU(terms=terms, relu=relu):
                 inputs = zip((x, *others), terms, strict=True)
                 total = sum(self._norm(tensor, term.norm) for tensor, term in inputs)
-                return F.relu(total) if relu else total
+                return ACTIVATIONS[relu](total)
+            case Permutation(branches=branches):
+                return reorder(x, branches)
             case MaxPool(kernel=kernel, stride=stride, padding=padding):
                 return F.max_pool2d(x, kernel, stride, padding)
             case Head():

@@ -146,7 +146,7 @@ def _batch_norm(batch: Batch, inputs: Arrays, options: dict[str, Any]) -> Arrays
     batch_norm.compiled_batch_norm_sums(lanes, z, sums)
     batch_norm.compiled_batch_norm_statistics(lanes, norm, z, sums)
     y, ended, gx = (batch.room(C, H, W) for _ in range(3))
-    combine.compiled_combine_forward(lanes, [norm.normalised(z)], y, 0)
+    combine.compiled_combine_forward(lanes, [norm.activation(z, 0)], y, 0)
     ending = {"norms": 1, "norm": [{"z": z, "mean": norm.mean, "sums": sums}]}
     combine.compiled_combine_backward(lanes, stored_gradient(gy), ended, ending)
     batch_norm.compiled_batch_norm_gradient(lanes, norm, H * W, sums, True)

@@ -295,13 +295,9 @@ class CompiledNorm(NamedTuple):
         return {name: getattr(self, name) for name in names.split()}
 
     def activation(self, z: Array, relu: int) -> Fields:
-        """Return ReLU (1) or ReLU6 (2) of scale·z + shift as an Input."""
-        kind = RECTIFIED if relu == 1 else RECTIFIED6
+        """Return scale·z + shift as an Input, its ReLU (relu 1) or ReLU6 (2)."""
+        kind = (SCALED, RECTIFIED, RECTIFIED6)[relu]
         return {"kind": kind, "x": z} | self.fields("scale shift")
-
-    def normalised(self, z: Array) -> Fields:
-        """Return scale·z + shift as an Input."""
-        return {"kind": SCALED, "x": z} | self.fields("scale shift")
 
     def gradient(self, gy: Array, z: Array) -> Fields:
         """Return the gradient of z as a Gradient, from that of the normalised tensor."""

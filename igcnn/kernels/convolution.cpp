@@ -113,6 +113,7 @@ struct ConvolutionForward {
     int PH, PW;        // padding
     int band;          // output rows at a time
     int alone;         // 1: memory is for one group, which loads all rows that a band needs
+    int branches;      // channel c of the convolution is channel Reorder(branches)(c) of x
     Batch batch;       // the slices are of the output rows
 };
 
@@ -137,6 +138,7 @@ SCRATCH(convolution_forward, ConvolutionForward) { return ForwardMemory(a, 0).us
 
 KERNEL(convolution_forward, ConvolutionForward) {
     Shape s = shape_of(a);
+    s.branches = a.branches;
     ForwardMemory m(a, scratch);
     Output out = output_of(a, m.moments);
     int block = block_of(a.batch, job), done = 0;
@@ -183,6 +185,7 @@ struct ConvolutionBackward {
     int PH, PW;     // padding
     int band;       // output rows at a time
     int alone;      // as in ConvolutionForward
+    int branches;   // likewise
     Batch batch;    // the slices are of the output rows
 };
 
@@ -211,6 +214,7 @@ SCRATCH(convolution_backward, ConvolutionBackward) { return BackwardMemory(a, 0)
 
 KERNEL(convolution_backward, ConvolutionBackward) {
     Shape s = shape_of(a);
+    s.branches = a.branches;
     BackwardMemory m(a, scratch);
     const Ring &ring = m.ring;
     int block = block_of(a.batch, job), images = images_of(a.batch, block);

@@ -315,6 +315,10 @@ struct Shape {
     int C, H, W, D, OH, OW, G, KH, KW, SH, SW, PH, PW;
     int Cg, Dg, taps;  // channels of a group, and weights between two of them
     int width;         // of a row of x with its padding
+    int branches = 1;  // of a permutation of the channels of x, Reorder(branches)
+
+    // Which channel of x is channel c of the convolution.
+    int source(int c) const { return c % branches * (C / branches) + c / branches; }
 };
 
 template <class Arguments> static inline Shape shape_of(const Arguments &a) {
@@ -451,7 +455,8 @@ struct InputRing {
         for (int r = first; r < smaller(end, s.H); r++)
             for (int c = g * s.Cg; c < (g + 1) * s.Cg; c++) {
                 V *to = x + (alone ? c % s.Cg : c) * channel + r % slots * line;
-                load(in, c, (((Size)block * s.H + r) * s.C + c) * s.W, s.W,
+                int from = s.source(c);
+                load(in, from, (((Size)block * s.H + r) * s.C + from) * s.W, s.W,
                      s.SW > 1 ? row : to + s.PW);
                 for (int j = 0; s.SW > 1 && j < s.W; j++) to[column(s, s.PW + j)] = row[j];
             }
@@ -705,7 +710,7 @@ static inline void input_gradient(const Shape &s, const Ring &ring, const Band &
             }
         for (int q = 0; q < band.m; q++)
             for (int k = 0; k < n; k++) {
-                int channel = g * s.Cg + c + k;
+                int channel = s.source(g * s.Cg + c + k);
                 Size at = (((Size)block * s.H + band.q + q) * s.C + channel) * s.W;
                 const V *from = y + k * yc + q * line;
                 for (int j = 0; s.SW > 1 && j < s.W; j++)

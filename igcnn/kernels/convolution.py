@@ -499,6 +499,7 @@ def compiled_convolution_forward(
     bias: Array | None = None,
     skip: Array | None = None,
     relu: int = 0,
+    branches: int = 1,
 ) -> None:
     """Write z; the arguments are those of ConvolutionForward in convolution.cpp.
 
@@ -512,13 +513,15 @@ def compiled_convolution_forward(
         bias: added to z, (D,).
         skip: added to z, likewise an activation.
         relu: what z goes through then: 0 nothing, 1 ReLU, 2 ReLU6.
+        branches: the channels are those of Reorder(branches)(x); 1 where winograd.suits.
     """
     end = {"sums": sums, "bias": bias, "skip": skip, "relu": relu}
     if winograd.suits(lanes, sizes):
+        _refuse_permuted(branches)
         winograd.compiled_winograd_forward(lanes, x, packed[0].forward, z, sizes, **end)
         return
     fields = {"x": x, "w": packed[0].forward, "z": z} | end | sizes
-    fields |= _loops(lanes, sizes, FORWARD_NUMBERS)
+    fields |= _loops(lanes, sizes, FORWARD_NUMBERS) | {"branches": branches}
     jobs = lanes.jobs(sizes["OH"])
     lanes.launch("convolution", "convolution_forward", jobs, **fields)
 
@@ -532,6 +535,7 @@ def compiled_convolution_backward(
     ending: Fields,
     partials: Sequence[Array | None],
     sizes: Fields,
+    branches: int = 1,
 ) -> None:
     """Write the gradient of x, with its ending, and by parts that of w.
 
@@ -545,8 +549,10 @@ def compiled_convolution_backward(
         partials: one array, (parts, D, C/groups, KH, KW), that receives the gradient of w, or
             None.
         sizes: see geometry.convolution_fields.
+        branches: as in compiled_convolution_forward.
     """
     if winograd.suits(lanes, sizes):
+        _refuse_permuted(branches)
         if gx is not None:
             w = packed[0].forward if winograd.is_raw(lanes, sizes) else packed[0].backward
             winograd.compiled_winograd_backward_input(lanes, gz, w, gx, ending, sizes)
@@ -555,9 +561,14 @@ def compiled_convolution_backward(
         return
     fields = {"gz": gz, "x": x, "gx": gx, "end": complete(ending, gz["g"])}
     fields |= {"w": packed[0].backward, "gw": partials[0]} | sizes
-    fields |= _loops(lanes, sizes, BACKWARD_NUMBERS)
+    fields |= _loops(lanes, sizes, BACKWARD_NUMBERS) | {"branches": branches}
     jobs = lanes.jobs(sizes["OH"])
     lanes.launch("convolution", "convolution_backward", jobs, **fields)
+
+
+def _refuse_permuted(branches: int) -> None:
+    if branches != 1:
+        raise KernelError("convolution: Winograd's kernels read channels in their own order only")
 
 
 def bands(lanes: Lanes, sizes: Fields, numbers: int) -> Fields:

@@ -114,7 +114,7 @@ class Evaluation:
         terms = [
             self._stored(term.value)
             if term.norm is None or term.value in self.folded
-            else self.program.norms[term.norm].normalised(self.values[term.value])
+            else self.program.norms[term.norm].activation(self.values[term.value], 0)
             for term in operation.terms
         ]
         call = partial(combine.compiled_combine_forward, self.lanes, terms, array, relu)

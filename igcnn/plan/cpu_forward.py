@@ -7,6 +7,7 @@ stored.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..kernels import (
     permutation,
     pooling,
     softmax_cross_entropy,
+    winograd,
 )
 from ..kernels import interleaved_group_convolution as igc
 from ..kernels.augment import Resident
@@ -30,6 +32,7 @@ from ..kernels.convolution import Packed, Parts
 from ..kernels.geometry import convolution_fields
 from ..kernels.lanes import LEAST_LANES, Fields, Lanes, stored
 from . import graph as op
+from .cpu_fusion import fold_permutations
 from .program import Call, Program, Setup
 
 Array = np.ndarray
@@ -51,10 +54,11 @@ class CpuForward(Program):
     """
 
     def __init__(self, setup: Setup) -> None:
-        graph = setup.graph
+        self.graph = setup.graph
         least = LEAST_LANES if setup.training else 1
-        self.lanes = Lanes(setup.batch_size, graph.dtype, least)
-        super().__init__(setup, graph.dtype)
+        self.lanes = Lanes(setup.batch_size, self.graph.dtype, least)
+        graph = fold_permutations(self.graph, self._takes_permuted)
+        super().__init__(replace(setup, graph=graph), graph.dtype)
         self.norms = [self._take_norm(i) for i in range(len(graph.norms))]
         self.packed = {unit.y: self._take_packed(unit) for unit in self.units}
         self.logits = self.activation(graph.logits)
@@ -120,6 +124,10 @@ class CpuForward(Program):
             return convolution_fields(*geometry, unit.groups)
         return convolution_fields(*geometry, unit.L) | {"S": unit.S}
 
+    def _takes_permuted(self, unit: op.Convolution) -> bool:
+        """Return whether the kernels of a convolution can read permuted channels."""
+        return not winograd.suits(self.lanes, self.sizes(unit))
+
     def parts(self, unit: Unit) -> Parts:
         """Return into how many parts the launches of a unit leave what they sum up."""
         if isinstance(unit, op.Convolution):
@@ -142,11 +150,11 @@ class CpuForward(Program):
 
     def convolve(self, unit: Unit, x: Fields, z: Array, **end: Any) -> Call:
         """Return the call that writes z; `end` as in convolution.compiled_convolution_forward."""
-        is_plain = isinstance(unit, op.Convolution)
-        forward = (
-            convolution.compiled_convolution_forward if is_plain else igc.compiled_igc_forward
-        )
-        return partial(forward, self.lanes, x, self.packed[unit.y], z, self.sizes(unit), **end)
+        arrays = self.lanes, x, self.packed[unit.y], z, self.sizes(unit)
+        if isinstance(unit, op.Convolution):
+            forward = convolution.compiled_convolution_forward
+            return partial(forward, *arrays, branches=unit.branches, **end)
+        return partial(igc.compiled_igc_forward, *arrays, **end)
 
     def transform(self, operation: op.Operation, x: Fields, y: Array) -> Call:
         """Return the call that writes y, of a pooling or a permutation."""
@@ -212,7 +220,7 @@ class CpuForward(Program):
         """Return whether all that take a tensor compute it from what is stored."""
         (first, *others) = operation.terms
         takers = self.graph.consumers[operation.y]
-        single = not others and first.norm is not None and operation.relu > 0
+        single = not others and first.norm is not None
         return single and not any(isinstance(taker, op.NormAddReLU) for taker in takers)
 
     def _terms(self, operation: op.NormAddReLU) -> list[Fields]:
@@ -225,7 +233,7 @@ class CpuForward(Program):
         return [
             stored(self.values[term.value])
             if term.norm is None
-            else self.norms[term.norm].normalised(self.values[term.value])
+            else self.norms[term.norm].activation(self.values[term.value], 0)
             for term in operation.terms
         ]
 

@@ -78,12 +78,12 @@ class CpuProgram(CpuForward):
         shapes = [(parts.gw, *self.graph.weights[i]) for i in unit.weights]
         partials = self._partials(unit, shapes)
         gz = self.incoming.get(unit.y) or stored_gradient(gy)
-        is_plain = isinstance(unit, op.Convolution)
-        backward = (
-            convolution.compiled_convolution_backward if is_plain else igc.compiled_igc_backward
-        )
         arrays = gz, self.input(unit.x), self.packed[unit.y], gx, ending, partials
-        self.backward.append(partial(backward, self.lanes, *arrays, self.sizes(unit)))
+        given = self.lanes, *arrays, self.sizes(unit)
+        call = partial(igc.compiled_igc_backward, *given)
+        if isinstance(unit, op.Convolution):
+            call = partial(convolution.compiled_convolution_backward, *given, unit.branches)
+        self.backward.append(call)
         self._add_up(unit, partials, sums)
 
     def _backward_transform(

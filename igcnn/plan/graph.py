@@ -63,12 +63,17 @@ class UnaryOperation(Operation):
 
 @dataclass(frozen=True)
 class Convolution(UnaryOperation):
-    """A dense or grouped convolution without bias; w is (D, C/groups, KH, KW)."""
+    """A dense or grouped convolution without bias; w is (D, C/groups, KH, KW).
+
+    Attributes:
+        branches: of a permutation before it; its channels are those of Reorder(branches)(x).
+    """
 
     w: int
     stride: Pair
     padding: Pair
     groups: int
+    branches: int = 1
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import ctypes
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -38,6 +38,7 @@ class Unit:
     S: int = 0
     band: int = 2
     alone: int = 0
+    branches: int = 1
 
     @property
     def module(self):
@@ -68,23 +69,32 @@ class Unit:
 
     @property
     def loops(self):
-        """How the kernels go through rows and groups."""
-        return {} if self.S else {"alone": self.alone}
+        """How the kernels go through rows, groups and channels."""
+        return {} if self.S else {"alone": self.alone, "branches": self.branches}
+
+    @property
+    def order(self):
+        """The channels of x that come first, second, … in the convolution."""
+        return np.arange(self.C).reshape(self.branches, -1).T.ravel()
 
     def forward(self, x, weights):
+        x = x[:, self.order]
         p = convolution_forward(x, weights[0], self.stride, self.padding, self.G)
         return mix_forward(p, weights[1], self.G, self.S) if self.S else p
 
     def backward(self, gz, x, weights):
         """Return the gradients of x and of the weights."""
         arguments = self.stride, self.padding, self.G
+        x = x[:, self.order]
         gradients = []
         if self.S:
             p = convolution_forward(x, weights[0], *arguments)
             gradients = [mix_backward_weight(gz, p, weights[1].shape, self.G, self.S)]
             gz = mix_backward_input(gz, weights[1], self.G, self.S)
         gw = convolution_backward_weight(gz, x, weights[0].shape, *arguments)
-        return convolution_backward_input(gz, weights[0], x.shape, *arguments), [gw, *gradients]
+        gx = np.empty_like(x)
+        gx[:, self.order] = convolution_backward_input(gz, weights[0], x.shape, *arguments)
+        return gx, [gw, *gradients]
 
     def weights(self, case):
         return [case.normal(*shape) / (shape[1] * shape[2]) for shape in self.shapes]
@@ -124,6 +134,9 @@ DENSE = [
     Unit(5, (9, 8), 10, stride=(2, 2), G=5, alone=1, band=2),
     Unit(6, (10, 7), 9, kernel=(5, 4), stride=(3, 2), padding=(2, 1), G=3, alone=1),
     Unit(3, (7, 5), 4, alone=1),
+    Unit(6, (7, 5), 4, G=2, branches=3),
+    Unit(24, (5, 6), 24, G=24, alone=1, branches=4),
+    Unit(12, (7, 6), 18, kernel=(1, 1), stride=(2, 2), padding=(0, 0), G=6, branches=2),
 ]
 UNITS = [
     Unit(48, (6, 8), 48, G=24, S=2),
@@ -389,6 +402,7 @@ def test_sizes_of_the_networks(unit):
 @pytest.mark.parametrize("unit", ALL, ids=str)
 def test_the_formula_as_it_stands(unit):
     case = Case("float64", 8, 8, 1)
+    unit = replace(unit, branches=1)
     x, weights = case.normal(case.N, unit.C, *unit.size), unit.weights(case)
     z = case.vectors((case.N, *unit.output))
     names = ("w1", "w2") if unit.S else ("w",)

@@ -16,7 +16,17 @@ from igcnn.plan import Plan
 from igcnn.plan.trace import trace
 from igcnn.training import TapeEngine, make_engine
 
-from .networks import CASES, Biased, Blocks, Pooled, Squared, Summed, batch, small_network
+from .networks import (
+    CASES,
+    Biased,
+    Blocks,
+    Permuted,
+    Pooled,
+    Squared,
+    Summed,
+    batch,
+    small_network,
+)
 from .test_updates import NoImages, assert_equal, updated
 
 
@@ -90,6 +100,25 @@ def trained(threads, images=37, updates=3):
         logits = plan.logits(x)
     state = {name: array.tobytes() for name, array in network.state_dict().items()}
     return losses, logits.tobytes(), state
+
+
+@pytest.mark.parametrize("device", ["cpu", "emu"])
+def test_permutations_before_any_operation(device):
+    networks = [Permuted() for _ in range(2)]
+    x, labels = batch(16, dtype="float64")
+    expected, _ = updated(TapeEngine(networks[0]), networks[0], [(x, labels)])
+    plan = Plan(networks[1], x.shape[1:], 16, device)
+    actual, _ = updated(plan, networks[1], [(x, labels)])
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+    assert_equal(networks[1].state_dict(), networks[0].state_dict(), 1e-11)
+
+
+def test_convolutions_read_permuted_channels_where_their_kernels_can():
+    plan = Plan(Permuted(), (3, 8, 8), 16)
+    left = [o for o in plan.program.graph.operations if o.name == "permutation"]
+    # that before Winograd's kernels, and that which a sum reads too
+    assert [operation.branches for operation in left] == [4, 2]
+    assert len(plan.program.recomputed) == 1
 
 
 def test_any_number_of_threads_gives_the_same_bits():
