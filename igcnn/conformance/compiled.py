@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,7 @@ def _unit(
     kernel = weights[0].shape[2:]
     sizes = convolution_fields(x.shape[1:], (D, OH, OW), kernel, stride, padding, groups)
     jobs = lanes.jobs(OH)
+    pack: Callable[..., None]
     if S:
         sizes |= {"S": S}
         pack, forward, backward = (
@@ -103,7 +104,7 @@ def _unit(
         parts = convolution.compiled_convolution_parts(lanes, sizes)
         lengths = [convolution.compiled_packed_size(lanes, sizes, weights[0].size)]
     packed = [Packed(batch.new(length), batch.new(length)) for length in lengths]
-    pack(lanes, weights, None, packed, sizes, True)
+    pack(lanes, weights, None, packed, sizes, wait=True)
     z, source = batch.room(D, OH, OW), stored(batch.put(x))
     bias = batch.copy(inputs["b"]) if "b" in inputs else None
     forward(lanes, source, packed, z, sizes, bias=bias)

@@ -233,6 +233,11 @@ template <class T> static inline void store(V *x, int i, T v) {
     memcpy((real *)x + i, &v, sizeof v);
 }
 
+// The channel that Reorder(branches) puts at place c, of C.
+static inline int reorder(int c, int C, int branches) {
+    return c % branches * (C / branches) + c / branches;
+}
+
 static inline int smaller(int a, int b) { return a < b ? a : b; }
 static inline int larger(int a, int b) { return a > b ? a : b; }
 static inline void clear(V *to, Size n) { memset((void *)to, 0, n * sizeof(V)); }

@@ -53,7 +53,7 @@ KERNEL(convolution_formula, ConvolutionFormula) {
 
 struct ConvolutionPack {
     const real *w;      // [D][C/G][KH][KW]
-    const real *scale;  // or null: factor for each output channel, [D]
+    const real *scale;  // or null: factor for each channel of z, [D]
     real *forward;      // receives the weights as convolution_forward reads them; as many
     real *backward;     // or null: likewise for convolution_backward
     int C, H, W;        // of x
@@ -62,14 +62,17 @@ struct ConvolutionPack {
     int KH, KW;         // kernel
     int SH, SW;         // stride
     int PH, PW;         // padding
+    int x_branches;     // as in ConvolutionForward
+    int y_branches;
 };
 
 // One job a group.
 KERNEL(convolution_pack, ConvolutionPack) {
     Shape s = shape_of(a);
+    s.y_branches = a.y_branches;
     const real *w = a.w + (Size)job * s.Dg * s.Cg * s.taps;
     pack_group(s, job, a.forward, a.backward, [&](int o, int c, int t) {
-        real scale = a.scale ? a.scale[job * s.Dg + o] : 1;
+        real scale = a.scale ? a.scale[s.target(job * s.Dg + o)] : 1;
         return w[((Size)o * s.Cg + c) * s.taps + t] * scale;
     });
 }
@@ -113,7 +116,8 @@ struct ConvolutionForward {
     int PH, PW;        // padding
     int band;          // output rows at a time
     int alone;         // 1: memory is for one group, which loads all rows that a band needs
-    int branches;      // channel c of the convolution is channel Reorder(branches)(c) of x
+    int x_branches;    // input channel c is channel Reorder(x_branches)(c) of x
+    int y_branches;    // likewise of z
     Batch batch;       // the slices are of the output rows
 };
 
@@ -138,7 +142,7 @@ SCRATCH(convolution_forward, ConvolutionForward) { return ForwardMemory(a, 0).us
 
 KERNEL(convolution_forward, ConvolutionForward) {
     Shape s = shape_of(a);
-    s.branches = a.branches;
+    s.x_branches = a.x_branches, s.y_branches = a.y_branches;
     ForwardMemory m(a, scratch);
     Output out = output_of(a, m.moments);
     int block = block_of(a.batch, job), done = 0;
@@ -159,7 +163,7 @@ KERNEL(convolution_forward, ConvolutionForward) {
                 row_product(k, m.in.group(s, g), m.in.channel, s.Cg, m.in.offset, s.taps, w, m.y,
                             m.yc, s.OW, n, ahead);
                 for (int l = 0; l < k; l++)
-                    end_pixels(s, out, block, g * s.Dg + o + l, i, 0, n * s.OW, done,
+                    end_pixels(s, out, block, s.target(g * s.Dg + o + l), i, 0, n * s.OW, done,
                                m.y + l * m.yc);
             }
         }
@@ -185,7 +189,8 @@ struct ConvolutionBackward {
     int PH, PW;     // padding
     int band;       // output rows at a time
     int alone;      // as in ConvolutionForward
-    int branches;   // likewise
+    int x_branches;  // likewise
+    int y_branches;
     Batch batch;    // the slices are of the output rows
 };
 
@@ -214,7 +219,7 @@ SCRATCH(convolution_backward, ConvolutionBackward) { return BackwardMemory(a, 0)
 
 KERNEL(convolution_backward, ConvolutionBackward) {
     Shape s = shape_of(a);
-    s.branches = a.branches;
+    s.x_branches = a.x_branches, s.y_branches = a.y_branches;
     BackwardMemory m(a, scratch);
     const Ring &ring = m.ring;
     int block = block_of(a.batch, job), images = images_of(a.batch, block);
@@ -231,11 +236,13 @@ KERNEL(convolution_backward, ConvolutionBackward) {
         Size tiles = (Size)band.m * s.G * row_tiles(s.Cg, s.W);
         if (band.own && gw) tiles += s.G * weight_tile_count(s.Dg, S);
         ahead.spread(tiles);
-        auto load_rows = [&](int first, int c0, int c1) {
+        auto load_rows = [&](int first, int o0, int o1) {
             for (int i = first; i < band.i + band.n; i++)
-                for (int c = c0; c < c1; c++)
+                for (int o = o0; o < o1; o++) {
+                    int c = s.target(o);
                     load(a.gz, c, (((Size)block * s.OH + i) * s.D + c) * s.OW, s.OW,
-                         ring.d + (ring.alone ? c - c0 : c) * ring.channel + ring.row(i), images);
+                         ring.d + (ring.alone ? o - o0 : o) * ring.channel + ring.row(i), images);
+                }
         };
         if (!a.alone) load_rows(band.i, 0, s.D);
         find_factors(s, ring, band);

@@ -315,10 +315,11 @@ struct Shape {
     int C, H, W, D, OH, OW, G, KH, KW, SH, SW, PH, PW;
     int Cg, Dg, taps;  // channels of a group, and weights between two of them
     int width;         // of a row of x with its padding
-    int branches = 1;  // of a permutation of the channels of x, Reorder(branches)
+    int x_branches = 1, y_branches = 1;  // of permutations before and after it
 
-    // Which channel of x is channel c of the convolution.
-    int source(int c) const { return c % branches * (C / branches) + c / branches; }
+    // Which channel of x is channel c of the convolution, and which of z is channel o.
+    int source(int c) const { return reorder(c, C, x_branches); }
+    int target(int o) const { return reorder(o, D, y_branches); }
 };
 
 template <class Arguments> static inline Shape shape_of(const Arguments &a) {

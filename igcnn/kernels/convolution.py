@@ -470,9 +470,13 @@ def compiled_convolution_pack(
     scale: Array | None,
     packed: Sequence[Packed],
     sizes: Fields,
+    branches: Pair = (1, 1),
+    *,
     wait: bool,
 ) -> None:
-    """Order a weight for the kernels, times a factor for each output channel, (D,).
+    """Order a weight for the kernels, times a factor for each channel of z, (D,).
+
+    branches: as in compiled_convolution_forward.
 
     Raises:
         KernelError: the packed arrays have another size than compiled_packed_size says.
@@ -482,10 +486,12 @@ def compiled_convolution_pack(
         if array.size != size:
             raise KernelError(f"convolution: packed weights take {size} numbers, not {array.size}")
     if winograd.suits(lanes, sizes):
+        _refuse_permuted(branches)
         arrays = weights[0], scale, *packed[0], sizes
         winograd.compiled_winograd_pack(lanes, *arrays, wait=wait)
         return
     fields = {"w": weights[0], "scale": scale, "wait": wait} | packed[0]._asdict() | sizes
+    fields |= _permutations(branches)
     lanes.launch("convolution", "convolution_pack", sizes["G"], **fields)
 
 
@@ -499,7 +505,7 @@ def compiled_convolution_forward(
     bias: Array | None = None,
     skip: Array | None = None,
     relu: int = 0,
-    branches: int = 1,
+    branches: Pair = (1, 1),
 ) -> None:
     """Write z; the arguments are those of ConvolutionForward in convolution.cpp.
 
@@ -513,7 +519,8 @@ def compiled_convolution_forward(
         bias: added to z, (D,).
         skip: added to z, likewise an activation.
         relu: what z goes through then: 0 nothing, 1 ReLU, 2 ReLU6.
-        branches: the channels are those of Reorder(branches)(x); 1 where winograd.suits.
+        branches: input channel c is channel Reorder(branches[0])(c) of x, and likewise
+            branches[1] for z; 1 is no permutation, and all that Winograd's kernels know.
     """
     end = {"sums": sums, "bias": bias, "skip": skip, "relu": relu}
     if winograd.suits(lanes, sizes):
@@ -521,7 +528,7 @@ def compiled_convolution_forward(
         winograd.compiled_winograd_forward(lanes, x, packed[0].forward, z, sizes, **end)
         return
     fields = {"x": x, "w": packed[0].forward, "z": z} | end | sizes
-    fields |= _loops(lanes, sizes, FORWARD_NUMBERS) | {"branches": branches}
+    fields |= _loops(lanes, sizes, FORWARD_NUMBERS) | _permutations(branches)
     jobs = lanes.jobs(sizes["OH"])
     lanes.launch("convolution", "convolution_forward", jobs, **fields)
 
@@ -535,7 +542,7 @@ def compiled_convolution_backward(
     ending: Fields,
     partials: Sequence[Array | None],
     sizes: Fields,
-    branches: int = 1,
+    branches: Pair = (1, 1),
 ) -> None:
     """Write the gradient of x, with its ending, and by parts that of w.
 
@@ -561,14 +568,18 @@ def compiled_convolution_backward(
         return
     fields = {"gz": gz, "x": x, "gx": gx, "end": complete(ending, gz["g"])}
     fields |= {"w": packed[0].backward, "gw": partials[0]} | sizes
-    fields |= _loops(lanes, sizes, BACKWARD_NUMBERS) | {"branches": branches}
+    fields |= _loops(lanes, sizes, BACKWARD_NUMBERS) | _permutations(branches)
     jobs = lanes.jobs(sizes["OH"])
     lanes.launch("convolution", "convolution_backward", jobs, **fields)
 
 
-def _refuse_permuted(branches: int) -> None:
-    if branches != 1:
-        raise KernelError("convolution: Winograd's kernels read channels in their own order only")
+def _permutations(branches: Pair) -> Fields:
+    return dict(zip(("x_branches", "y_branches"), branches, strict=True))
+
+
+def _refuse_permuted(branches: Pair) -> None:
+    if branches != (1, 1):
+        raise KernelError("convolution: Winograd's kernels do not permute channels")
 
 
 def bands(lanes: Lanes, sizes: Fields, numbers: int) -> Fields:

@@ -7,10 +7,6 @@
 // Inside an interleaved unit nothing is permuted at all: there the permutation is a stride.
 #include "common.hpp"
 
-static inline int reorder(int c, int C, int branches) {
-    return c % branches * (C / branches) + c / branches;
-}
-
 struct PermutationForward {
     Input x;
     V *y;

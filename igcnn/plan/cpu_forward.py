@@ -57,7 +57,7 @@ class CpuForward(Program):
         self.graph = setup.graph
         least = LEAST_LANES if setup.training else 1
         self.lanes = Lanes(setup.batch_size, self.graph.dtype, least)
-        graph = fold_permutations(self.graph, self._takes_permuted)
+        graph = fold_permutations(self.graph, self._can_permute)
         super().__init__(replace(setup, graph=graph), graph.dtype)
         self.norms = [self._take_norm(i) for i in range(len(graph.norms))]
         self.packed = {unit.y: self._take_packed(unit) for unit in self.units}
@@ -124,8 +124,8 @@ class CpuForward(Program):
             return convolution_fields(*geometry, unit.groups)
         return convolution_fields(*geometry, unit.L) | {"S": unit.S}
 
-    def _takes_permuted(self, unit: op.Convolution) -> bool:
-        """Return whether the kernels of a convolution can read permuted channels."""
+    def _can_permute(self, unit: op.Convolution) -> bool:
+        """Return whether the kernels of a convolution can permute channels."""
         return not winograd.suits(self.lanes, self.sizes(unit))
 
     def parts(self, unit: Unit) -> Parts:
@@ -139,13 +139,14 @@ class CpuForward(Program):
         """Return the calls that pack all weights, those of some units scaled by a batch norm."""
         calls: list[Call] = []
         for unit in self.units:
-            is_plain = isinstance(unit, op.Convolution)
-            pack = convolution.compiled_convolution_pack if is_plain else igc.compiled_igc_pack
             weights = [self.weights[i] for i in unit.weights]
             scale = folded[unit.y].scale if unit.y in folded else None
-            arrays = weights, scale, self.packed[unit.y], self.sizes(unit)
+            arrays = self.lanes, weights, scale, self.packed[unit.y], self.sizes(unit)
+            call = partial(igc.compiled_igc_pack, *arrays)
+            if isinstance(unit, op.Convolution):
+                call = partial(convolution.compiled_convolution_pack, *arrays, unit.branches)
             # until the last one nothing waits for anything
-            calls.append(partial(pack, self.lanes, *arrays, wait=unit is self.units[-1]))
+            calls.append(partial(call, wait=unit is self.units[-1]))
         return calls
 
     def convolve(self, unit: Unit, x: Fields, z: Array, **end: Any) -> Call:

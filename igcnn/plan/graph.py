@@ -66,14 +66,15 @@ class Convolution(UnaryOperation):
     """A dense or grouped convolution without bias; w is (D, C/groups, KH, KW).
 
     Attributes:
-        branches: of a permutation before it; its channels are those of Reorder(branches)(x).
+        branches: of permutations before and after it: its input channel c is channel
+            Reorder(branches[0])(c) of x, and likewise branches[1] for y; 1 is no permutation.
     """
 
     w: int
     stride: Pair
     padding: Pair
     groups: int
-    branches: int = 1
+    branches: Pair = (1, 1)
 
 
 @dataclass(frozen=True)

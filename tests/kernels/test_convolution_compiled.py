@@ -38,7 +38,7 @@ class Unit:
     S: int = 0
     band: int = 2
     alone: int = 0
-    branches: int = 1
+    branches: tuple[int, int] = (1, 1)  # of permutations of x and z
 
     @property
     def module(self):
@@ -70,22 +70,31 @@ class Unit:
     @property
     def loops(self):
         """How the kernels go through rows, groups and channels."""
-        return {} if self.S else {"alone": self.alone, "branches": self.branches}
+        return {} if self.S else {"alone": self.alone} | self.permutations
 
     @property
-    def order(self):
-        """The channels of x that come first, second, … in the convolution."""
-        return np.arange(self.C).reshape(self.branches, -1).T.ravel()
+    def permutations(self):
+        names = () if self.S else ("x_branches", "y_branches")
+        return dict(zip(names, self.branches, strict=False))
+
+    @property
+    def orders(self):
+        """The channels of x and of z that come first, second, … in the convolution."""
+        pairs = zip((self.C, self.D), self.branches, strict=True)
+        return [np.arange(n).reshape(branches, -1).T.ravel() for n, branches in pairs]
 
     def forward(self, x, weights):
-        x = x[:, self.order]
+        source, target = self.orders
+        x = x[:, source]
         p = convolution_forward(x, weights[0], self.stride, self.padding, self.G)
-        return mix_forward(p, weights[1], self.G, self.S) if self.S else p
+        z = mix_forward(p, weights[1], self.G, self.S) if self.S else p
+        return z[:, np.argsort(target)]
 
     def backward(self, gz, x, weights):
         """Return the gradients of x and of the weights."""
         arguments = self.stride, self.padding, self.G
-        x = x[:, self.order]
+        source, target = self.orders
+        gz, x = gz[:, target], x[:, source]
         gradients = []
         if self.S:
             p = convolution_forward(x, weights[0], *arguments)
@@ -93,7 +102,7 @@ class Unit:
             gz = mix_backward_input(gz, weights[1], self.G, self.S)
         gw = convolution_backward_weight(gz, x, weights[0].shape, *arguments)
         gx = np.empty_like(x)
-        gx[:, self.order] = convolution_backward_input(gz, weights[0], x.shape, *arguments)
+        gx[:, source] = convolution_backward_input(gz, weights[0], x.shape, *arguments)
         return gx, [gw, *gradients]
 
     def weights(self, case):
@@ -104,7 +113,8 @@ class Unit:
         arrays = [case.numbers(w) for w in weights]
         packed = [[case.empty(w.size) for _ in "fb"] for w in weights]
         names = ("1", "2") if self.S else ("",)
-        fields = self.geometry | {"scale": None if scale is None else case.numbers(scale)}
+        fields = self.geometry | self.permutations
+        fields |= {"scale": None if scale is None else case.numbers(scale)}
         for name, w, (forward, backward) in zip(names, arrays, packed, strict=True):
             fields |= {f"w{name}": w, f"forward{name}": forward, f"backward{name}": backward}
         kernel = "igc_pack" if self.S else "convolution_pack"
@@ -134,9 +144,9 @@ DENSE = [
     Unit(5, (9, 8), 10, stride=(2, 2), G=5, alone=1, band=2),
     Unit(6, (10, 7), 9, kernel=(5, 4), stride=(3, 2), padding=(2, 1), G=3, alone=1),
     Unit(3, (7, 5), 4, alone=1),
-    Unit(6, (7, 5), 4, G=2, branches=3),
-    Unit(24, (5, 6), 24, G=24, alone=1, branches=4),
-    Unit(12, (7, 6), 18, kernel=(1, 1), stride=(2, 2), padding=(0, 0), G=6, branches=2),
+    Unit(6, (7, 5), 4, G=2, branches=(3, 1)),
+    Unit(24, (5, 6), 24, G=24, alone=1, branches=(4, 12)),
+    Unit(12, (7, 6), 18, kernel=(1, 1), stride=(2, 2), padding=(0, 0), G=6, branches=(2, 3)),
 ]
 UNITS = [
     Unit(48, (6, 8), 48, G=24, S=2),
@@ -402,7 +412,7 @@ def test_sizes_of_the_networks(unit):
 @pytest.mark.parametrize("unit", ALL, ids=str)
 def test_the_formula_as_it_stands(unit):
     case = Case("float64", 8, 8, 1)
-    unit = replace(unit, branches=1)
+    unit = replace(unit, branches=(1, 1))
     x, weights = case.normal(case.N, unit.C, *unit.size), unit.weights(case)
     z = case.vectors((case.N, *unit.output))
     names = ("w1", "w2") if unit.S else ("w",)

@@ -135,12 +135,12 @@ class Pooled(Layer):
 
 
 class Permuted(Layer):
-    """Permutations that one convolution reads, Winograd's, two, and a convolution and a sum."""
+    """Permutations with a convolution before or behind them, Winograd's, or sums."""
 
     def __init__(self):
         super().__init__()
         rng = np.random.default_rng(3)
-        shapes = {"a": (16, 3, 1, 1), "b": (16, 8, 1, 1), "c": (16, 16, 3, 3)}
+        shapes = {"a": (16, 3, 1, 1), "b": (16, 16, 3, 3), "c": (16, 16, 3, 3)}
         shapes |= {"d": (16, 1, 3, 3), "e": (16, 4, 1, 1), "f": (16, 2, 1, 1), "v": (10, 16)}
         for name, shape in shapes.items():
             weight = rng.standard_normal(shape)
@@ -149,11 +149,12 @@ class Permuted(Layer):
 
     def forward(self, x):
         y = permute_channels(self.norm(conv2d(x, self.a)), 2)  # what it reads is never stored
-        y = permute_channels(conv2d(y, self.b, groups=2), 4)
+        y = permute_channels(conv2d(y, self.b, padding=1), 4)
         y = permute_channels(conv2d(y, self.c, padding=1), 8)
         y = add(conv2d(y, self.d, padding=1, groups=16), conv2d(y, self.e, groups=4))
         y = permute_channels(y, 2)
-        return linear(global_avg_pool2d(add(conv2d(y, self.f, groups=8), y)), self.v)
+        z = permute_channels(conv2d(y, self.f, groups=8), 4)
+        return linear(global_avg_pool2d(add(z, y)), self.v)
 
 
 class Biased(Layer):

@@ -113,11 +113,13 @@ def test_permutations_before_any_operation(device):
     assert_equal(networks[1].state_dict(), networks[0].state_dict(), 1e-11)
 
 
-def test_convolutions_read_permuted_channels_where_their_kernels_can():
+def test_convolutions_permute_channels_where_their_kernels_can():
     plan = Plan(Permuted(), (3, 8, 8), 16)
     left = [o for o in plan.program.graph.operations if o.name == "permutation"]
-    # that before Winograd's kernels, and that which a sum reads too
-    assert [operation.branches for operation in left] == [4, 2]
+    # from and to Winograd's kernels; from one sum to another
+    assert [operation.branches for operation in left] == [2, 4, 2]
+    found = [o.branches for o in plan.program.graph.operations if o.name == "convolution"]
+    assert found == [(1, 1), (1, 1), (1, 1), (8, 1), (8, 1), (1, 4)]
     assert len(plan.program.recomputed) == 1
 
 

@@ -87,13 +87,21 @@ def test_two_heads_have_no_plan():
 
 @pytest.fixture
 def wrong(monkeypatch):
-    """Plans in which the gradient of a permutation goes the wrong way."""
-    own = cpu_program.permutation.compiled_permutation_backward
+    """Plans in which the gradient of a permutation goes the wrong way, alone or folded."""
+    permute = cpu_program.permutation.compiled_permutation_backward
+    convolve = cpu_program.convolution.compiled_convolution_backward
 
-    def backward(lanes, gy, gx, ending, branches):
-        own(lanes, gy, gx, ending, gx.shape[2] // branches)
+    def alone(lanes, gy, gx, ending, branches):
+        permute(lanes, gy, gx, ending, gx.shape[2] // branches)
 
-    monkeypatch.setattr(cpu_program.permutation, "compiled_permutation_backward", backward)
+    def folded(lanes, gz, x, packed, gx, ending, partials, sizes, branches):
+        inverse = [
+            n // b if b > 1 else 1 for n, b in zip((sizes["C"], sizes["D"]), branches, strict=True)
+        ]
+        convolve(lanes, gz, x, packed, gx, ending, partials, sizes, inverse)
+
+    monkeypatch.setattr(cpu_program.permutation, "compiled_permutation_backward", alone)
+    monkeypatch.setattr(cpu_program.convolution, "compiled_convolution_backward", folded)
 
 
 def test_a_wrong_plan_is_found(wrong):
@@ -103,7 +111,7 @@ def test_a_wrong_plan_is_found(wrong):
 
 @pytest.mark.long
 def test_a_wrong_plan_is_shrunk_to_a_few_lines(wrong):
-    @settings(quick, max_examples=200, print_blob=False)
+    @settings(quick, max_examples=1000, print_blob=False)
     @given(descriptions())
     def check(description):
         compare(description)
