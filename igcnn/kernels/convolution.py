@@ -29,7 +29,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import DeviceError, KernelError
-from . import winograd
+from . import channelwise, winograd
 from .checks import check_arrays
 from .geometry import Pair, convolution_geometry, output_size, phases
 from .lanes import Fields, Lanes, complete, launch_chunks
@@ -447,6 +447,8 @@ class Parts(NamedTuple):
 
 def compiled_convolution_parts(lanes: Lanes, sizes: Fields) -> Parts:
     """Return the parts of a convolution; sizes: see geometry.convolution_fields."""
+    if channelwise.suits(lanes, sizes):
+        return Parts(lanes.blocks, lanes.blocks, lanes.blocks, 1)
     if not winograd.suits(lanes, sizes):
         jobs = lanes.jobs(sizes["OH"])
         return Parts(jobs, jobs, jobs, 1)
@@ -522,10 +524,14 @@ def compiled_convolution_forward(
         branches: input channel c is channel Reorder(branches[0])(c) of x, and likewise
             branches[1] for z; 1 is no permutation, and all that Winograd's kernels know.
     """
-    end = {"sums": sums, "bias": bias, "skip": skip, "relu": relu}
+    end: Fields = {"sums": sums, "bias": bias, "skip": skip, "relu": relu}
     if winograd.suits(lanes, sizes):
         _refuse_permuted(branches)
         winograd.compiled_winograd_forward(lanes, x, packed[0].forward, z, sizes, **end)
+        return
+    if channelwise.suits(lanes, sizes):
+        arrays = x, packed[0].forward, z, sizes, branches
+        channelwise.compiled_channelwise_forward(lanes, *arrays, **end)
         return
     fields = {"x": x, "w": packed[0].forward, "z": z} | end | sizes
     fields |= _loops(lanes, sizes, FORWARD_NUMBERS) | _permutations(branches)
@@ -565,6 +571,10 @@ def compiled_convolution_backward(
             winograd.compiled_winograd_backward_input(lanes, gz, w, gx, ending, sizes)
         if partials[0] is not None:
             winograd.compiled_winograd_backward_weight(lanes, gz, x, partials[0], sizes)
+        return
+    if channelwise.suits(lanes, sizes):
+        arrays = gz, x, packed[0].forward, gx, ending, partials[0], sizes, branches
+        channelwise.compiled_channelwise_backward(lanes, *arrays)
         return
     fields = {"gz": gz, "x": x, "gx": gx, "end": complete(ending, gz["g"])}
     fields |= {"w": packed[0].backward, "gw": partials[0]} | sizes

@@ -153,7 +153,7 @@ class Permuted(Layer):
         y = permute_channels(conv2d(y, self.c, padding=1), 8)
         y = add(conv2d(y, self.d, padding=1, groups=16), conv2d(y, self.e, groups=4))
         y = permute_channels(y, 2)
-        z = permute_channels(conv2d(y, self.f, groups=8), 4)
+        z = permute_channels(permute_channels(conv2d(y, self.f, groups=8), 4), 2)
         return linear(global_avg_pool2d(add(z, y)), self.v)
 
 

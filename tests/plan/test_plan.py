@@ -116,8 +116,8 @@ def test_permutations_before_any_operation(device):
 def test_convolutions_permute_channels_where_their_kernels_can():
     plan = Plan(Permuted(), (3, 8, 8), 16)
     left = [o for o in plan.program.graph.operations if o.name == "permutation"]
-    # from and to Winograd's kernels; from one sum to another
-    assert [operation.branches for operation in left] == [2, 4, 2]
+    # from and to Winograd's kernels; from one sum to another; the second after a convolution
+    assert [operation.branches for operation in left] == [2, 4, 2, 2]
     found = [o.branches for o in plan.program.graph.operations if o.name == "convolution"]
     assert found == [(1, 1), (1, 1), (1, 1), (8, 1), (8, 1), (1, 4)]
     assert len(plan.program.recomputed) == 1
