@@ -4,8 +4,8 @@
 
 Results are compared before anything is timed. The tape computes on one thread; the compiled
 kernels and PyTorch are timed with one thread and with all cores. Memory order is each engine's
-own best of those listed. A compiled kernel computes both gradients in one launch; here it is told
-to leave one out.
+own best of those listed. A compiled kernel computes both gradients in one launch, as a plan wants
+them ("backward"); for the lines of one gradient it is told to leave the other out.
 
 The limit: a 3×3 layer of 24 × 2 channels on 32×32, batch 64, has 57 million multiply-adds and
 touches 25 MB (image in, image out); limit.py tells what this machine does at most.
@@ -18,7 +18,7 @@ import torch
 from harness import save
 from operation import Vectors, compare, on_threads, recorded
 
-from igcnn.backend import single_threaded_blas
+from igcnn.backend import keep_memory, single_threaded_blas
 from igcnn.kernels.compiled import unavailable
 from igcnn.kernels.convolution import (
     Packed,
@@ -73,10 +73,15 @@ def compiled(x, w, gy, stride, padding, groups):
         compiled_convolution_backward(batch, *inputs, None, {}, [partial], sizes)
         compiled_sum_partials(partial, gw, wait=True)
 
+    def backward():
+        compiled_convolution_backward(batch, *inputs, gx, {}, [partial], sizes)
+        compiled_sum_partials(partial, gw, wait=True)
+
     return {
-        "forward": (recorded(forward), lambda: batch.get(y)),
-        "backward input": (recorded(backward_input), lambda: batch.get(gx)),
-        "backward weight": (recorded(backward_weight), lambda: gw),
+        "forward": (recorded(forward), lambda: [batch.get(y)]),
+        "backward input": (recorded(backward_input), lambda: [batch.get(gx)]),
+        "backward weight": (recorded(backward_weight), lambda: [gw]),
+        "backward": (recorded(backward), lambda: [batch.get(gx), gw]),
     }
 
 
@@ -101,14 +106,20 @@ def measure_layer(layer, batch, rounds):
     options = [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups
 
     def gradient(tx, tw, tgy, mask):
-        return torch.ops.aten.convolution_backward(tgy, tx, tw, None, *options, mask)
+        found = torch.ops.aten.convolution_backward(tgy, tx, tw, None, *options, mask)
+        return [each for each in found if each is not None]
+
+    def own_input():
+        return [convolution_backward_input(gy, w, x.shape, *geometry)]
+
+    def own_weight():
+        return [convolution_backward_weight(gy, x, w.shape, *geometry)]
 
     candidates = {
-        "forward": {"tape": lambda: convolution_forward(x, w, *geometry)},
-        "backward input": {"tape": lambda: convolution_backward_input(gy, w, x.shape, *geometry)},
-        "backward weight": {
-            "tape": lambda: convolution_backward_weight(gy, x, w.shape, *geometry)
-        },
+        "forward": {"tape": lambda: [convolution_forward(x, w, *geometry)]},
+        "backward input": {"tape": own_input},
+        "backward weight": {"tape": own_weight},
+        "backward": {"tape": lambda: own_input() + own_weight()},
     }
     if not unavailable():
         for direction, (recording, result) in compiled(x, w, gy, *geometry).items():
@@ -127,11 +138,12 @@ def measure_layer(layer, batch, rounds):
                 return function()
 
             functions = {
-                "forward": lambda tx=tx, tw=tw: torch.conv2d(
-                    tx, tw, None, stride, padding, 1, groups
-                ),
-                "backward input": lambda t=(tx, tw, tgy): gradient(*t, [True, False, False])[0],
-                "backward weight": lambda t=(tx, tw, tgy): gradient(*t, [False, True, False])[1],
+                "forward": lambda tx=tx, tw=tw: [
+                    torch.conv2d(tx, tw, None, stride, padding, 1, groups)
+                ],
+                "backward input": lambda t=(tx, tw, tgy): gradient(*t, [True, False, False]),
+                "backward weight": lambda t=(tx, tw, tgy): gradient(*t, [False, True, False]),
+                "backward": lambda t=(tx, tw, tgy): gradient(*t, [True, True, False]),
             }
             for direction, function in functions.items():
                 candidates[direction][name] = lambda f=function, timed=timed: timed(f)
@@ -140,9 +152,10 @@ def measure_layer(layer, batch, rounds):
         expected = engines["tape"]()
         for name, function in engines.items():
             found = function()
-            found = np.asarray(found() if name.startswith("compiled") else found)
-            error = np.abs(found - expected).max() / np.abs(expected).max()
-            assert error < 1e-4, (direction, name, error)
+            found = found() if name.startswith("compiled") else found
+            for array, other in zip(found, expected, strict=True):
+                error = np.abs(np.asarray(array) - other).max() / np.abs(other).max()
+                assert error < 1e-4, (direction, name, error)
         results[direction] = compare(direction, engines, rounds)
     return results
 
@@ -152,13 +165,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--layer", action="append", choices=LAYERS)
     arguments = parser.parse_args()
+    keep_memory()  # else PyTorch would get new pages for every result
     result = {"batch": arguments.batch, "torch": torch.__version__, "layers": {}}
     with single_threaded_blas(), torch.no_grad():
-        for name, layer in LAYERS.items():
+        for name in arguments.layer or LAYERS:
             print(f"\n{name}, batch {arguments.batch}")
-            result["layers"][name] = measure_layer(layer, arguments.batch, arguments.rounds)
-    save("convolution", result)
+            result["layers"][name] = measure_layer(LAYERS[name], arguments.batch, arguments.rounds)
+    if not arguments.layer:
+        save("convolution", result)
 
 
 if __name__ == "__main__":
