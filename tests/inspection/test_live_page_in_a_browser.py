@@ -266,7 +266,7 @@ def test_two_checkpoints_beside_each_other(page, subjects):
     card = opened(page, UNIT)
     captions = card.locator("figcaption").all_text_contents()
     assert captions[1].startswith("b")
-    assert captions[2].startswith("difference: second less first")
+    assert captions[2].startswith("difference: second minus first")
     cells = page.locator("#answers tr").first.locator("td").all_text_contents()
     more = 100 * (other["probabilities"][0] - own["probabilities"][0])
     told = float(re.search(r"\(\+?(.*) %\)", cells[2])[1].replace("−", "-"))

@@ -84,14 +84,14 @@ def test_the_mouse_lights_the_one_path(opened):
     page.mouse.move(*at(44, 0, 4))
     told = figure.locator(".told")
     assert "From input channel 4 (primary partition 1)" in told.text_content()
-    assert "1 way to each of the 6 output channels" in told.text_content()
+    assert "1 path to each of the 6 output channels" in told.text_content()
     # through the three channels of the partition to all six outputs
     assert lit(figure) == 3 + 6
     page.mouse.click(*at(44, 0, 4))
     page.mouse.move(*at(816, 4, 2))
     # output 2 is secondary output 4: partition 2, input 5, which is primary output 5
     assert re.search(
-        "to output channel 2: 1 way, by primary output 5, secondary input 5; "
+        "to output channel 2: 1 path, by primary output 5, secondary input 5; "
         "secondary partition 2, secondary output 4",
         told.text_content(),
     )
@@ -111,7 +111,7 @@ def test_the_keyboard_does_all_of_it(opened):
     page.keyboard.type("5")
     page.keyboard.press("Tab")
     page.keyboard.type("7")
-    assert "to output channel 7: 1 way" in figure.locator(".told").text_content()
+    assert "to output channel 7: 1 path" in figure.locator(".told").text_content()
     assert lit(figure) == 2
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")

@@ -13,7 +13,7 @@ function showAnswers() {
     order.sort((a, b) => own.probabilities[b] - own.probabilities[a]).splice(MOST_ANSWERS);
   }
   const logits = own.values[own.values.length - 1];
-  const heads = ["class", "logit", "probability", ...(other ? ["beside it (more)"] : []), ""];
+  const heads = ["class", "logit", "probability", ...(other ? ["the other (difference)"] : []), ""];
   document.querySelector(".answers thead tr").replaceChildren(
     ...heads.map((text) => element("th", { scope: "col" }, text)));
   find("answers").replaceChildren(...order.map((k) => {

@@ -22,7 +22,7 @@ function editorOf(maps) {
     const silent = channel !== null && (live.silenced[maps.tensor] || []).includes(channel);
     button.disabled = channel === null;
     button.textContent = channel === null ? "Silence a channel: choose one first"
-      : `${silent ? "Let" : "Silence"} channel ${channel}${silent ? " speak again" : ""}`;
+      : `${silent ? "Restore" : "Silence"} channel ${channel}`;
     const numbers = own();
     weight.hidden = !numbers.length;
     if (!numbers.length) return;

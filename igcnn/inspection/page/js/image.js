@@ -3,8 +3,8 @@
 const screen = find("image"), shownAs = find("shown"), caption = find("image-told");
 const OCCLUDED = 8; // squares along a side of the image
 const SAYS = {
-  image: "Draw on the image, drop a picture on it, or open one: everything below follows.",
-  gradient: "Length of the gradient of the loss over the three colors of a pixel.",
+  image: "Draw on the image, drop a picture on it, or open one; everything below is updated.",
+  gradient: "Norm of the gradient of the loss over the three colors of each pixel.",
   product: "Gradient of the loss times input, over the three colors: red pixels raise the loss, blue ones lower it.",
 };
 

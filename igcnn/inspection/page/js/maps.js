@@ -14,7 +14,7 @@ class Maps {
     this.kind = element("select", {}, element("option", { value: "values" }, "output"),
       element("option", { value: "gradients" }, "gradient of the loss"));
     this.figures = element("div", { className: "beside" });
-    this.pointed = element("output", { className: "pointed" }, "Point at a map for its values, click one for its sum.");
+    this.pointed = element("output", { className: "pointed" }, "Point at a map to see its values; click a pixel to see its sum.");
     this.inputs = ["channel", "row", "column"].map((name) =>
       element("input", { type: "number", min: 0, "aria-label": `${name} of the number to write out` }));
     this.lines = element("div", { role: "status", className: "lines" });
@@ -39,7 +39,7 @@ class Maps {
       return [data.models[result.model].name, values, tensor];
     }).filter(([, values]) => values);
     const same = found.length === 2 && found[0][1].length === found[1][1].length;
-    if (same) found.push(["difference: second less first", each(found[0][1].length, (k) => found[1][1][k] - found[0][1][k])]);
+    if (same) found.push(["difference: second minus first", each(found[0][1].length, (k) => found[1][1][k] - found[0][1][k])]);
     return found;
   }
 
@@ -47,7 +47,7 @@ class Maps {
     this.tensor = tensorOf(programOf(live.model), this.layer);
     const pictures = this.pictures();
     if (!pictures.length || this.tensor === null) {
-      this.figures.replaceChildren("This layer is not in the network that is shown.");
+      this.figures.replaceChildren("The network shown does not have this layer.");
       return;
     }
     const shared = rangeOf(pictures.slice(0, 2).map(([, values]) => values));

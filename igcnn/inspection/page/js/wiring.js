@@ -1,7 +1,7 @@
-// The wiring of a unit: point at a channel, or type its number, to see its ways.
+// The wiring of a unit: point at a channel, or type its number, to see its paths.
 
-// Everything on the ways from input channel i to output channel o; null stands for all.
-function ways(unit, i, o) {
+// Everything on the paths from input channel i to output channel o; null stands for all.
+function paths(unit, i, o) {
   const { cin, cout, l, s } = unit;
   const perPrimary = cout / l, perSecondary = cout / s;
   const found = { inputs: new Set(), q: new Set(), r: new Set(), t: new Set(), outputs: new Set(), count: 0 };
@@ -25,7 +25,7 @@ function told(unit, i, o, found) {
   const from = `input channel ${i} (primary partition ${Math.floor(i / (cin / l))})`;
   if (o === null) {
     const each = found.count / cout;
-    return `From ${from} there ${each === 1 ? "is 1 way" : `are ${each} ways`} to each of the ${cout} output channels: ` +
+    return `From ${from} there ${each === 1 ? "is 1 path" : `are ${each} paths`} to each of the ${cout} output channels: ` +
       `through ${found.q.size} primary outputs to ${new Set([...found.r].map((r) => Math.floor(r / (cout / s)))).size} secondary partitions.`;
   }
   if (i === null) {
@@ -35,7 +35,7 @@ function told(unit, i, o, found) {
   }
   const steps = [...found.r].map((r) => `primary output ${reorder(r, cout, l)}, secondary input ${r}`);
   const t = reorder(o, cout, s);
-  return `From ${from} to output channel ${o}: ${steps.length} ${steps.length === 1 ? "way" : "ways"}, by ${steps.join("; by ")}; ` +
+  return `From ${from} to output channel ${o}: ${steps.length} ${steps.length === 1 ? "path" : "paths"}, by ${steps.join("; by ")}; ` +
     `secondary partition ${Math.floor(t / (cout / s))}, secondary output ${t}.`;
 }
 
@@ -72,7 +72,7 @@ function wiring(figure) {
     stages.flat().forEach((path) => path.classList.remove("on"));
     lit.replaceChildren();
     if (!chosen) { status.textContent = before; return; }
-    const found = ways(unit, i, o);
+    const found = paths(unit, i, o);
     if (bundled) {
       const pairs = new Set();
       for (const r of found.r) pairs.add(`0 ${places[1](reorder(r, unit.cout, unit.l))} ${places[2](r)}`);
