@@ -33,7 +33,7 @@ PARTITIONS = ("L", "M")
     group=NETWORK,
     type=click.IntRange(10),
     metavar="N",
-    help="Parameters of a unit: trains every L with the M that they pay for.",
+    help="Parameters of a unit: for each M, train the largest L within them.",
 )
 @grouped_option(
     "--grid",
