@@ -10,8 +10,8 @@ import click
 from .options import GroupedCommand
 from .ranks import run_signalled
 
-# what trying again cannot mend: usage, data, device, divergence, checkpoint; and what a person
-# or a batch system wanted
+# errors that a restart cannot fix: usage, data, device, divergence, checkpoint; and ends that a
+# person or a batch system asked for
 FINAL = (0, 2, 3, 4, 5, 6, 75, 130)
 # what starts ranks kills them at SIGTERM before they have saved, but passes this on
 STARTERS = {"mpiexec": "SIGUSR1", "mpirun": "SIGUSR1", "srun": "SIGTERM"}
@@ -37,8 +37,9 @@ def launch_command(max_restarts: int, arguments: tuple[str, ...]) -> None:
     igcnn launch -- mpiexec -n 16 --hostfile hosts \\
         igcnn train --dataset cifar10 --out run
 
-    It goes on from the last checkpoint, to the same weights as if nothing had been. What trying
-    again cannot mend (exit codes 2 to 6) and what was wanted (75, 130) ends it with that code.
+    It continues from the last checkpoint and reaches the same weights as an uninterrupted run.
+    Errors that a restart cannot fix (exit codes 2 to 6) and requested ends (75, 130) end it with
+    that code.
     """
     from igcnn.errors import ConfigError
 

@@ -76,7 +76,7 @@ def _read(path: str) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise ConfigError(
-            f"--config {path} is no TOML file: {error}; lines are like lr = 0.1"
+            f"cannot parse --config {path}: {error}; expected TOML such as lr = 0.1"
         ) from error
 
 

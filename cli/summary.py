@@ -24,8 +24,8 @@ def summary_command(checkpoint: str | None, as_json: bool, **options: Any) -> No
     """Show a network layer by layer.
 
     For each layer: output shape, parameters and multiply-adds; for interleaved units whether
-    every input reaches every output (the conditions of IGCV2). The network is that of a
-    checkpoint or a run, or the one that the options describe. The imgnet networks are for
+    every input reaches every output (the conditions of IGCV2). The network comes
+    from a checkpoint or a run, or from the options. The imgnet networks are for
     224×224 images, the others for 32×32.
 
     \b

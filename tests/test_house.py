@@ -93,6 +93,36 @@ def test_every_op_has_its_tests():
     assert {f"test_{stem}" for stem in stems} <= tested
 
 
+STILTED = (
+    r"is one that",
+    r"(is|are|was|were) told",
+    r"(is|are) that of",
+    r"by themselves",
+    r"in vain",
+    r"\bmends?\b",
+    r"lets? go of",
+    r"what of (this|the)",
+    r"asks nothing",
+    r"of no meaning",
+    r"is no [A-Za-z]+ (file|image|number)",
+    r"there is one way",
+    r"held against",
+    r"\bgo(es)? on with\b",
+)
+
+
+def test_texts_are_plain():
+    """Phrases that read as if translated."""
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    found = [
+        f"{path.relative_to(ROOT)}: …{match[0]}…"
+        for path in [*pages, *(ROOT / "cli").glob("*.py")]
+        for phrase in STILTED
+        for match in re.finditer(f".{{0,30}}{phrase}.{{0,30}}", path.read_text(encoding="utf-8"))
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_public_names_exist_and_are_documented():
     for name in igcnn.__all__:
         value = getattr(igcnn, name)
