@@ -24,7 +24,7 @@ NAMES = "numpy", "compiled", "emu", "cuda", "torch", "onnxruntime", "cupy"
     multiple=True,
     metavar="NAME",
     type=Value(lambda: NAMES),
-    help=f"{', '.join(NAMES)}, or MODULE:FUNCTION; can be repeated. Those of igcnn by default.",
+    help=f"{', '.join(NAMES)}, or MODULE:FUNCTION; can be repeated. igcnn's own by default.",
 )
 @click.option("--all", "everything", is_flag=True, help="Check all combinations; takes minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON list.")

@@ -10,10 +10,10 @@ import click
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def doctor_command(as_json: bool) -> None:
-    """Say what igcnn finds on this computer: BLAS, compiler, GPU, CuPy, NCCL, MPI.
+    """Check the installation: BLAS, compiler, GPU, CuPy, NCCL, MPI.
 
-    What is missing is followed by the command that brings it. Nothing here is needed to train
-    on a CPU.
+    For each missing part it prints the command that installs it. Training on a CPU needs none
+    of them.
     """
     from dataclasses import asdict
 

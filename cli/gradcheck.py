@@ -33,8 +33,8 @@ def gradcheck_command(
     """Check gradients by central differences.
 
     Compares the gradient of every layer, in float64. Images have a quarter of their usual
-    side, 8×8 or 56×56, unless --image-size says otherwise. A layer is checked by itself, at
-    the input that it gets in the network, with a random cotangent; the last row is the loss of
+    side, 8×8 or 56×56, unless --image-size says otherwise. Each layer is checked alone, at
+    its input in the network, with a random cotangent; the last row is the loss of
     the whole network. Errors are relative to the gradient, beyond what rounding explains.
     Elements at which a layer is not differentiable (ReLU at 0) are counted and do not fail.
     Exit code 1 if a check fails.

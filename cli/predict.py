@@ -24,14 +24,14 @@ def predict_command(checkpoint: str, images: tuple[str, ...], top: int, as_json:
     """Classify images.
 
     Prints the most likely classes of each image, with probabilities in percent.
-    The images are prepared as those of the training were; the checkpoint knows how.
+    Images are preprocessed as in training; the checkpoint holds the settings.
 
     \b
     igcnn predict runs/cifar10/… cat.jpg dog.png
     igcnn predict best.h5 photos/ --json
 
-    IMAGES are files, folders (all images below them) and patterns. One that cannot be read is
-    left out and named; the exit code is 3 then.
+    IMAGES are files, folders (all images below them) and patterns. Unreadable images are
+    skipped and named, and the exit code is 3.
     """
     from igcnn.errors import CheckpointError, DataError
     from igcnn.training import load_checkpoint

@@ -19,10 +19,10 @@ from .options import GroupedCommand
 def reproduce_command(table: str | None, folder: str, as_json: bool) -> None:
     """Show a table of the papers.
 
-    What the paper says, what is counted here now, and what runs have reached. Tables: sota,
+    Compares the published figures with counts made now and with your runs. Tables: sota,
     imagenet, width, depth of IGCNets; igcv2, igcv2_factors, igcv3, igcv3_imagenet of its
-    successors; without a name they are listed. Parameters and multiply-adds are counted on the
-    spot; errors come from finished runs on this disk, and are empty where there are none.
+    successors; without a name, lists them. Parameters and multiply-adds are counted from the
+    networks; errors come from finished runs on this disk and stay empty without any.
 
     \b
     igcnn reproduce imagenet

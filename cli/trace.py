@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def trace_command(batch_size: int, as_json: bool, **options: Any) -> None:
     """Show the tape of a training step.
 
-    For each record: layer, operation, shapes, what it keeps for backward, milliseconds forward and
-    backward. At the end the largest memory of the step, and the nodes of the plan, or why there
-    is none.
+    For each record: layer, operation, shapes, arrays kept for backward, milliseconds forward and
+    backward. At the end: the peak memory of the step and the operations of the plan, or why
+    there is no plan.
 
     \b
     igcnn trace --net plain_igc --depth 8 --batch-size 64

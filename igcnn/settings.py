@@ -319,7 +319,7 @@ _TABLE = (
         "device",
         NAME,
         DEVICE,
-        "What computes.",
+        "Device to run on.",
         "auto",
         examples=("auto", "cpu", "cuda", "emu"),
         metavar="auto|cpu|cuda[:N]|emu",
