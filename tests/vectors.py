@@ -89,6 +89,18 @@ class Case:
         top = {1: np.inf, 3: 6}
         return fields, np.clip(value, 0, top[kind]) if kind in top else value
 
+    def gradient(self, shape, kind):
+        """Return a Gradient of a kind, of random numbers, and its value."""
+        g = self.normal(*shape)
+        fields = {"kind": kind, "g": self.put(g, 0 if kind == 0 else GARBAGE)}
+        if kind == 0:
+            return fields | dict.fromkeys(("z", "scale", "slope", "shift")), g
+        z, numbers = self.normal(*shape), self.normal(3, shape[1])
+        scale, slope, shift = (n[:, None, None] for n in numbers)
+        fields["z"] = self.put(z)
+        fields |= zip(("scale", "slope", "shift"), map(self.numbers, numbers), strict=True)
+        return fields, scale * g + slope * z + shift
+
     def launch(self, module, kernel, jobs, written, /, **fields):
         """Launch on one, two and three threads; `written` must have the same bits each time."""
         with compiled.recording() as recording:

@@ -20,9 +20,9 @@ struct RowRing {
 
     RowRing() {}
     RowRing(int H, int W, Memory &memory) : line(W + 2), H(H) {
-        x = memory.take((ROWS + 1) * line + JOINT);  // registers may reach beyond the last row
+        x = memory.take((ROWS + 1) * line);
     }
-    void clear_halo() const { clear(x, (ROWS + 1) * line + JOINT); }
+    void clear_halo() const { clear(x, (ROWS + 1) * line); }
     Size slot(int i) const { return (i < 0 || i >= H ? ROWS : i % ROWS) * line; }
     V *row(int i) const { return x + slot(i) + 1; }
     const V *start(int i) const { return x + slot(i); }
@@ -97,12 +97,6 @@ struct ChannelwiseForward {
     Batch batch;       // the slices are of the channels
 };
 
-template <class Arguments> static inline Shape shape_of_channels(const Arguments &a) {
-    Shape s{a.C, a.H, a.W, a.C, a.H, a.W, a.C, 3, 3, 1, 1, 1, 1, 1, 1, TAPS, a.W + 2};
-    s.x_branches = a.x_branches, s.y_branches = a.y_branches;
-    return s;
-}
-
 struct ChannelwiseForwardMemory {
     V *y;  // a row of z
     RowRing in;
@@ -110,7 +104,7 @@ struct ChannelwiseForwardMemory {
 
     ChannelwiseForwardMemory(const ChannelwiseForward &a, V *scratch) {
         Memory memory{scratch, 0};
-        y = memory.take(a.W + JOINT);
+        y = memory.take(a.W);
         in = RowRing(a.H, a.W, memory);
         used = memory.used;
     }
@@ -167,14 +161,13 @@ static inline void leave_moments(const ChannelwiseForward &a, int c, int block,
 }
 
 KERNEL(channelwise_forward, ChannelwiseForward) {
-    Shape s = shape_of_channels(a);
     ChannelwiseForwardMemory m(a, scratch);
     Place at{a.C, a.H, a.W, block_of(a.batch, job)};
     Rows own = rows_of(a.batch, job, a.C);
     m.in.clear_halo();
     for (int c = own.first; c < own.last; c++) {
-        int from = s.source(c), to = s.target(c);
-        int next = c + 1 < own.last ? s.source(c + 1) : -1;
+        int from = reorder(c, a.C, a.x_branches), to = reorder(c, a.C, a.y_branches);
+        int next = c + 1 < own.last ? reorder(c + 1, a.C, a.x_branches) : -1;
         Moments sums;
         real w[TAPS];
         memcpy(w, a.w + c * TAPS, sizeof w);
@@ -216,7 +209,7 @@ struct ChannelwiseBackwardMemory {
     ChannelwiseBackwardMemory(const ChannelwiseBackward &a, V *scratch) {
         Memory memory{scratch, 0};
         sums = memory.take(3 * a.C);
-        y = memory.take(a.W + JOINT);
+        y = memory.take(a.W);
         lanes = memory.take(TAPS);
         gz = RowRing(a.H, a.W, memory);
         in = RowRing(a.H, a.W, memory);
@@ -228,7 +221,6 @@ SCRATCH(channelwise_backward, ChannelwiseBackward) {
 }
 
 KERNEL(channelwise_backward, ChannelwiseBackward) {
-    Shape s = shape_of_channels(a);
     ChannelwiseBackwardMemory m(a, scratch);
     Place at{a.C, a.H, a.W, block_of(a.batch, job)};
     Rows own = rows_of(a.batch, job, a.C);
@@ -239,9 +231,9 @@ KERNEL(channelwise_backward, ChannelwiseBackward) {
     m.in.clear_halo();
     begin_sums(m.sums, a.C);
     for (int c = own.first; c < own.last; c++) {
-        int from = s.source(c), to = s.target(c);
-        int next = c + 1 < own.last ? s.source(c + 1) : -1;
-        int next_to = c + 1 < own.last ? s.target(c + 1) : -1;
+        int from = reorder(c, a.C, a.x_branches), to = reorder(c, a.C, a.y_branches);
+        int next = c + 1 < own.last ? reorder(c + 1, a.C, a.x_branches) : -1;
+        int next_to = c + 1 < own.last ? reorder(c + 1, a.C, a.y_branches) : -1;
         real turned[TAPS];  // the weights, by half a turn
         for (int t = 0; t < TAPS; t++) turned[t] = a.w[c * TAPS + TAPS - 1 - t];
         if (a.gw) load(a.x, from, at.row(from, 0), a.W, m.in.row(0));

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .geometry import Pair
-from .lanes import JOBS, LEAST_LANES, Fields, Lanes, complete
+from .lanes import JOBS, LEAST_LANES, Fields, Lanes, complete, permutations
 
 Array = np.ndarray
 
@@ -29,8 +29,7 @@ def suits(lanes: Lanes, sizes: Fields) -> bool:
 def _fields(lanes: Lanes, sizes: Fields, branches: Pair) -> Fields:
     slices = max(1, min(-(-JOBS // lanes.blocks), sizes["C"] // TOGETHER))
     fields = {name: sizes[name] for name in ("C", "H", "W")}
-    fields |= dict(zip(("x_branches", "y_branches"), branches, strict=True))
-    return fields | {"batch": lanes.batch() | {"slices": slices}}
+    return fields | permutations(branches) | {"batch": lanes.batch() | {"slices": slices}}
 
 
 def _jobs(fields: Fields) -> int:

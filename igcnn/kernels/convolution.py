@@ -32,7 +32,7 @@ from ..errors import DeviceError, KernelError
 from . import channelwise, winograd
 from .checks import check_arrays
 from .geometry import Pair, convolution_geometry, output_size, phases
-from .lanes import Fields, Lanes, complete, launch_chunks
+from .lanes import Fields, Lanes, complete, launch_chunks, permutations
 from .launch import WARP, launch, launch_each
 from .sum_partials import sum_partials
 
@@ -493,7 +493,7 @@ def compiled_convolution_pack(
         winograd.compiled_winograd_pack(lanes, *arrays, wait=wait)
         return
     fields = {"w": weights[0], "scale": scale, "wait": wait} | packed[0]._asdict() | sizes
-    fields |= _permutations(branches)
+    fields |= permutations(branches)
     lanes.launch("convolution", "convolution_pack", sizes["G"], **fields)
 
 
@@ -534,7 +534,7 @@ def compiled_convolution_forward(
         channelwise.compiled_channelwise_forward(lanes, *arrays, **end)
         return
     fields = {"x": x, "w": packed[0].forward, "z": z} | end | sizes
-    fields |= _loops(lanes, sizes, FORWARD_NUMBERS) | _permutations(branches)
+    fields |= _loops(lanes, sizes, FORWARD_NUMBERS) | permutations(branches)
     jobs = lanes.jobs(sizes["OH"])
     lanes.launch("convolution", "convolution_forward", jobs, **fields)
 
@@ -578,13 +578,9 @@ def compiled_convolution_backward(
         return
     fields = {"gz": gz, "x": x, "gx": gx, "end": complete(ending, gz["g"])}
     fields |= {"w": packed[0].backward, "gw": partials[0]} | sizes
-    fields |= _loops(lanes, sizes, BACKWARD_NUMBERS) | _permutations(branches)
+    fields |= _loops(lanes, sizes, BACKWARD_NUMBERS) | permutations(branches)
     jobs = lanes.jobs(sizes["OH"])
     lanes.launch("convolution", "convolution_backward", jobs, **fields)
-
-
-def _permutations(branches: Pair) -> Fields:
-    return dict(zip(("x_branches", "y_branches"), branches, strict=True))
 
 
 def _refuse_permuted(branches: Pair) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .compiled import launch
+from .geometry import Pair
 
 Array = np.ndarray
 Fields = dict[str, Any]
@@ -98,6 +99,11 @@ def complete(ending: Fields, unread: Array) -> Fields:
     """Return an Ending with all fields: those that are missing do nothing."""
     nothing: Fields = {"other": None, "relu": 0, "value": stored(unread), "norms": 0, "norm": []}
     return nothing | ending
+
+
+def permutations(branches: Pair) -> Fields:
+    """Return the branches of the permutations before and after a convolution as fields."""
+    return dict(zip(("x_branches", "y_branches"), branches, strict=True))
 
 
 def image(x: Array) -> Fields:

@@ -1,9 +1,14 @@
 """Channel-wise convolutions of the compiled kernels against the NumPy ones in float64."""
 
+import ctypes
+import subprocess
+
 import numpy as np
 import pytest
 from vectors import CASES, Case, Ending, every_case, without_compiler
 
+from igcnn.compiler import find_compiler
+from igcnn.kernels import compiled
 from igcnn.kernels.channelwise import suits
 from igcnn.kernels.convolution import (
     convolution_backward_input,
@@ -91,19 +96,6 @@ def check_sums(case, sums, z):
         close(case, square, ((own - expected[:, None, None]) ** 2).sum((0, 2, 3)), 5)
 
 
-def gradient(case, shape, kind):
-    """Return a Gradient of a kind, and its value."""
-    g = case.normal(*shape)
-    fields = {"kind": kind, "g": case.put(g, 0 if kind == 0 else 1e30)}
-    if kind == 0:
-        return fields | dict.fromkeys(("z", "scale", "slope", "shift")), g
-    z, numbers = case.normal(*shape), case.normal(3, shape[1])
-    scale, slope, shift = (n[:, None, None] for n in numbers)
-    fields["z"] = case.put(z)
-    fields |= zip(("scale", "slope", "shift"), map(case.numbers, numbers), strict=True)
-    return fields, scale * g + slope * z + shift
-
-
 def ending(case, shape, **settings):
     """Return an Ending whose sums are left by blocks."""
     end = Ending(case, shape, **settings)
@@ -165,7 +157,7 @@ def test_sums_far_from_zero(case):
 def test_backward(case, shape):
     layer = Layer(case, shape)
     x, value = case.input(layer.images(), (case.N + 1) % 4)
-    gz, g = gradient(case, value.shape, case.lanes // 8 % 2)
+    gz, g = case.gradient(value.shape, case.lanes // 8 % 2)
     end = ending(case, value.shape, other=case.N > 7, relu=case.N % 2 or None, norms=case.N % 3)
     gx, gw = layer.backward(gz, x, end)
     expected, expected_gw = layer.gradients(g, value)
@@ -181,7 +173,7 @@ def test_every_ending(kind, other, relu, norms):
     case = Case("float64", 8, 17, 2)
     layer = Layer(case, SHAPES[3])
     x, value = case.input(layer.images(), 1)
-    gz, g = gradient(case, value.shape, kind)
+    gz, g = case.gradient(value.shape, kind)
     end = ending(case, value.shape, other=other, relu=relu, norms=norms)
     gx, _ = layer.backward(gz, x, end)
     end.check(gx, layer.gradients(g, value)[0])
@@ -192,11 +184,63 @@ def test_only_what_is_wanted():
     case = Case("float32", 16, 37, 2)
     layer = Layer(case, SHAPES[5])
     x, value = case.input(layer.images(), 1)
-    gz, _ = gradient(case, value.shape, 1)
+    gz, _ = case.gradient(value.shape, 1)
     gx, gw = layer.backward(gz, x, ending(case, value.shape, norms=1))
     alone, _ = layer.backward(gz, x, ending(case, value.shape, norms=1), gradient=False)
     np.testing.assert_array_equal(gx, alone)
     np.testing.assert_array_equal(gw, layer.backward(gz, x, None)[1])
+
+
+def test_scratch(monkeypatch):
+    """Kernels use no more scratch than they ask for, and nothing that lies in it already."""
+    guard, taken = 1 << 14, []
+
+    def scratch(size):
+        raw = np.full(size + guard + 64, 0xFF, np.uint8)  # NaN everywhere
+        begin = -raw.ctypes.data % 64
+        taken.append((raw, begin + size))
+        return raw[begin : begin + size]
+
+    monkeypatch.setattr(compiled, "_scratch", scratch)
+    for case in CASES:
+        for shape in SHAPES[:6]:
+            test_forward(case, shape)
+            test_backward(case, shape)
+    assert taken
+    for raw, end in taken:
+        assert (raw[end:] == 0xFF).all()
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[4]], ids=repr)
+def test_registers_change_no_bit(case, monkeypatch, tmp_path):
+    """AVX2 and AVX-512 give the same results."""
+    probe = [*find_compiler().command, "-march=native", "-dM", "-E", "-x", "c++", "/dev/null"]
+    if "__AVX512F__" not in subprocess.run(probe, capture_output=True, text=True).stdout:
+        pytest.skip("needs AVX-512")
+    layer = Layer(case, SHAPES[5])
+    x, value = case.input(layer.images(), 1)
+    gz, _ = case.gradient(value.shape, 1)
+    end = ending(case, value.shape, relu=1, norms=2)
+
+    def results():
+        arrays = *layer.forward(x), *layer.backward(gz, x, end), *end.sums
+        return [array.copy() for array in arrays]
+
+    wide = results()
+    path, library = tmp_path / "narrow.cpp", tmp_path / "narrow.so"
+    path.write_text(compiled._source("channelwise"), encoding="utf-8")
+    defines = [f"-DREAL={compiled.C_TYPES[case.dtype]}", f"-DLANES={case.lanes}"]
+    flags = [*compiled.FLAGS, *compiled.FAST, "-mavx2", "-mfma", *defines]
+    find_compiler().run([*flags, str(path), "-o", str(library)], tmp_path)
+    narrow = ctypes.CDLL(str(library))
+    original = compiled._library
+
+    def replaced(module, sanitize):
+        return narrow if module.name == "channelwise" else original(module, sanitize)
+
+    monkeypatch.setattr(compiled, "_library", replaced)
+    for one, other in zip(wide, results(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(

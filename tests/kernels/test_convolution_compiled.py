@@ -303,23 +303,10 @@ def test_sums_of_what_is_stored():
     compare(case, case.get(z), expected)
 
 
-def gradient(case, shape, kind):
-    """Return a Gradient of a kind, and its value."""
-    g = case.normal(*shape)
-    fields = {"kind": kind, "g": case.put(g, 0 if kind == 0 else 1e30)}
-    if kind == 0:
-        return fields | dict.fromkeys(("z", "scale", "slope", "shift")), g
-    z, numbers = case.normal(*shape), case.normal(3, shape[1])
-    scale, slope, shift = (n[:, None, None] for n in numbers)
-    fields["z"] = case.put(z)
-    fields |= zip(("scale", "slope", "shift"), map(case.numbers, numbers), strict=True)
-    return fields, scale * g + slope * z + shift
-
-
 def check_backward(case, unit, kind, x_kind, ending, band=None):
     x, value = case.input(case.normal(case.N, unit.C, *unit.size), x_kind)
     weights = unit.weights(case)
-    gz, g = gradient(case, (case.N, *unit.output), kind)
+    gz, g = case.gradient((case.N, *unit.output), kind)
     end = Ending(case, value.shape, **ending)
     packed = unit.pack(case, weights)
     gx, partials = run_backward(case, unit, gz, x, packed, end, band=band)
@@ -358,7 +345,7 @@ def test_only_what_is_wanted(unit):
     """Either gradient alone has the same bits as both together."""
     case = Case("float32", 16, 37, 2)
     x, _ = case.input(case.normal(case.N, unit.C, *unit.size), 1)
-    gz, _ = gradient(case, (case.N, *unit.output), 1)
+    gz, _ = case.gradient((case.N, *unit.output), 1)
     end = Ending(case, (case.N, unit.C, *unit.size), relu=1, norms=1)
     arguments = case, unit, gz, x, unit.pack(case, unit.weights(case))
     gx, partials = run_backward(*arguments, end)
@@ -472,7 +459,7 @@ def test_registers_change_no_bit(unit, dtype, monkeypatch, tmp_path):
         pytest.skip("needs AVX-512")
     case = Case(dtype, 16, 20, 2)
     x, _ = case.input(case.normal(case.N, unit.C, *unit.size), 1)
-    gz, _ = gradient(case, (case.N, *unit.output), 1)
+    gz, _ = case.gradient((case.N, *unit.output), 1)
     end = Ending(case, (case.N, unit.C, *unit.size), relu=1, norms=2)
     weights = unit.weights(case)
 

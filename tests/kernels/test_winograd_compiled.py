@@ -167,23 +167,10 @@ def test_sums_of_what_is_stored(by_channels):
     check_sums(case, sums, case.get(z), by_channels)
 
 
-def gradient(case, shape, kind):
-    """Return a Gradient of a kind, and its value."""
-    g = case.normal(*shape)
-    fields = {"kind": kind, "g": case.put(g, 0 if kind == 0 else 1e30)}
-    if kind == 0:
-        return fields | dict.fromkeys(("z", "scale", "slope", "shift")), g
-    z, numbers = case.normal(*shape), case.normal(3, shape[1])
-    scale, slope, shift = (n[:, None, None] for n in numbers)
-    fields["z"] = case.put(z)
-    fields |= zip(("scale", "slope", "shift"), map(case.numbers, numbers), strict=True)
-    return fields, scale * g + slope * z + shift
-
-
 def check_backward_input(case, shape, by_channels, raw, kind, ending, band=4):
     C, H, W, D = shape
     w = some_weights(case, shape)
-    gz, g = gradient(case, (case.N, D, H, W), kind)
+    gz, g = case.gradient((case.N, D, H, W), kind)
     end = Ending(case, (case.N, C, H, W), **ending)
     for fields in end.fields["norm"]:
         fields["sums"] = case.empty(parts(case, by_channels), 2, C, dtype="float64")
@@ -227,7 +214,7 @@ def test_endings_in_float32(case, by_channels):
 def check_backward_weight(case, shape, by_channels, kind, x_kind, band):
     C, H, W, D = shape
     x, value = case.input(case.normal(case.N, C, H, W), x_kind)
-    gz, g = gradient(case, (case.N, D, H, W), kind)
+    gz, g = case.gradient((case.N, D, H, W), kind)
     gw = case.empty(parts(case, by_channels), D, C, 3, 3)
     fields = {"gz": gz, "x": x, "gw": gw} | cut(case, shape, by_channels, band)
     case.launch("winograd", "winograd_backward_weight", case.jobs, [gw], **fields)
@@ -316,7 +303,7 @@ def test_registers_change_no_bit(case, raw, monkeypatch, tmp_path):
         pytest.skip("needs AVX-512")
     shape = C, H, W, D = 37, 14, 9, 44
     x, _ = case.input(case.normal(case.N, C, H, W), 1)
-    gz, _ = gradient(case, (case.N, D, H, W), 1)
+    gz, _ = case.gradient((case.N, D, H, W), 1)
     end = Ending(case, (case.N, C, H, W), relu=1, norms=2)
     w = some_weights(case, shape)
 

@@ -74,11 +74,12 @@ def test_a_gradient_ends_when_all_that_read_a_tensor_have_added_theirs(projected
 
 
 @pytest.mark.parametrize("device", ["cpu", "emu"])
-def test_windows_of_any_form(device):
-    networks = [Pooled() for _ in range(2)]
-    x, labels = batch(5, dtype="float64")
+@pytest.mark.parametrize(("make", "images"), [(Pooled, 5), (Permuted, 16)])
+def test_windows_of_any_form_and_permutations_beside_any_operation(make, images, device):
+    networks = [make() for _ in range(2)]
+    x, labels = batch(images, dtype="float64")
     expected, _ = updated(TapeEngine(networks[0]), networks[0], [(x, labels)])
-    engine, words = make_engine(networks[1], x.shape[1:], 5, device=device)
+    engine, words = make_engine(networks[1], x.shape[1:], images, device=device)
     assert not isinstance(engine, TapeEngine), words
     actual, _ = updated(engine, networks[1], [(x, labels)])
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
@@ -100,17 +101,6 @@ def trained(threads, images=37, updates=3):
         logits = plan.logits(x)
     state = {name: array.tobytes() for name, array in network.state_dict().items()}
     return losses, logits.tobytes(), state
-
-
-@pytest.mark.parametrize("device", ["cpu", "emu"])
-def test_permutations_before_any_operation(device):
-    networks = [Permuted() for _ in range(2)]
-    x, labels = batch(16, dtype="float64")
-    expected, _ = updated(TapeEngine(networks[0]), networks[0], [(x, labels)])
-    plan = Plan(networks[1], x.shape[1:], 16, device)
-    actual, _ = updated(plan, networks[1], [(x, labels)])
-    np.testing.assert_allclose(actual, expected, rtol=1e-12)
-    assert_equal(networks[1].state_dict(), networks[0].state_dict(), 1e-11)
 
 
 def test_convolutions_permute_channels_where_their_kernels_can():
