@@ -111,20 +111,28 @@ struct ChannelwiseForwardMemory {
 };
 SCRATCH(channelwise_forward, ChannelwiseForward) { return ChannelwiseForwardMemory(a, 0).used; }
 
-// For each lane Σ d and Σ d² of d = z − shift. As the shift is the mean of the first row, (mean −
-// shift)² is at most about H times the variance, so that little is lost where it is subtracted.
+// Mean and Σ (z − mean)² of the rows so far, for each lane. A row is summed about the mean of those
+// before it and then joined to them: sums about one pixel or row lose digits where it is unlike
+// the others, as the first row is beside a border of zeros.
 struct Moments {
-    V shift, sum, square;
+    V mean, square;
 
     void begin(const V *row, int W) {
-        shift = sum = square = V{};
-        for (int j = 0; j < W; j++) shift += row[j];
-        shift = shift * (1 / (real)W);
+        mean = square = V{};
+        for (int j = 0; j < W; j++) mean += row[j];
+        mean = mean * (1 / (real)W);
+    }
+    // Join row i, with Σ d and Σ d² of d = z − mean.
+    void join(int i, int W, V sum, V sum_of_squares) {
+        V step = sum * (1 / (real)((i + 1) * W));
+        square += sum_of_squares - sum * step;
+        mean += step;
     }
 };
 
 // Bias, residual and ReLU of a row; store it.
-static inline void end_row(const ChannelwiseForward &a, int c, Size at, V *row, Moments &sums) {
+static inline void end_row(const ChannelwiseForward &a, int c, int i, Size at, V *row,
+                           Moments &moments) {
     if (a.bias || a.skip || a.relu) {
         real bias = a.bias ? a.bias[c] : 0;
         each_register(a.W, [&](int l, auto v) {
@@ -133,25 +141,24 @@ static inline void end_row(const ChannelwiseForward &a, int c, Size at, V *row, 
             store(row, l, activated(v, a.relu));
         });
     }
-    V sum = sums.sum, square = sums.square;
+    V mean = moments.mean, sum{}, square{};
     for (int j = 0; j < a.W; j++) {
         store(a.z + at + j, row[j]);
-        V d = row[j] - sums.shift;
+        V d = row[j] - mean;
         sum += d;
         add(square, d, d);
     }
-    sums.sum = sum, sums.square = square;
+    moments.join(i, a.W, sum, square);
 }
 
 // Leave mean and Σ (z − mean)² of a channel of a block.
 static inline void leave_moments(const ChannelwiseForward &a, int c, int block,
-                                 const Moments &sums) {
+                                 const Moments &moments) {
     int images = images_of(a.batch, block), pixels = a.H * a.W;
     double means[LANES] = {}, squares[LANES] = {};
     for (int l = 0; l < images; l++) {
-        double d = lane(sums.sum, l) / (double)pixels;
-        means[l] = lane(sums.shift, l) + d;
-        squares[l] = lane(sums.square, l) - d * d * pixels;
+        means[l] = lane(moments.mean, l);
+        squares[l] = lane(moments.square, l);
     }
     double mean = total(means) / images;
     for (int l = 0; l < images; l++) squares[l] += (means[l] - mean) * (means[l] - mean) * pixels;
@@ -168,7 +175,7 @@ KERNEL(channelwise_forward, ChannelwiseForward) {
     for (int c = own.first; c < own.last; c++) {
         int from = reorder(c, a.C, a.x_branches), to = reorder(c, a.C, a.y_branches);
         int next = c + 1 < own.last ? reorder(c + 1, a.C, a.x_branches) : -1;
-        Moments sums;
+        Moments moments;
         real w[TAPS];
         memcpy(w, a.w + c * TAPS, sizeof w);
         load(a.x, from, at.row(from, 0), a.W, m.in.row(0));
@@ -177,10 +184,10 @@ KERNEL(channelwise_forward, ChannelwiseForward) {
             Soon soon(at);
             soon.add(a.x.x, from, next, i);
             convolve_row({m.in.start(i - 1), m.in.start(i), m.in.start(i + 1)}, w, a.W, m.y, soon);
-            if (!i) sums.begin(m.y, a.W);
-            end_row(a, to, at.row(to, i), m.y, sums);
+            if (!i) moments.begin(m.y, a.W);
+            end_row(a, to, i, at.row(to, i), m.y, moments);
         }
-        if (a.sums) leave_moments(a, to, at.block, sums);
+        if (a.sums) leave_moments(a, to, at.block, moments);
     }
 }
 
