@@ -29,7 +29,7 @@ ON_PATH = ("g++", "clang++")
 WHEEL = (sys.executable, "-m", "ziglang", "c++", "-nostdlib++")
 INSTALL = "install g++ (Debian, Ubuntu: apt install g++)"
 INSTALL_WHEEL = 'pip install "igcnn[compiler]"'
-INCLUDE = re.compile(r'^#include "([\w.]+)"\n', re.MULTILINE)
+INCLUDE = re.compile(r'^#include "([\w./]+)"\n', re.MULTILINE)
 
 
 @dataclass(frozen=True)

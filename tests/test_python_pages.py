@@ -1,6 +1,7 @@
-"""The pages on Python: their code runs, and shows what they say."""
+"""Pages with code: it runs, and shows what they say."""
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from igcnn.cli.main import main
 from igcnn.training import RunDirectory
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+LADDER = ROOT / "igcnn" / "kernels" / "ladder"
 
 
 def blocks(page, language):
@@ -48,3 +51,19 @@ def test_the_package_of_the_page_on_networks(install, monkeypatch, capsys):
     assert RunDirectory("try").read_config()["width"] == 8
     exec(compile("import igcnn\n" + fit, "own_network.md", "exec"), {})
     assert len(list(Path("runs/digits/two_convs-width8").iterdir())) == 1
+
+
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="needs g++ (Debian, Ubuntu: apt install g++)"
+)
+def test_the_table_of_the_page_on_the_ladder(capsys):
+    (code,) = blocks("ladder.md", "python")
+    exec(compile(code, "ladder.md", "exec"), {})
+    assert [capsys.readouterr().out] == blocks("ladder.md", "")
+
+
+def test_kernel_lines_of_the_page_on_the_ladder():
+    sources = [path.read_text() for path in LADDER.glob("*.cu")]
+    shown = blocks("ladder.md", "cuda")
+    assert len(shown) == 5
+    assert [text for text in shown if not any(text in source for source in sources)] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from ..emulator import Step
 from ..kernels.launch import HERE, Followed
@@ -36,9 +37,10 @@ def annotated(launch: Followed, helper: str | None = None) -> str:
     """
     first, lines = kernel_lines(launch.stem, helper or launch.kernel)
     numbers = range(first, first + len(lines))
+    file_name = Path(f"{launch.stem}.cu").name
     done: dict[int, list[Step]] = {}
     for step in launch.steps:
-        own = [line for file, line in step.places if file == f"{launch.stem}.cu"]
+        own = [line for file, line in step.places if file == file_name]
         # a helper's access belongs to the line that called it, where that is known
         line = next((line for line in own if line in numbers), None)
         if line is not None:

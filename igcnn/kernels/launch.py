@@ -216,7 +216,7 @@ def check(
 def signatures(stem: str) -> dict[str, tuple[Parameter, ...]]:
     """Return the parameters of every kernel in `<stem>.cu`, by name."""
     return {
-        name: tuple(_parameter(part) for part in text.split(","))
+        name: tuple(_parameter(part) for part in re.sub("//.*", "", text).split(","))
         for name, text in SIGNATURE.findall(source(stem))
     }
 
@@ -272,7 +272,7 @@ def emulated(
     from ..emulator import Library
 
     text = source(stem) if edit is None else edit(stem, source(stem))
-    return Library(_callable(stem, text), f"{stem}.cu", defines, checked)
+    return Library(_callable(stem, text), f"{Path(stem).name}.cu", defines, checked)
 
 
 def _callable(stem: str, text: str) -> str:

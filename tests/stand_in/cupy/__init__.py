@@ -23,7 +23,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from igcnn.backend import EmulatedArray
-from igcnn.kernels.launch import cubin_name, emulated, variants
+from igcnn.kernels.launch import HERE, cubin_name, emulated, variants
 
 __version__ = "14.0.0"  # of what it stands for
 DEVICES = 2
@@ -206,7 +206,8 @@ class RawModule:
             return
         assert all(isinstance(option, str) for option in options)
         assert options[0].startswith("-std=")
-        self.stem = re.match(r'#line 1 "(\w+)\.cu"', code)[1]
+        name = re.match(r'#line 1 "(\w+\.cu)"', code)[1]
+        self.stem = str(next(HERE.rglob(name)).relative_to(HERE).with_suffix(""))
         self.defines = tuple(option.removeprefix("-D") for option in options[1:])
 
     def get_function(self, name):
