@@ -271,7 +271,7 @@ def test_signatures_say_the_shapes_and_are_the_same_on_every_rung(rung):
     text = (HERE / f"{rung}.cu").read_text(encoding="utf-8")
     pointers = re.findall(r"^.*\*__restrict__ \w+,.*$", text, re.MULTILINE)
     assert len(pointers) == 4 + 4 + 6
-    assert all(re.search(r",\s+// (\[\w+\])+$", line) for line in pointers)
+    assert all(re.search(r",\s+// (\[[\w.]+\])+$", line) for line in pointers)
 
 
 @pytest.mark.parametrize("rung", RUNGS)

@@ -62,7 +62,8 @@ def ladder_forward(rung: str, x: Array, w1: Array, w2: Array) -> Array:
         KernelError: element types or devices differ.
     """
     z = empty(x.shape, x.dtype, x)
-    _launch(rung, "igc_forward", cut(rung, "igc_forward", x, w1, w2), x, w1, w2, z)
+    kernel = "igc_forward"
+    _launch(rung, kernel, cut(rung, kernel, x, w1, w2), x=x, w1=w1, w2=w2, z=z)
     return z
 
 
@@ -70,7 +71,7 @@ def ladder_backward_input(rung: str, gz: Array, w1: Array, w2: Array) -> Array:
     """Return gx, (N, C, H, W), of gz in that shape; else as ladder_forward."""
     gx = empty(gz.shape, gz.dtype, gz)
     kernel = "igc_backward_input"
-    _launch(rung, kernel, cut(rung, kernel, gz, w1, w2), gz, w1, w2, gx)
+    _launch(rung, kernel, cut(rung, kernel, gz, w1, w2), gz=gz, w1=w1, w2=w2, gx=gx)
     return gx
 
 
@@ -82,7 +83,7 @@ def ladder_backward_weight(
     how = cut(rung, kernel, x, w1, w2)
     parts = 1 if rung == "naive" else how.blocks
     partial1, partial2 = (empty((parts, *w.shape), w.dtype, w) for w in (w1, w2))
-    _launch(rung, kernel, how, gz, x, w1, w2, partial1, partial2)
+    _launch(rung, kernel, how, gz=gz, x=x, w1=w1, w2=w2, partial1=partial1, partial2=partial2)
     gw1, gw2 = (empty(w.shape, w.dtype, w) for w in (w1, w2))
     sum_partials(partial1, gw1)
     sum_partials(partial2, gw2)
@@ -129,11 +130,10 @@ def cut(rung: str, kernel: str, x: Array, w1: Array, w2: Array) -> Cut:
     return Cut(blocks, threads, size, defines)
 
 
-def _launch(rung: str, kernel: str, how: Cut, *arrays: Array) -> None:
-    """Run a kernel of a rung; the first array has the shape of the images."""
-    N, _, H, W = arrays[0].shape
+def _launch(rung: str, kernel: str, how: Cut, **arrays: Array) -> None:
+    """Run a kernel of a rung; `arrays` as in its signature, the first of them images."""
+    N, _, H, W = next(iter(arrays.values())).shape
     numbers = N, H, W
-    sizes = how.blocks, how.threads
-    memory = how.shared_bytes
+    sizes, memory = (how.blocks, how.threads), how.shared_bytes
     source = f"ladder/{rung}"
-    launch(source, kernel, *sizes, *arrays, *numbers, shared_bytes=memory, **how.defines)
+    launch(source, kernel, *sizes, *arrays.values(), *numbers, shared_bytes=memory, **how.defines)

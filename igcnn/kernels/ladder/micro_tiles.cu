@@ -29,6 +29,8 @@
 // A micro-tile that hangs over the last channel (M odd, or L not a multiple of 4) computes that
 // channel again and does not store it. The indices stay valid, and the threads of a warp, which
 // execute one instruction at a time together, need no branch.
+//
+// variant: L=24 M=2 ROWS=8 COLUMNS=8 THREADS=128
 #include "tile.cuh"
 
 const int QUADS = PIXELS / 4;
@@ -112,14 +114,12 @@ __device__ void primary_gradient(const real *gz, const real (&w2)[M][L][L], real
 }
 
 // z: a block for each tile.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 igc_forward(const stored *__restrict__ x,  // [N][C][H][W]
             const real *__restrict__ w1,   // [C][M][3][3]
-            const real *__restrict__ w2,   // [C][L][1][1]
+            const real *__restrict__ w2,   // [C][L]
             stored *__restrict__ z,        // [N][C][H][W]
-            int N,
-            int H,
-            int W) {
+            int N, int H, int W) {
     DYNAMIC_SHARED(ForwardTile, forward_tile);
     ForwardTile &tile = *forward_tile;
     const Place at = place_of(blockIdx.x, H, W);
@@ -150,14 +150,12 @@ igc_forward(const stored *__restrict__ x,  // [N][C][H][W]
 }
 
 // gx: a block for each tile.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 igc_backward_input(const stored *__restrict__ gz,  // [N][C][H][W]
                    const real *__restrict__ w1,    // [C][M][3][3]
-                   const real *__restrict__ w2,    // [C][L][1][1]
+                   const real *__restrict__ w2,    // [C][L]
                    stored *__restrict__ gx,        // [N][C][H][W]
-                   int N,
-                   int H,
-                   int W) {
+                   int N, int H, int W) {
     DYNAMIC_SHARED(InputTile, input_tile);
     InputTile &tile = *input_tile;
     const Place at = place_of(blockIdx.x, H, W);
@@ -194,16 +192,14 @@ const int FIRST2 = (TILES1 + WARP - 1) / WARP * WARP;  // the first thread that 
 // sum over all pixels, so a block can take tile after tile and keep its sums in registers between
 // them. Each thread has one micro-tile of weights from beginning to end, and there is a partial
 // sum for each block, not for each tile.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 igc_backward_weight(const stored *__restrict__ gz,  // [N][C][H][W]
                     const stored *__restrict__ x,   // [N][C][H][W]
                     const real *__restrict__ w1,    // [C][M][3][3]
-                    const real *__restrict__ w2,    // [C][L][1][1]
-                    real *__restrict__ partial1,    // [blocks][C][M][3][3]
-                    real *__restrict__ partial2,    // [blocks][C][L][1][1]
-                    int N,
-                    int H,
-                    int W) {
+                    const real *__restrict__ w2,    // [C][L]
+                    real *__restrict__ partial1,    // [gridDim.x][C][M][3][3]
+                    real *__restrict__ partial2,    // [gridDim.x][C][L]
+                    int N, int H, int W) {
     DYNAMIC_SHARED(WeightTile, weight_tile);
     WeightTile &tile = *weight_tile;
     load_weights(tile.weights, w1, w2);

@@ -22,6 +22,8 @@
 // needs L numbers of p, and each of those is needed by L outputs, but every thread computes its
 // own: L·(9·M + 1) = 456 multiplications where 9·M + L = 42 would do. The next rung cures both:
 // the threads of a block share what they load and what they compute.
+//
+// variant: L=24 M=2 THREADS=256
 #include "../common.cuh"
 
 const int C = L * M;
@@ -55,14 +57,12 @@ __device__ real primary_gradient(const stored *gz, const real *w2, int H, int W,
 }
 
 // z: a thread for each number.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 igc_forward(const stored *__restrict__ x,  // [N][C][H][W]
             const real *__restrict__ w1,   // [C][M][3][3]
-            const real *__restrict__ w2,   // [C][L][1][1]
+            const real *__restrict__ w2,   // [C][L]
             stored *__restrict__ z,        // [N][C][H][W]
-            int N,
-            int H,
-            int W) {
+            int N, int H, int W) {
     // Neighbouring threads write neighbouring pixels, and for each tap read neighbouring pixels:
     // memory serves the 32 threads of a warp at once. If the grid is too small, threads go on.
     for (int k = first_index(); k < N * C * H * W; k += index_step()) {
@@ -77,14 +77,12 @@ igc_forward(const stored *__restrict__ x,  // [N][C][H][W]
 
 // gx: a thread for each number. x[l·M + c] at (i, j) went into the M channels of p of its group,
 // at the nine pixels around it. The tap that leads from there back to (i, j) is the mirrored one.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 igc_backward_input(const stored *__restrict__ gz,  // [N][C][H][W]
                    const real *__restrict__ w1,    // [C][M][3][3]
-                   const real *__restrict__ w2,    // [C][L][1][1]
+                   const real *__restrict__ w2,    // [C][L]
                    stored *__restrict__ gx,        // [N][C][H][W]
-                   int N,
-                   int H,
-                   int W) {
+                   int N, int H, int W) {
     for (int k = first_index(); k < N * C * H * W; k += index_step()) {
         const int n = k / (C * H * W), channel = k / (H * W) % C, i = k / W % H, j = k % W;
         const int l = channel / M, c = channel % M;
@@ -99,16 +97,14 @@ igc_backward_input(const stored *__restrict__ gz,  // [N][C][H][W]
 
 // gw1 and gw2: a thread for each weight, a sum over every pixel of every image. These are few
 // threads, 2,016 for L = 24, M = 2, where an H200 holds 270,336 at once: most of it is idle.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 igc_backward_weight(const stored *__restrict__ gz,  // [N][C][H][W]
                     const stored *__restrict__ x,   // [N][C][H][W]
                     const real *__restrict__ w1,    // [C][M][3][3]
-                    const real *__restrict__ w2,    // [C][L][1][1]
+                    const real *__restrict__ w2,    // [C][L]
                     real *__restrict__ partial1,    // [1][C][M][3][3]
-                    real *__restrict__ partial2,    // [1][C][L][1][1]
-                    int N,
-                    int H,
-                    int W) {
+                    real *__restrict__ partial2,    // [1][C][L]
+                    int N, int H, int W) {
     const int SIZE1 = C * M * 9, SIZE2 = C * L;
     const int k1 = first_index(), k2 = k1 - SIZE1;  // the first threads have W^p, the others W^d
     if (k2 >= SIZE2) return;

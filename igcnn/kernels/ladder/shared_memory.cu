@@ -20,6 +20,8 @@
 // pixels for 32. Now shared memory is the limit: 84 loads for 42 multiplications, two for each, as
 // many as global memory had before. A multiprocessor multiplies 128 numbers a cycle, but its
 // shared memory delivers 32. The next rung uses each number that it loads for several products.
+//
+// variant: L=24 M=2 ROWS=4 COLUMNS=8 THREADS=128
 #include "tile.cuh"
 
 // One number of a 3×3 convolution over the M channels of group l, at pixel (i, j) of the tile,
@@ -59,14 +61,12 @@ __device__ void primary_gradient(const real *gz, const real (&w2)[M][L][L], real
 }
 
 // z: a block for each tile.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 igc_forward(const stored *__restrict__ x,  // [N][C][H][W]
             const real *__restrict__ w1,   // [C][M][3][3]
-            const real *__restrict__ w2,   // [C][L][1][1]
+            const real *__restrict__ w2,   // [C][L]
             stored *__restrict__ z,        // [N][C][H][W]
-            int N,
-            int H,
-            int W) {
+            int N, int H, int W) {
     // Shared memory whose size the launch sets: more than 48 KB must be asked for that way.
     DYNAMIC_SHARED(ForwardTile, forward_tile);
     ForwardTile &tile = *forward_tile;
@@ -90,14 +90,12 @@ igc_forward(const stored *__restrict__ x,  // [N][C][H][W]
 
 // gx: the way back, in the same three steps. gp is computed on the halo as well, 60 pixels for 32:
 // blocks cannot wait for each other, so neighbours compute what they have in common twice.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 igc_backward_input(const stored *__restrict__ gz,  // [N][C][H][W]
                    const real *__restrict__ w1,    // [C][M][3][3]
-                   const real *__restrict__ w2,    // [C][L][1][1]
+                   const real *__restrict__ w2,    // [C][L]
                    stored *__restrict__ gx,        // [N][C][H][W]
-                   int N,
-                   int H,
-                   int W) {
+                   int N, int H, int W) {
     DYNAMIC_SHARED(InputTile, input_tile);
     InputTile &tile = *input_tile;
     const Place at = place_of(blockIdx.x, H, W);
@@ -123,16 +121,14 @@ igc_backward_input(const stored *__restrict__ gz,  // [N][C][H][W]
 // add to what other blocks write without atomics, whose order, and with it the last bits of the
 // result, would change from run to run. So each block writes its part, and a second kernel
 // (sum_partials.cu) adds them up in order.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 igc_backward_weight(const stored *__restrict__ gz,  // [N][C][H][W]
                     const stored *__restrict__ x,   // [N][C][H][W]
                     const real *__restrict__ w1,    // [C][M][3][3]
-                    const real *__restrict__ w2,    // [C][L][1][1]
-                    real *__restrict__ partial1,    // [blocks][C][M][3][3]
-                    real *__restrict__ partial2,    // [blocks][C][L][1][1]
-                    int N,
-                    int H,
-                    int W) {
+                    const real *__restrict__ w2,    // [C][L]
+                    real *__restrict__ partial1,    // [gridDim.x][C][M][3][3]
+                    real *__restrict__ partial2,    // [gridDim.x][C][L]
+                    int N, int H, int W) {
     DYNAMIC_SHARED(WeightTile, weight_tile);
     WeightTile &tile = *weight_tile;
     const Place at = place_of(blockIdx.x, H, W);
