@@ -5,25 +5,11 @@
 //
 // | kernel                 | a block                       | a thread                             |
 // |------------------------|-------------------------------|--------------------------------------|
-// | igc_forward_v1         | 256 numbers of z              | one: Σ w2·p with p = Σ w1·x          |
 // | igc_forward_v2         | TH rows of an image           | OT outputs × QT·4 pixels             |
-// | igc_backward_input_v1  | 256 numbers of gx             | one: Σ w1·gp with gp = Σ w2·gz       |
 // | igc_backward_input_v2  | TH rows of an image           | G gradients × 8 pixels               |
-// | igc_backward_weight_v1 | 256 weights, some images      | one: Σ over pixels of gp·x or gz·p   |
 // | igc_backward_weight_v2 | WH rows at a time, persistent | 6×6 of W^d, 9 taps of 2×2 of W^p     |
-// Shipped: v2; v1 is kept as the formula that can be read.
-//
-// v1 is slow because each thread computes the numbers of p, or of its gradient gp, that it needs
-// anew: an output takes L of p, and each of p is an input of L outputs. That is 9·M·L products for
-// 9·M + L, two loads from global memory each, and what is loaded is normalised each time. The
-// statistics of z take another launch. What all threads read, in MB for 4 images of 32×32 with
-// M = 2, as the emulator counts it (launch.following):
-//
-// |                         |  v1: global |  v2: global | v2: shared |
-// |-------------------------|-------------|-------------|------------|
-// | igc_forward             |        1336 |         1.5 |        7.3 |
-// | igc_backward_input      |        2960 |         4.8 |        9.2 |
-// | igc_backward_weight     |        4566 |         9.8 |       12.9 |
+// v1, the formula one thread a number, is in interleaved_group_convolution_v1.cu. The ideas here,
+// one by one, are in ladder/: read that first.
 //
 // v2 for 64 images, L = 24, compiled for sm_90. Limits: 4.3 TB/s, and 55 % of 67 TFLOP/s, of an
 // H200; what a kernel moves and computes at least, the primary output computed again counted in.
@@ -56,56 +42,17 @@
 // variant: L=24 M=8 H=8 W=8 TH=4 G=8 WH=4 OT=12 QT=1
 #include "interleaved_group_convolution.cuh"
 
-#define LANES (TH * W / 4 / QT)
-#define FORWARD_THREADS (LANES * (L / OT) * M)
+#define LANES (TH * W / 4 / QT)                 // threads that share the pixels of a block
+#define FORWARD_THREADS (LANES * (L / OT) * M)  // times the micro-tiles of output channels
 #define INPUT_THREADS 128
 #define WEIGHT_THREADS 256
-
-// x as the unit takes it, one number at a time; 0 outside of the image.
-struct Entering {
-    const stored *x;
-    const real *scale, *shift;
-    int activate;
-    __device__ __forceinline__ real at(int n, int c, int i, int j) const {
-        if (i < 0 || i >= H || j < 0 || j >= W) return 0;
-        const real value = get(x + ((n * C + c) * H + i) * W + j);
-        return activate ? rectified(scale[c] * value + shift[c]) : value;
-    }
-};
-
-// p[l·M + m] at pixel (i, j).
-__device__ __forceinline__ real primary_output(const Entering &x, const real *w1, int n, int l,
-                                               int m, int i, int j) {
-    real sum = 0;
-    for (int c = 0; c < M; c++)
-        for (int tap = 0; tap < 9; tap++)
-            sum += w1[((l * M + m) * M + c) * 9 + tap] *
-                   x.at(n, l * M + c, i + tap / 3 - 1, j + tap % 3 - 1);
-    return sum;
-}
-
-// z.
-extern "C" __global__ void __launch_bounds__(256, 1)
-igc_forward_v1(const stored *__restrict__ x, const real *__restrict__ scale,
-               const real *__restrict__ shift, const real *__restrict__ w1,
-               const real *__restrict__ w2, stored *__restrict__ z, int N, int activate) {
-    const Entering entering = {x, scale, shift, activate};
-    for (int k = first_index(); k < N * C * H * W; k += index_step()) {
-        const int n = k / (C * H * W), c = k / (H * W) % C, i = k / W % H, j = k % W;
-        const int o = c / M, m = c % M;
-        real sum = 0;
-        for (int l = 0; l < L; l++)
-            sum += w2[(m * L + o) * L + l] * primary_output(entering, w1, n, l, m, i, j);
-        put(z + k, sum);
-    }
-}
 
 // on a multiprocessor: bfloat16 takes registers to convert
 const int FORWARD_BLOCKS = sizeof(stored) == 2 ? 2 : 3;
 const int FILL = 3;  // quads that a thread has under way at once
 
 // The primary weights of groups from `first` on, as (group, channel in, tap, channel out); where
-// `flipped`, those of the transpose.
+// `flipped`, those of the transpose. Output channels come last: convolve takes two side by side.
 __device__ __forceinline__ void take_primary(real *target, const real *w1, int first, bool flipped,
                                              int threads) {
     for (int k = threadIdx.x; k < G * M * M * 9; k += threads) {
@@ -118,28 +65,42 @@ __device__ __forceinline__ void take_primary(real *target, const real *w1, int f
 
 // z, and partial[c, block], the moments of z there. grid: images × H/TH.
 extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, FORWARD_BLOCKS)
-igc_forward_v2(const stored *__restrict__ x, const real *__restrict__ scale,
-               const real *__restrict__ shift, const real *__restrict__ w1,
-               const real *__restrict__ w2, stored *__restrict__ z, real *__restrict__ partial,
+igc_forward_v2(const stored *__restrict__ x,    // [N][L*M][H][W]
+               const real *__restrict__ scale,  // or null: [L*M]
+               const real *__restrict__ shift,  // or null: [L*M]
+               const real *__restrict__ w1,     // [L*M][M][3][3]
+               const real *__restrict__ w2,     // [L*M][L]
+               stored *__restrict__ z,          // [N][L*M][H][W]
+               real *__restrict__ partial,      // [L*M][gridDim.x][3]
                int activate) {
+    // Shared memory, as quads so that it is aligned for them: G groups of x with a row above and
+    // one below, their p, and their part of both weights. A row is as wide as the image, so it
+    // needs no halo at its ends: convolve takes zeros there.
     DYNAMIC_SHARED(Quad, memory);
     const int CHANNEL = (TH + 2) * W, PIXELS = TH * W, PIECES = G * TH / 2 * QUADS * M / 2;
     real *tile = (real *)memory, *p = tile + G * M * CHANNEL, *primary = p + G * M * PIXELS;
     real *secondary = primary + G * M * M * 9;  // (group, m, output)
     const int n = blockIdx.x / (H / TH), top = blockIdx.x % (H / TH) * TH;
+    // The micro-tile of this thread: QT quads, LANES apart, of OT outputs of secondary group
+    // `group`. Its sums stay in registers while the primary groups pass through shared memory.
     const int lane = threadIdx.x % LANES, slot = threadIdx.x / LANES;
     const int outputs = slot % (L / OT) * OT, group = slot / (L / OT);
     real sums[QT][4][OT] = {};
     for (int first = 0; first < L; first += G) {
-        __syncthreads();
+        __syncthreads();  // the G groups before have been used by all
+        // 1. load, normalise and rectify
         load_tile<FILL>(tile, CHANNEL, x + n * C * H * W, first * M, G * M, top - 1, TH + 2,
                         activate ? scale : nullptr, shift, FORWARD_THREADS);
         take_primary(primary, w1, first, false, FORWARD_THREADS);
         for (int k = threadIdx.x; k < G * C; k += FORWARD_THREADS) {
             const int g = k % G, o = k / G % L, m = k / G / L;
+            // transposed: the outputs that multiply wants side by side lie side by side
             secondary[(g * M + m) * L + o] = w2[(m * L + o) * L + first + g];
         }
         __syncthreads();
+        // 2. p of these groups, 2 rows × 4 pixels × 2 channels at a time. The lanes of a warp pass
+        // numbers to each other, so all go around as long as one has a piece; the others compute
+        // the last one again and do not store it.
         for (int k = threadIdx.x; k - threadIdx.x % WARP < PIECES; k += FORWARD_THREADS) {
             const Piece of(min(k, PIECES - 1), TH);
             const int place = of.row * W + 4 * of.quad, c = of.group * M;
@@ -149,113 +110,67 @@ igc_forward_v2(const stored *__restrict__ x, const real *__restrict__ scale,
             if (k < PIECES) put_piece(p + (c + of.channel) * PIXELS + place, PIXELS, found);
         }
         __syncthreads();
+        // 3. z += W^d·p: a matrix product, in which channels of all primary groups meet
         multiply<OT, QT>(p + group * PIXELS + 4 * lane, M * PIXELS, 4 * LANES,
                          secondary + group * L + outputs, M * L, G, sums);
     }
+    // Output o of group m is channel o·M + m: the outputs of a thread lie M channels apart. The
+    // next batch norm needs mean and variance of z, which cost least while z is in registers.
     store_with_moments<LANES, TH * W>(z + n * C * H * W, outputs * M + group, top * W + 4 * lane,
                                       4 * LANES, sums, partial, blockIdx.x, gridDim.x);
 }
 
-// The gradient of p[l·M + m] at pixel (i, j).
-__device__ __forceinline__ real primary_gradient(const Incoming &gz, const real *w2, int n, int l,
-                                                 int m, int i, int j) {
-    real sum = 0;
-    for (int o = 0; o < L; o++) sum += w2[(m * L + o) * L + l] * gz.at(n, o * M + m, i, j);
-    return sum;
-}
-
-// gx. accumulate: add to what is in gx.
-extern "C" __global__ void __launch_bounds__(256, 1)
-igc_backward_input_v1(const stored *__restrict__ gy, const stored *__restrict__ y,
-                      const stored *__restrict__ z, const real *__restrict__ mean,
-                      const real *__restrict__ coefficients, const real *__restrict__ scale,
-                      const real *__restrict__ shift, const real *__restrict__ w1,
-                      const real *__restrict__ w2, stored *__restrict__ gx, int N, int mask,
-                      int accumulate) {
-    const Incoming gz = {gy, y, z, mean, coefficients, scale, shift, mask};
-    for (int k = first_index(); k < N * C * H * W; k += index_step()) {
-        const int n = k / (C * H * W), c = k / (H * W) % C, i = k / W % H, j = k % W, l = c / M;
-        real sum = accumulate ? get(gx + k) : real(0);
-        for (int m = 0; m < M; m++)
-            for (int tap = 0; tap < 9; tap++)
-                sum += w1[((l * M + m) * M + c % M) * 9 + tap] *
-                       primary_gradient(gz, w2, n, l, m, i + 1 - tap / 3, j + 1 - tap % 3);
-        put(gx + k, sum);
-    }
-}
-
-// partial1[s] = gw1 and partial2[s] = gw2 over slice s of the images. grid: ⌈weights/256⌉ × slices.
-extern "C" __global__ void __launch_bounds__(256, 1)
-igc_backward_weight_v1(const stored *__restrict__ gy, const stored *__restrict__ y,
-                       const stored *__restrict__ z, const real *__restrict__ mean,
-                       const real *__restrict__ coefficients, const real *__restrict__ scale,
-                       const real *__restrict__ shift, const stored *__restrict__ x,
-                       const real *__restrict__ x_scale, const real *__restrict__ x_shift,
-                       const real *__restrict__ w1, const real *__restrict__ w2,
-                       real *__restrict__ partial1, real *__restrict__ partial2, int N, int mask,
-                       int activate) {
-    const Incoming gz = {gy, y, z, mean, coefficients, scale, shift, mask};
-    const Entering entering = {x, x_scale, x_shift, activate};
-    const int SIZE1 = C * M * 9, SIZE2 = C * L, s = blockIdx.y;
-    const int k1 = blockIdx.x * blockDim.x + threadIdx.x, k2 = k1 - SIZE1;
-    int first, end;
-    slice_of(s, gridDim.y, N, first, end);
-    real sum = 0;
-    if (k2 < 0) {
-        const int tap = k1 % 9, c = k1 / 9 % M, m = k1 / 9 / M % M, l = k1 / 9 / M / M;
-        for (int k = first * H * W; k < end * H * W; k++) {
-            const int n = k / (H * W), i = k / W % H, j = k % W;
-            sum += primary_gradient(gz, w2, n, l, m, i, j) *
-                   entering.at(n, l * M + c, i + tap / 3 - 1, j + tap % 3 - 1);
-        }
-        partial1[s * SIZE1 + k1] = sum;
-    } else if (k2 < SIZE2) {
-        const int l = k2 % L, o = k2 / L % L, m = k2 / L / L;
-        for (int k = first * H * W; k < end * H * W; k++) {
-            const int n = k / (H * W), i = k / W % H, j = k % W;
-            sum += gz.at(n, o * M + m, i, j) * primary_output(entering, w1, n, l, m, i, j);
-        }
-        partial2[s * SIZE2 + k2] = sum;
-    }
-}
-
-// gx. grid: images × H/TH. accumulate: add to what is in gx.
+// gx, the way back: gz, gp = W^d^T·gz, gx = W^p^T·gp. grid: images × H/TH. accumulate: add to what
+// is in gx. Each gp needs all L outputs of its secondary group, so gz of all channels is in shared
+// memory, and groups pass by on the side of gp and gx. That takes twice the memory of forward.
 extern "C" __global__ void __launch_bounds__(INPUT_THREADS, 2)
-igc_backward_input_v2(const stored *__restrict__ gy, const stored *__restrict__ y,
-                      const stored *__restrict__ z, const real *__restrict__ mean,
-                      const real *__restrict__ coefficients, const real *__restrict__ scale,
-                      const real *__restrict__ shift, const real *__restrict__ w1,
-                      const real *__restrict__ w2, stored *__restrict__ gx, int mask,
-                      int accumulate) {
+igc_backward_input_v2(const stored *__restrict__ gy,          // [N][L*M][H][W]
+                      const stored *__restrict__ y,           // [N][L*M][H][W]
+                      const stored *__restrict__ z,           // [N][L*M][H][W]
+                      const real *__restrict__ mean,          // [L*M]
+                      const real *__restrict__ coefficients,  // [L*M][3]
+                      const real *__restrict__ scale,         // [L*M]
+                      const real *__restrict__ shift,         // [L*M]
+                      const real *__restrict__ w1,            // [L*M][M][3][3]
+                      const real *__restrict__ w2,            // [L*M][L]
+                      stored *__restrict__ gx,                // [N][L*M][H][W]
+                      int mask, int accumulate) {
     DYNAMIC_SHARED(Quad, memory);
+    // gx needs gp of a row above and below, so gz and gp have TH + 2 rows. A thread multiplies two
+    // of their quads at once, HALF of all quads apart.
     const int CHANNEL = (TH + 2) * W, HALF = (TH + 2) * QUADS / 2;
     const int PIECES = G * TH / 2 * QUADS * M / 2;
     real *gz = (real *)memory, *dp = gz + C * CHANNEL, *primary = dp + G * M * CHANNEL;
     real *secondary = primary + G * M * M * 9;  // (output, m, group)
     const Incoming incoming = {gy, y, z, mean, coefficients, scale, shift, mask};
     const int n = blockIdx.x / (H / TH), top = blockIdx.x % (H / TH) * TH;
+    // gz is not in memory: it is computed while loading, from what the batch norm behind it left
     incoming.load_tile<FILL>(gz, CHANNEL, n, top - 1, TH + 2, INPUT_THREADS);
     for (int first = 0; first < L; first += G) {
         __syncthreads();
+        // 1. the weights of G primary groups, in the order of their use
         take_primary(primary, w1, first, true, INPUT_THREADS);
         for (int k = threadIdx.x; k < G * C; k += INPUT_THREADS) {
             const int g = k % G, o = k / G % L, m = k / G / L;
             secondary[(o * M + m) * G + g] = w2[(m * L + o) * L + first + g];
         }
         __syncthreads();
+        // 2. gp of these groups: a thread has 2 quads of channel m in all G of them. Rows of gz
+        // outside of the image are zeros, and so are those of gp.
         for (int k = threadIdx.x; k < HALF * M; k += INPUT_THREADS) {
             const int q = k % HALF, m = k / HALF;
             real sums[2][4][G] = {};
             multiply<G, 2>(gz + m * CHANNEL + 4 * q, M * CHANNEL, 4 * HALF, secondary + m * G,
                            M * G, L, sums);
 #pragma unroll
-            for (int e = 0; e < 2 * G; e++) {
+            for (int e = 0; e < 2 * G; e++) {  // quad e / G of group e % G
                 const real(&v)[4][G] = sums[e / G];
                 put_quad(dp + (e % G * M + m) * CHANNEL + 4 * (q + e / G * HALF),
                          Quad{v[0][e % G], v[1][e % G], v[2][e % G], v[3][e % G]});
             }
         }
         __syncthreads();
+        // 3. gx: the convolution of forward, with the transposed weights of take_primary
         for (int k = threadIdx.x; k - threadIdx.x % WARP < PIECES; k += INPUT_THREADS) {
             const Piece of(min(k, PIECES - 1), TH);
             const int place = of.row * W + 4 * of.quad, c = of.group * M;
@@ -263,7 +178,7 @@ igc_backward_input_v2(const stored *__restrict__ gy, const stored *__restrict__ 
             convolve<CHANNEL>(dp + c * CHANNEL + place, of.quad, primary + 9 * c * M + of.channel,
                               9 * M, M, 1, found);
 #pragma unroll
-            for (int e = 0; e < 4 && k < PIECES; e++) {
+            for (int e = 0; e < 4 && k < PIECES; e++) {  // two channels of two rows
                 const int channel = n * C + first * M + c + of.channel + e / 2;
                 stored *target = gx + (channel * H + top + e % 2) * W + place;
                 const real *v = found[e / 2][e % 2];
@@ -277,47 +192,69 @@ igc_backward_input_v2(const stored *__restrict__ gy, const stored *__restrict__ 
 const int X_CHANNEL = (WH + 2) * W + 4;  // numbers from channel to channel: threads that look at
 const int CHANNEL = WH * W + 4;          // several find them in different banks
 const int SIDE = L % 6 ? 3 : 6;          // a thread has SIDE × SIDE weights of W^d
-const int UNITS1 = L * M / 2 * M / 2, UNITS2 = M * (L / SIDE) * (L / SIDE);
 
-// Over how many threads, a power of two up to `most`, the pixels of a tile are dealt for each of
-// `units`, and how many units a thread has.
+// A *unit* is a micro-tile of weights whose sums a thread has in registers: 2 × 2 channels × 9
+// taps of W^p, or SIDE × SIDE channels of W^d; there are UNITS1 and UNITS2. If there are fewer
+// units than threads, several threads share one, each for some of the pixels; if there are more,
+// a thread has several. `parts`: over how many threads, a power of two up to `most`, the pixels of
+// a tile are dealt for each of `units`; `each`: how many units a thread has.
+const int UNITS1 = L * M / 2 * M / 2, UNITS2 = M * (L / SIDE) * (L / SIDE);
 __device__ constexpr int parts(int units, int most) {
     return most < 2 || 2 * units > WEIGHT_THREADS ? 1 : 2 * parts(2 * units, most / 2);
 }
 __device__ constexpr int each(int units) { return (units + WEIGHT_THREADS - 1) / WEIGHT_THREADS; }
+// W^p: threads of a unit share the quads of a row, so no more than divide them
 const int PARTS1 = parts(UNITS1, QUADS & -QUADS), EACH1 = each(UNITS1);
+// W^d: those of a unit lie in one warp, which adds up what they have by shuffles
 const int PARTS2 = parts(UNITS2, WARP), EACH2 = each(UNITS2);
 
-// partial1[block] = gw1 and partial2[block] = gw2 over the block's tiles of WH rows. The primary
-// output and its gradient are computed again, tile by tile.
+// partial1[block] = gw1 and partial2[block] = gw2 over the block's tiles of WH rows:
+//   gw1[l·M + m, c, tap] = Σ over pixels of gp[l·M + m] · x[l·M + c], moved by the tap
+//   gw2[m·L + o, l]      = Σ over pixels of gz[o·M + m] · p[l·M + m]
+// The primary output and its gradient are computed again, tile by tile: from shared memory that is
+// cheaper than to store and load them. Few blocks take many tiles each, so the sums are kept in
+// registers over all of them and written once. sum_partials.cu adds up the blocks.
 extern "C" __global__ void __launch_bounds__(WEIGHT_THREADS, 1)
-igc_backward_weight_v2(const stored *__restrict__ gy, const stored *__restrict__ y,
-                       const stored *__restrict__ z, const real *__restrict__ mean,
-                       const real *__restrict__ coefficients, const real *__restrict__ scale,
-                       const real *__restrict__ shift, const stored *__restrict__ x,
-                       const real *__restrict__ x_scale, const real *__restrict__ x_shift,
-                       const real *__restrict__ w1, const real *__restrict__ w2,
-                       real *__restrict__ partial1, real *__restrict__ partial2, int N, int mask,
-                       int activate) {
+igc_backward_weight_v2(const stored *__restrict__ gy,          // [N][L*M][H][W]
+                       const stored *__restrict__ y,           // [N][L*M][H][W]
+                       const stored *__restrict__ z,           // [N][L*M][H][W]
+                       const real *__restrict__ mean,          // [L*M]
+                       const real *__restrict__ coefficients,  // [L*M][3]
+                       const real *__restrict__ scale,         // [L*M]
+                       const real *__restrict__ shift,         // [L*M]
+                       const stored *__restrict__ x,           // [N][L*M][H][W]
+                       const real *__restrict__ x_scale,       // or null: [L*M]
+                       const real *__restrict__ x_shift,       // or null: [L*M]
+                       const real *__restrict__ w1,            // [L*M][M][3][3]
+                       const real *__restrict__ w2,            // [L*M][L]
+                       real *__restrict__ partial1,            // [gridDim.x][L*M][M][3][3]
+                       real *__restrict__ partial2,            // [gridDim.x][L*M][L]
+                       int N, int mask, int activate) {
     DYNAMIC_SHARED(Quad, memory);
+    // all channels of a tile: x with a row above and below, gz, p and gp (here dp) without
     real *xs = (real *)memory, *gz = xs + C * X_CHANNEL, *p = gz + C * CHANNEL;
     real *dp = p + C * CHANNEL;
     const Incoming incoming = {gy, y, z, mean, coefficients, scale, shift, mask};
     const int t = threadIdx.x, HALF = WH * QUADS / 2;
-    // of dp, in whole warps, and then of p
+    // The work of step 2: TILES of dp, rounded up to whole warps, and PIECES of p behind them. One
+    // loop for both, so that threads without one kind have the other.
     const int TILES = HALF * M * (L / G), BEGIN = (TILES + WARP - 1) / WARP * WARP;
     const int PIECES = L * WH / 2 * QUADS * M / 2;
     real sums1[EACH1][2][2][9] = {}, sums2[EACH2][SIDE][SIDE] = {};
     for (int number = blockIdx.x; number < N * (H / WH); number += gridDim.x) {
         const int n = number / (H / WH), top = number % (H / WH) * WH;
-        __syncthreads();
+        __syncthreads();  // the tile before has been used by all
+        // 1. load x, and compute gz while loading
         load_tile<FILL>(xs, X_CHANNEL, x + n * C * H * W, 0, C, top - 1, WH + 2,
                         activate ? x_scale : nullptr, x_shift, WEIGHT_THREADS);
         incoming.load_tile<FILL>(gz, CHANNEL, n, top, WH, WEIGHT_THREADS);
         __syncthreads();
+        // 2. gp and p of the tile. The weights are not copied to shared memory: neighbouring
+        // threads read the same ones, and the cache keeps them from tile to tile.
         for (int k = t; k - t % WARP < BEGIN + PIECES; k += WEIGHT_THREADS) {
-            if (k < BEGIN) {
+            if (k < BEGIN) {  // whole warps: nobody in them waits for a shuffle below
                 if (k >= TILES) continue;
+                // gp of 2 quads, in G groups from l on
                 const int q = k % HALF, m = k / HALF % M, l = k / HALF / M * G;
                 real sums[2][4][G] = {};
                 multiply<G, 2>(gz + m * CHANNEL + 4 * q, M * CHANNEL, 4 * HALF,
@@ -330,6 +267,7 @@ igc_backward_weight_v2(const stored *__restrict__ gy, const stored *__restrict__
                 }
                 continue;
             }
+            // p, as in forward; its weights have the order of memory here: 9 taps side by side
             const Piece of(min(k - BEGIN, PIECES - 1), WH);
             const int place = of.row * W + 4 * of.quad, c = of.group * M, m = c + of.channel;
             real found[2][2][4];
@@ -338,6 +276,9 @@ igc_backward_weight_v2(const stored *__restrict__ gy, const stored *__restrict__
             if (k - BEGIN < PIECES) put_piece(p + m * CHANNEL + place, CHANNEL, found);
         }
         __syncthreads();
+        // 3. W^p: for each of its quads a thread loads gp, 2 channels × WH rows, and then the
+        // WH + 2 rows of 2 channels of x. A row of x meets up to 3 rows of gp, each with another
+        // row of taps; for each, six of its numbers serve 3 taps × 4 pixels × 2 channels.
 #pragma unroll
         for (int e = 0; e < EACH1; e++) {
             // neighbouring threads have neighbouring quads; all take part in the shuffles
@@ -352,9 +293,11 @@ igc_backward_weight_v2(const stored *__restrict__ gy, const stored *__restrict__
                         quad_at(dp + (l * M + m + k / WH) * CHANNEL + k % WH * W + 4 * q);
 #pragma unroll
                 for (int k = 0; k < 2 * (WH + 2); k++) {
-                    const int r = k % (WH + 2), d = k / (WH + 2);
+                    const int r = k % (WH + 2), d = k / (WH + 2);  // row of x, of channel c + d
                     const real *place = xs + (l * M + c + d) * X_CHANNEL + r * W + 4 * q;
                     const Quad v = quad_at(place);
+                    // The numbers to the left and right are in the neighbours' registers. At the
+                    // ends of the unit's threads they are not: there they are loaded, or are 0.
                     real before = __shfl_up_sync(ALL_LANES, v.w, 1);
                     real behind = __shfl_down_sync(ALL_LANES, v.x, 1);
                     if (part == 0) before = q ? place[-1] : real(0);
@@ -362,9 +305,9 @@ igc_backward_weight_v2(const stored *__restrict__ gy, const stored *__restrict__
                     const real values[6] = {before, v.x, v.y, v.z, v.w, behind};
 #pragma unroll
                     for (int i = 0; i < WH; i++) {
-                        if (r < i || r > i + 2) continue;
+                        if (r < i || r > i + 2) continue;  // r − i: the row of taps
 #pragma unroll
-                        for (int b = 0; b < 6; b++) {
+                        for (int b = 0; b < 6; b++) {  // tap column b % 3, for channel m + b / 3
                             const Quad &own = g[b / 3][i];
                             sums1[e][b / 3][d][(r - i) * 3 + b % 3] +=
                                 own.x * values[b % 3] + own.y * values[b % 3 + 1] +
@@ -374,6 +317,8 @@ igc_backward_weight_v2(const stored *__restrict__ gy, const stored *__restrict__
                 }
             }
         }
+        // 4. W^d: for each pixel the products of SIDE numbers of gz with SIDE of p, four pixels at
+        // once. With SIDE = 6 that is 144 products for 12 quads: three for each number.
 #pragma unroll
         for (int e = 0; e < EACH2; e++) {
             const int unit = t / PARTS2 + e * (WEIGHT_THREADS / PARTS2), m = unit % M;
@@ -397,13 +342,15 @@ igc_backward_weight_v2(const stored *__restrict__ gy, const stored *__restrict__
             }
         }
     }
+    // 5. The threads of a unit have sums over different pixels. A butterfly of shuffles adds them,
+    // in an order that is always the same, and one thread writes the result.
 #pragma unroll
     for (int e = 0; e < EACH1; e++) {
         const int unit = t / PARTS1 + e * (WEIGHT_THREADS / PARTS1);
         const int c = unit % (M / 2) * 2, m = unit / (M / 2) % (M / 2) * 2;
         const int l = unit / (M / 2) / (M / 2);
 #pragma unroll
-        for (int k = 0; k < 36; k++) {
+        for (int k = 0; k < 36; k++) {  // channel m + k / 18 from channel c + k / 9 % 2, tap k % 9
             real sum = sums1[e][k / 18][k / 9 % 2][k % 9];
             for (int distance = PARTS1 / 2; distance > 0; distance /= 2)
                 sum += __shfl_xor_sync(ALL_LANES, sum, distance);

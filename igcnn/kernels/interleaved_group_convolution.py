@@ -42,6 +42,7 @@ from .sum_partials import sum_partials
 Array = np.ndarray
 
 STEM = "interleaved_group_convolution"
+FORMULAS = f"{STEM}_v1"
 INPUT_THREADS, WEIGHT_THREADS = 128, 256  # of a block, as in interleaved_group_convolution.cu
 WEIGHT_BLOCKS = 132  # that stay and take tile after tile; fixed, for the bits' sake
 
@@ -284,7 +285,7 @@ def launch_igc_forward_formula(
     """As launch_igc_forward, by the kernel that can be read; partial is that of slices of z."""
     arrays = x, *activation(x_norm, w1), w1, w2, z
     numbers = len(x), x_norm is not None
-    launch_each(STEM, "igc_forward_v1", z.size, *arrays, *numbers, **asdict(unit))
+    launch_each(FORMULAS, "igc_forward_v1", z.size, *arrays, *numbers, **asdict(unit))
     launch_statistics(z, partial)
 
 
@@ -306,7 +307,7 @@ def launch_igc_backward_input_formula(
     """As launch_igc_backward_input, by the kernel that can be read."""
     arrays = *incoming.arguments(), w1, w2, gx
     numbers = len(gx), incoming.mask, accumulate
-    launch_each(STEM, "igc_backward_input_v1", gx.size, *arrays, *numbers, **asdict(unit))
+    launch_each(FORMULAS, "igc_backward_input_v1", gx.size, *arrays, *numbers, **asdict(unit))
 
 
 def launch_igc_backward_weight(
@@ -336,7 +337,7 @@ def launch_igc_backward_weight_formula(
     """As launch_igc_backward_weight, by the kernel that can be read."""
     arguments = weight_arguments(incoming, x, x_norm, weights, partials)
     grid = -(-sum(w.size for w in weights) // THREADS), len(partials[0])
-    launch(STEM, "igc_backward_weight_v1", grid, THREADS, *arguments, **asdict(unit))
+    launch(FORMULAS, "igc_backward_weight_v1", grid, THREADS, *arguments, **asdict(unit))
 
 
 def weight_arguments(

@@ -114,13 +114,13 @@ OPERATIONS = (
         ),
         cuda=(
             (
-                "interleaved_group_convolution.igc_forward_v1",
+                "interleaved_group_convolution_v1.igc_forward_v1",
                 "interleaved_group_convolution.igc_forward_v2",
             ),
             (
-                "interleaved_group_convolution.igc_backward_input_v1",
+                "interleaved_group_convolution_v1.igc_backward_input_v1",
                 "interleaved_group_convolution.igc_backward_input_v2",
-                "interleaved_group_convolution.igc_backward_weight_v1",
+                "interleaved_group_convolution_v1.igc_backward_weight_v1",
                 "interleaved_group_convolution.igc_backward_weight_v2",
             ),
         ),
