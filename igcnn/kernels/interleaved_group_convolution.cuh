@@ -91,12 +91,17 @@ __device__ __forceinline__ void convolve(const real *place, int quad, const real
 #pragma unroll 2
     for (int c = 0; c < M; c++) {
         const real *own = weights + c * channel;
-        real w[3][2][3];  // of the rows of taps that meet a row of the tile
+        // Two rows of results need four rows of the tile. Row r meets tap row r of result row 0
+        // and tap row r − 1 of result row 1: it is loaded once for both. A row of weights is loaded
+        // when it is first needed and kept for the next r.
+        real w[3][2][3];  // (row of taps, channel, column)
 #pragma unroll
         for (int r = 0; r < 4; r++) {
 #pragma unroll
             for (int k = 0; k < 6 && r < 3; k++)
                 w[r][k / 3][k % 3] = own[(3 * r + k % 3) * tap + k / 3 * output];
+            // A thread loads four numbers of the row; the fifth and the sixth, to the left and to
+            // the right, are in the registers of its neighbours. At the ends of a row they are 0.
             const Quad v = quad_at(place + c * STEP + r * W);
             const real before = __shfl_up_sync(ALL_LANES, v.w, 1);
             const real behind = __shfl_down_sync(ALL_LANES, v.x, 1);
@@ -104,11 +109,11 @@ __device__ __forceinline__ void convolve(const real *place, int quad, const real
                                     quad < QUADS - 1 ? behind : real(0)};
 #pragma unroll
             for (int i = 0; i < 2; i++) {
-                if (r < i || r > i + 2) continue;
+                if (r < i || r > i + 2) continue;  // no tap of result row i lies in row r
 #pragma unroll
                 for (int m = 0; m < 2; m++)
 #pragma unroll
-                    for (int b = 0; b < 3; b++)
+                    for (int b = 0; b < 3; b++)  // each of 6 numbers serves up to 3 taps
 #pragma unroll
                         for (int k = 0; k < 4; k++)
                             sums[m][i][k] += w[r - i][m][b] * values[k + b];
@@ -118,6 +123,8 @@ __device__ __forceinline__ void convolve(const real *place, int quad, const real
 }
 
 // sums[q][k][j] += Σ_t values[t·step + q·between + k] · weights[t·weight_step + j]
+// A tile of a matrix product: for each term t a thread loads COUNT weights and NUMBER quads, and
+// makes COUNT · 4·NUMBER products of them. The sums stay in registers, unrolled.
 template <int COUNT, int NUMBER>
 __device__ __forceinline__ void multiply(const real *values, int step, int between,
                                          const real *weights, int weight_step, int terms,

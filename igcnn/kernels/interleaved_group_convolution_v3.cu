@@ -1,5 +1,5 @@
 // The fused unit cut anew: v3, to be measured beside v2 by benchmarks/gpu_cuts.py. Formula and
-// shapes: interleaved_group_convolution.py; v1 and v2: interleaved_group_convolution.cu.
+// shapes: interleaved_group_convolution.py; v2: interleaved_group_convolution.cu.
 //
 // | kernel                 | a block                             | a thread                       |
 // |------------------------|-------------------------------------|--------------------------------|
