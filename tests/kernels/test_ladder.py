@@ -287,10 +287,13 @@ def test_weights_that_do_not_fit_are_refused(rung):
         ladder_forward("tensor_cores", x, w1, w2)
 
 
-def test_tiles_have_fewer_rows_where_shared_memory_is_short():
+def test_tiles_have_fewer_rows_where_a_block_is_short_of_room():
     unit = [to_device(a, "emu") for a in random_unit(1, 24, 8, 4, 4)[1:]]
     rows = [cut("micro_tiles", kernel, *unit).defines["ROWS"] for kernel in KERNELS]
     assert rows == [8, 8, 4]
     wide = [to_device(a, "emu") for a in random_unit(1, 32, 8, 1, 1, "float64")[1:]]
     with pytest.raises(ShapeError, match=r"of shared memory for L = 32, M = 8, but a block may"):
         cut("micro_tiles", KERNELS[0], *wide)
+    many = [to_device(a, "emu") for a in random_unit(1, 64, 4, 1, 1)[1:]]
+    with pytest.raises(ShapeError, match=r"1,280 threads for L = 64, M = 4, but .* have 1,024"):
+        cut("micro_tiles", KERNELS[2], *many)

@@ -25,6 +25,7 @@ RUNGS = ("naive", "shared_memory", "micro_tiles")
 COLUMNS = 8  # of a tile
 ROWS = {"shared_memory": (4, 2), "micro_tiles": (8, 4, 2)}  # the first that has room
 TILE_THREADS = 128
+MOST_THREADS = 1024  # of a block
 RESIDENT_BLOCKS = 132  # of igc_backward_weight in micro_tiles: one a multiprocessor
 # channels of a tile in shared memory, with halo and without
 PLANES = {"igc_forward": (1, 1), "igc_backward_input": (2, 0), "igc_backward_weight": (1, 3)}
@@ -57,7 +58,7 @@ def ladder_forward(rung: str, x: Array, w1: Array, w2: Array) -> Array:
 
     Raises:
         ConfigError: there is no such rung.
-        ShapeError: the weights do not fit, or the unit has no room in shared memory.
+        ShapeError: the weights do not fit, or the unit is too large for a block.
         DeviceError: the arrays live on the CPU.
         KernelError: element types or devices differ.
     """
@@ -109,25 +110,40 @@ def cut(rung: str, kernel: str, x: Array, w1: Array, w2: Array) -> Cut:
         results = w1.size + w2.size if kernel == "igc_backward_weight" else x.size
         blocks = min(-(-results // THREADS), MOST_BLOCKS)
         return Cut(blocks, THREADS, 0, defines | {"THREADS": THREADS})
+    rows, size = _tile(rung, kernel, w1, w2, shared_bytes(device_of(x)))
+    blocks, threads = N * -(-H // rows) * -(-W // COLUMNS), TILE_THREADS
+    if (rung, kernel) == ("micro_tiles", "igc_backward_weight"):
+        blocks = min(blocks, RESIDENT_BLOCKS)
+        threads = _threads_of_weights(L, M)
+    defines |= {"ROWS": rows, "COLUMNS": COLUMNS, "THREADS": threads}
+    return Cut(blocks, threads, size, defines)
+
+
+def _tile(rung: str, kernel: str, w1: Array, w2: Array, limit: int) -> tuple[int, int]:
+    """Return the rows of a tile and its bytes of shared memory, of which there are `limit`."""
+    C, M, L = *w1.shape[:2], w2.shape[1]
     with_halo, without = PLANES[kernel]
-    limit = shared_bytes(device_of(x))
     for rows in ROWS[rung]:
         numbers = with_halo * (rows + 2) * (COLUMNS + 2) + without * (rows * COLUMNS + 1)
         size = w1.itemsize * C * (9 * M + L + numbers)
         if size <= limit:
-            break
-    else:
+            return rows, size
+    raise ShapeError(
+        f"ladder: {kernel} of {rung} takes {size:,} bytes of shared memory for L = {L}, "
+        f"M = {M}, but a block may have {limit:,}; choose fewer channels"
+    )
+
+
+def _threads_of_weights(L: int, M: int) -> int:
+    """Return the threads of igc_backward_weight in micro_tiles: one for each micro-tile."""
+    pairs, fours = -(-M // 2), -(-L // 4)
+    threads = sum(-(-count // WARP) * WARP for count in (L * pairs**2, M * fours**2))
+    if threads > MOST_THREADS:
         raise ShapeError(
-            f"ladder: {kernel} of {rung} takes {size:,} bytes of shared memory for L = {L}, "
-            f"M = {M}, but a block may have {limit:,}; choose fewer channels"
+            f"ladder: igc_backward_weight of micro_tiles takes {threads:,} threads for L = {L}, "
+            f"M = {M}, but a block may have {MOST_THREADS:,}; choose fewer channels"
         )
-    blocks, threads = N * -(-H // rows) * -(-W // COLUMNS), TILE_THREADS
-    if (rung, kernel) == ("micro_tiles", "igc_backward_weight"):
-        blocks = min(blocks, RESIDENT_BLOCKS)
-        pairs, fours = -(-M // 2), -(-L // 4)
-        threads = sum(-(-count // WARP) * WARP for count in (L * pairs**2, M * fours**2))
-    defines |= {"ROWS": rows, "COLUMNS": COLUMNS, "THREADS": threads}
-    return Cut(blocks, threads, size, defines)
+    return threads
 
 
 def _launch(rung: str, kernel: str, how: Cut, **arrays: Array) -> None:
