@@ -65,6 +65,7 @@ OWN = {
         "cubin_name",
         "emulated",
         "variants",
+        "HERE",
         "DEVICES",
         "MEMORY",
         "SHARED",
