@@ -8,7 +8,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.inspect import signature, stringify_signature
 
 import igcnn
-from igcnn.inspection.page.formula import formulas, to_mathml
+from igcnn.inspection.page.formula import formulas, source_of, to_mathml
 from igcnn.layers import Layer
 
 project = "igcnn"
@@ -44,7 +44,9 @@ class Formula(SphinxDirective):
 
     def run(self):
         """Return one node a line."""
-        lines = formulas(self.arguments[0], "gradient" in self.options, self.options.get("block"))
+        stem = self.arguments[0]
+        self.env.note_dependency(str(source_of(stem)))
+        lines = formulas(stem, "gradient" in self.options, self.options.get("block"))
         return [nodes.math_block(line, line) for line in lines]
 
 
@@ -63,12 +65,22 @@ def math_in_a_line(writer, node):
 def arguments_of_layer(app, what, name, item, options, arguments, returns):
     """Return the arguments of a layer's __init__; its __new__ takes any."""
     if what == "class" and issubclass(item, Layer):
-        return stringify_signature(signature(item.__init__, bound_method=True)), returns
+        found = signature(item.__init__, bound_method=True)
+        options = {"show_return_annotation": False, "unqualified_typehints": True}
+        return stringify_signature(found, **options), None
     return None
+
+
+def dashes(app, tree):
+    """Put a dash between a parameter and its description, which Sphinx leaves to smart quotes."""
+    for text in tree.findall(nodes.Text):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" – "))
 
 
 def setup(app):
     """Register the directive and the renderer."""
     app.add_directive("formula", Formula)
+    app.connect("doctree-read", dashes)
     app.connect("autodoc-process-signature", arguments_of_layer)
     app.add_html_math_renderer("mathml", (math_in_text, None), (math_in_a_line, None))
