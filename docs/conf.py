@@ -32,7 +32,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 
 autodoc_member_order = "groupwise"
-autodoc_mock_imports = ["torch"]
+autodoc_mock_imports = ["onnx", "safetensors", "torch"]  # only for some commands
 napoleon_use_ivar = True  # attributes stand in the table of their class
 
 
