@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from igcnn.inspection.page.formula import formulas
+
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "ops"
 KERNELS = ROOT / "igcnn" / "kernels"
@@ -41,6 +43,14 @@ def test_page_names_the_files_and_kernels_of_its_op(stem):
     kernels = re.findall(r"__global__ void __launch_bounds__\([^)]*\)\s+(\w+)\(", source)
     assert len(kernels) == source.count("__global__")
     assert [name for name in kernels if f"`{name}`" not in page(stem)] == []
+
+
+@pytest.mark.parametrize("stem", STEMS + COMPOSED)
+def test_page_takes_its_formulas_from_the_docstring(stem):
+    asked = re.findall(r"^```{formula} (\w+)\n(:gradient:)?", page(stem), re.MULTILINE)
+    assert {name for name, _ in asked} == {stem}
+    assert any(not gradient for _, gradient in asked)
+    assert any(gradient for _, gradient in asked) == bool(formulas(stem, backward=True))
 
 
 @pytest.mark.parametrize("stem", STEMS + COMPOSED)

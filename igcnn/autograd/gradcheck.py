@@ -46,7 +46,7 @@ class GradcheckReport:
 
     Attributes:
         passed: whether `worst_error` is within `tolerance`.
-        worst_error: largest |analytic − numeric| beyond what rounding explains, relative to the
+        worst_error: largest `|analytic − numeric|` beyond what rounding explains, relative to the
             larger of the two.
         worst_input: position of the input where it occurs.
         worst_index: index of the element within that input.

@@ -31,7 +31,7 @@ DATASETS: Registry[Callable[..., Dataset]] = Registry(
 
 
 def register_dataset(name: str) -> Callable[[Load], Load]:
-    """Return a decorator that registers a function as the loader of a data set.
+    """Return a decorator that registers a function as the loader of a data set::
 
         @register_dataset("stripes")
         def load_stripes(data_dir: Path | None = None) -> Dataset:

@@ -47,8 +47,8 @@ class Composition:
         dense_parameters: what the regular convolution would.
         paths: how many ways lead from each input to each of these channels, (R, C_in).
         rank: of W as a matrix (C_out, C_in·KH·KW); None where it was too large to say.
-        difference: largest |unit − regular convolution| on the images given.
-        scale: largest |output| of them.
+        difference: largest `|unit − regular convolution|` on the images given.
+        scale: largest `|output|` of them.
     """
 
     outputs: Array
@@ -251,7 +251,7 @@ def widest(budget: float, kernel_area: int = 9) -> tuple[int, int]:
 
     Args:
         budget: T, at least the S + 1 of a single channel.
-        kernel_area: S.
+        kernel_area: taps of the spatial kernel, S.
     """
     return max(
         candidates(budget, kernel_area),

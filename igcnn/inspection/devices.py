@@ -25,8 +25,8 @@ class DeviceDifference:
 
     Attributes:
         device: "emu" or "cuda:0".
-        array: "y", or the gradient of a tensor: "gx", or "g_" and the parameter's name.
-        ulps: largest |device − CPU|, in ulps of the largest number of the array.
+        array: "y", or the gradient of a tensor: "gx", or `g_` and the parameter's name.
+        ulps: largest `|device − CPU|`, in ulps of the largest number of the array.
         ulps_of_element: largest, each in ulps of the element itself; large where a sum cancels.
         equal: share of elements that are equal to the bit, from 0 to 1.
     """

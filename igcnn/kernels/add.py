@@ -1,4 +1,10 @@
-"""Sum of two arrays of one shape: a residual unit's x + f(x). Both gradients are gy itself."""
+"""Sum of two arrays of one shape: a residual unit's x + f(x).
+
+    y = a + b
+    ga = gb = gy
+
+Nothing is kept for backward.
+"""
 
 import numpy as np
 

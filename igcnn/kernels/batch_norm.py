@@ -1,11 +1,11 @@
 """Batch normalisation over (N, H, W), a channel at a time (Ioffe and Szegedy, 2015).
 
-    y = γ · (x − μ) / √(σ² + ε) + β
+    y = γ·x̂ + β        x̂ = (x − μ) / √(σ² + ε)
 
 In training μ and σ² are the mean and the biased variance of the batch, and the gradient runs
-through them: with m = N·H·W and x̂ the normalised x,
+through them: with m = N·H·W,
 
-    gβ = Σ gy      gγ = Σ gy·x̂      gx = γ/√(σ²+ε) · (gy − gβ/m − x̂·gγ/m)
+    gβ = Σ gy        gγ = Σ gy·x̂        gx = γ/√(σ² + ε) · (gy − gβ/m − x̂·gγ/m)
 
 In evaluation they are constants and gx = γ/√(σ²+ε) · gy. For backward the centred x is kept
 (x̂ is a multiple of it), and the variance.

@@ -1,11 +1,11 @@
 """Sum of tensors, each as it is or batch normalised, then perhaps ReLU: what ends a unit.
 
-    y = max(Σ_k t_k, 0)      t_k = x_k  or  scale_k · x_k + shift_k
+    y = max(Σ_k t_k, 0)      t_k = x_k or scale_k · x_k + shift_k
 
 with scale = γ/√(σ² + ε) and shift = β − μ·scale of batch_norm.py: one pass over memory for the
 batch norms, the addition and the ReLU of a residual unit. Backward, with g = gy where y > 0,
 
-    gx_k = g  or  scale · (g − Σg/m − (x − μ) · Σ g·(x − μ) / (m·(σ² + ε)))
+    gx_k = g or scale_k · (g − Σ g/m − (x_k − μ) · Σ g·(x_k − μ) / (m·(σ² + ε)))
 
 Only plans have these kernels; the tape computes the operations one by one.
 """

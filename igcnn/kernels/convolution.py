@@ -1,8 +1,11 @@
 """Two-dimensional convolution, dense or grouped.
 
-    y[n, o, i, j] = Σ_{c, a, b}  w[o, c, a, b] · x[n, g·Cg + c, i·s + a − p, j·s + b − p]
+    y[n, o, i, j] = Σ_{c, a, b} w[o, c, a, b] · x[n, g·C_g + c, i·s + a − p, j·s + b − p]
+    gw[o, c, a, b] = Σ_{n, i, j} gy[n, o, i, j] · x[n, g·C_g + c, i·s + a − p, j·s + b − p]
+    gx[n, g·C_g + c, r, q] = Σ_{o, a, b} w[o, c, a, b] · gy[n, o, (r + p − a)/s, (q + p − b)/s]
 
-with Cg = C/G input channels a group, g = o div (C_out/G), and zeros outside the image. As in
+with C_g = C/G input channels a group, g = o div (C_out/G), and zeros outside the image. In the
+last sum o runs over the outputs of group g, and only where the quotients are whole numbers. As in
 the literature of neural networks this is a cross-correlation. Output size: ⌊(H + 2p − KH)/s⌋ + 1.
 
 Everything is reduced to one unit-stride product, `_correlate`:

@@ -1,7 +1,8 @@
 """The end of a network in training as one kernel: mean, classifier, softmax, loss, and back.
 
-    p = mean over the pixels of y    z = p · wᵀ + b    loss_n = −Σ_k q[n, k]·log softmax(z)[n, k]
-    gz = (softmax(z) − q) / N        gy = (gz · w) / pixels, at every pixel
+    p[n, c] = 1/(H·W) · Σ_{i, j} y[n, c, i, j]        z = p · wᵀ + b
+    loss_n = −Σ_k q[n, k] · log softmax(z)[n, k]
+    gz = (softmax(z) − q) / N        gy[n, c, i, j] = 1/(H·W) · (gz · w)[n, c]
 
 The operations are those of pooling.py, linear.py and softmax_cross_entropy.py, where q is
 explained. p and gz are kept for the gradients of w and b. Only devices have this kernel.

@@ -1,10 +1,13 @@
 """The second half of an interleaved group convolution, with both permutations folded in.
 
-The whole unit (paper, section 3) is y = P · W^d · P^T · W^p · x: the primary group convolution
-W^p (kernels/convolution.py) over L partitions, Reorder(L), the secondary 1×1 group convolution
-W^d, and Reorder back. Here is everything after the primary one, the *mix* of its output p:
+    y = P · W^d · Pᵀ · p        p = W^p · x
+    gp = P · (W^d)ᵀ · Pᵀ · gy        gx = (W^p)ᵀ · gp
 
-    y = Reorder(S) · W^d · Reorder(L) · p        S: number of secondary groups
+is the whole unit (paper, section 3): the primary group convolution W^p (kernels/convolution.py)
+over L partitions, Pᵀ = Reorder(L), the secondary 1×1 group convolution W^d, and P = Reorder(M).
+Here is everything after the primary one, the *mix* of its output p, for S secondary groups:
+
+    y = Reorder(S) · W^d · Reorder(L) · p
 
 On the CPU a permutation is a stride. Reading the channels as (L, C/L) and exchanging the two
 axes is Reorder(L), so the mix is one batched matrix product on exchanged views. Only where a

@@ -1,4 +1,10 @@
-"""Fully connected layer, y = x · wᵀ + b. For backward x and w are kept."""
+"""Fully connected layer.
+
+    y = x · wᵀ + b
+    gx = gy · w        gw = (gy)ᵀ · x        gb = Σ_n gy[n]
+
+For backward x and w are kept.
+"""
 
 import numpy as np
 

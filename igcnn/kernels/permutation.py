@@ -2,7 +2,8 @@
 
 The C channels are read as b branches of C/b, and written as C/b branches of b:
 
-    y[n, c] = x[n, (c mod b)·(C/b) + c div b]
+    y[n, c] = x[n, (c mod b)·C/b + c div b]
+    gx = Reorder(C/b) · gy
 
 Its inverse, and so its gradient, is Reorder(C/b). Nothing is kept for backward.
 """

@@ -1,5 +1,14 @@
 """Pooling over windows of KH × KW pixels: the largest value, or the mean; and the global mean.
 
+    y[n, c, i, j] = max_{a, b} x[n, c, i·s + a − p, j·s + b − p]
+    gx[n, c, r, q] = Σ_{i, j} gy[n, c, i, j] · [(r, q) is the largest of window (i, j)]
+
+    y[n, c, i, j] = 1/(KH·KW) · Σ_{a, b} x[n, c, i·s + a − p, j·s + b − p]
+    gx[n, c, r, q] = 1/(KH·KW) · Σ_{i, j} gy[n, c, i, j] · [(r, q) is in window (i, j)]
+
+    y[n, c] = 1/(H·W) · Σ_{i, j} x[n, c, i, j]
+    gx[n, c, i, j] = 1/(H·W) · gy[n, c]
+
 Output size is ⌊(H + 2p − K)/s⌋ + 1, the floor convention. Padding is smaller than the window, so
 that each window holds a pixel. Max pooling chooses among the pixels alone, whatever they are; the
 mean counts padded zeros and divides by KH·KW always (as MXNet and PyTorch do), or counts the

@@ -1,4 +1,10 @@
-"""Rectified linear unit, y = max(x, 0). For backward y is kept: gx = gy where y > 0, else 0."""
+"""Rectified linear unit.
+
+    y = max(x, 0)
+    gx = gy · [y > 0]
+
+For backward y is kept; [y > 0] is 1 where it holds, else 0.
+"""
 
 import numpy as np
 

@@ -1,6 +1,9 @@
-"""ReLU6, y = min(max(x, 0), 6) (Howard et al., 2017, MobileNets; used by IGCV3 and MobileNetV2).
+"""ReLU6 (Howard et al., 2017, MobileNets; used by IGCV3 and MobileNetV2).
 
-For backward y is kept: gx = gy where 0 < y < 6, else 0.
+    y = min(max(x, 0), 6)
+    gx = gy · [0 < y < 6]
+
+For backward y is kept; the bracket is 1 where it holds, else 0.
 """
 
 import numpy as np

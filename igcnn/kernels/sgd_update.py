@@ -2,8 +2,11 @@
 
 With the mean gradient g, learning rate η, momentum μ and weight decay λ:
 
-    d = g + λ·w        v ← μ·v + d        w ← w − η·(d + μ·v)      Nesterov (the authors' NAG)
-                                          w ← w − η·v              without
+    d = g + λ·w        v ← μ·v + d        w ← w − η·(d + μ·v)
+
+is Nesterov's step (the authors' NAG). Without,
+
+    w ← w − η·v
 
 v begins at 0, and the new v is used. There is no dampening.
 """

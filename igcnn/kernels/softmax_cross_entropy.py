@@ -1,12 +1,14 @@
 """Mean cross-entropy of the softmax of logits z against labels t.
 
-    loss = −1/N · Σ_n Σ_k q[n, k]·log softmax(z)[n, k]      gz = (softmax(z) − q) / N
+    loss = −1/N · Σ_n Σ_k q[n, k] · log softmax(z)[n, k]
+    gz = (softmax(z) − q) / N
 
 Without label smoothing q = onehot(t), and the loss of an image is log Σ_k exp z[n, k] − z[n, t_n].
 Label smoothing by ε gives every class a share of the target (C. Szegedy et al., Rethinking the
 Inception Architecture for Computer Vision, CVPR 2016, section 7, with u(k) = 1/K):
 
-    q = (1 − ε)·onehot(t) + ε/K      loss_n = log Σ_k exp z[n, k] − z[n, t_n] + ε·(z[n, t_n] − z̄_n)
+    q = (1 − ε) · onehot(t) + ε/K
+    loss_n = log Σ_k exp z[n, k] − z[n, t_n] + ε·(z[n, t_n] − z̄_n)
 
 z̄_n is the mean of the K logits. The largest logit of each row is subtracted first, so nothing
 overflows. For backward the softmax is kept.

@@ -1,6 +1,8 @@
 """The beginning of a network in training as one kernel: from stored bytes to the first sums.
 
-    x = augmented, normalised images      z = w ∗ x      count, mean and Σ (z − mean)² of z
+    z = w ∗ x        μ = Σ z / m        s = Σ (z − μ)²
+
+with x the augmented, normalised images, and m, μ and s of a channel of a block of z.
 
 The operations are those of augment.py and convolution.py (3×3, stride 1, from 3 colours), and the
 first half of batch_norm.py's. x is kept for the gradient of w. Only devices have this kernel.

@@ -196,7 +196,7 @@ class BatchNorm(Layer):
     """Batch normalisation with learned γ and β.
 
     Args:
-        channels: C.
+        channels: number of channels, C.
         momentum: share of the old running statistics that is kept (MXNet's sense).
         eps: added to the variance.
         dtype: float32 or float64.

@@ -90,7 +90,7 @@ class Convolution(Layer):
     """A convolution without bias, as everywhere in these networks.
 
     Args:
-        in_channels: C.
+        in_channels: input channels, C.
         out_channels: C_out.
         kernel_size: K, or (KH, KW).
         stride: step in pixels, one integer or two (vertical, horizontal).

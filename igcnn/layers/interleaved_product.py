@@ -1,6 +1,7 @@
 """A product of group convolutions and permutations of any length, on the tape.
 
     y = P_K · W_K · … · P_2 · W_2 · P_1 · W_1 · x
+    gx = W_1ᵀ · P_1ᵀ · W_2ᵀ · P_2ᵀ · … · W_Kᵀ · P_Kᵀ · gy
 
 Each W_k is a group convolution of G_k groups, at most one of them spatial, and each P_k the
 permutation Reorder(G_k), after which every group of W_{k+1} takes its channels from as many

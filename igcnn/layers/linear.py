@@ -59,8 +59,8 @@ class Linear(Layer):
     """The classifier: the only layer with a bias in these networks.
 
     Args:
-        in_features: I.
-        out_features: O.
+        in_features: inputs, I.
+        out_features: outputs, O.
         rng: source of the initial weights, U(−a, a) with a = √(1/I); the bias begins at 0.
         dtype: float32 or float64.
 

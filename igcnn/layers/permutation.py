@@ -26,7 +26,7 @@ class PermutationFunction(Function):
 
 
 def permute_channels(x: Tensor, branches: int) -> Tensor:
-    """Return Reorder(branches) of x: y[n, c] = x[n, (c mod b)·(C/b) + c div b].
+    """Return Reorder(branches) of x: y[n, c] = x[n, (c mod b)·C/b + c div b].
 
     Args:
         x: (N, C, H, W), float32 or float64.

@@ -106,7 +106,7 @@ def register_network(
     defaults: Settings | None = None,
     derived: Mapping[str, Callable[[Settings], Any]] | None = None,
 ) -> Callable[[AnyBuilder], AnyBuilder]:
-    """Return a decorator that registers a function as the builder of a network.
+    """Return a decorator that registers a function as the builder of a network::
 
         @register_network("tiny")
         def tiny(*, width: int = 16, num_classes: int = 10, rng, dtype):
@@ -227,16 +227,16 @@ def build_network(net: str, *, seed: int = 0, dtype: str = "float32", **settings
         settings: keywords of the network's builder; None stands for its default. All take
             num_classes, the number of outputs: by default 10, ImageNet 1000. Those of the paper:
 
-            depth: number of layers with weights, an interleaved unit counting as one; 20 by
-                default, 18 for the ImageNet networks. plain and plain_igc take 2 + 3·n, resnet
-                and resnet_igc even numbers from 8.
-            L: number of primary partitions; by default 24, in regular networks 16 (ImageNet:
-                100, 64). Regular networks have the width L·M.
-            M: channels of a partition in the first stage; by default 2, in regular networks 1.
-            fusion: secondary convolution of plain_igc: "learned", or one of the special cases
-                "summation", "identity", "four_branch" (networks/plain_igc.py).
-            growth: what doubles from stage to stage in resnet_igc_imgnet_d18, "L" or "M"; by
-                default as published, "L" for M = 2 and "M" otherwise.
+            * depth: number of layers with weights, an interleaved unit counting as one; 20 by
+              default, 18 for the ImageNet networks. plain and plain_igc take 2 + 3·n, resnet
+              and resnet_igc even numbers from 8.
+            * L: number of primary partitions; by default 24, in regular networks 16 (ImageNet:
+              100, 64). Regular networks have the width L·M.
+            * M: channels of a partition in the first stage; by default 2, in regular networks 1.
+            * fusion: secondary convolution of plain_igc: "learned", or one of the special cases
+              "summation", "identity", "four_branch" (networks/plain_igc.py).
+            * growth: what doubles from stage to stage in resnet_igc_imgnet_d18, "L" or "M"; by
+              default as published, "L" for M = 2 and "M" otherwise.
 
     Raises:
         ConfigError: there is no such network or setting, or a value that the network cannot have.

@@ -90,7 +90,9 @@ class StepSchedule(Schedule):
 class CosineSchedule(Schedule):
     """Half a period of the cosine, from lr down to lr_min (without restarts).
 
-        η_u = η_min + ½·(η − η_min)·(1 + cos(π·t/T))      t = u − 1 − W, T = total − W
+    .. math:: η_u = η_min + ½·(η − η_min)·(1 + cos(π·t/T))
+
+    is the rate of update u, with t = u − 1 − W after W updates of warm-up and T = total − W.
 
     I. Loshchilov and F. Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017,
     equation 5. The first update after the warm-up has lr, the one after the last would have

@@ -102,7 +102,7 @@ class Setup:
 
     Attributes:
         graph: the network.
-        batch_size: N.
+        batch_size: images in a batch, N.
         arena: the source of all memory.
         weights: parameters on the device, in the order of the graph.
         gradients: gradient buffers, None for constants.

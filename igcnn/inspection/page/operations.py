@@ -9,13 +9,13 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any
 
-from latex2mathml.converter import convert
 from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import CudaLexer, PythonLexer
 
 from ..cuda import kernel_lines
+from .formula import formulas, to_mathml
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,30 @@ class Operation:
         title: its name.
         layers: class names of the layers that it computes.
         says: what it does, in a sentence or two.
-        forward: formula, in LaTeX.
-        backward: formulas of its gradients, likewise.
+        stem: module of `igcnn.kernels` or `igcnn.layers` whose docstring has the formulas.
         numpy: names of the functions in `igcnn.kernels`, "stem.function": forward, backward.
         cuda: names of the kernels, "stem.kernel": forward, backward.
+        block: which block of formulas in the docstring, from 0; None for all.
     """
 
     key: str
     title: str
     layers: tuple[str, ...]
     says: str
-    forward: str
-    backward: tuple[str, ...]
+    stem: str
     numpy: tuple[tuple[str, ...], tuple[str, ...]]
     cuda: tuple[tuple[str, ...], tuple[str, ...]]
+    block: int | None = None
+
+    @property
+    def forward(self) -> str:
+        """The formula, as in the docstring."""
+        return (" " * 8).join(formulas(self.stem, False, self.block))
+
+    @property
+    def backward(self) -> list[str]:
+        """The formulas of its gradients, likewise."""
+        return formulas(self.stem, True, self.block)
 
 
 @dataclass(frozen=True)
@@ -69,13 +79,7 @@ OPERATIONS = (
         layers=("Convolution", "Duplicate"),
         says="Each output pixel is the sum of products of a kernel with a window of the input; "
         "in G groups, an output channel sees the input channels of its own group alone.",
-        forward=r"y_{o,i,j} = \sum_{c,a,b} w_{o,c,a,b} \, x_{c,\; i s + a - p,\; j s + b - p}",
-        backward=(
-            r"\frac{\partial \ell}{\partial w_{o,c,a,b}} = \sum_{i,j} "
-            r"\frac{\partial \ell}{\partial y_{o,i,j}} \, x_{c,\; i s + a - p,\; j s + b - p}",
-            r"\frac{\partial \ell}{\partial x_{c,r,q}} = \sum_{o,a,b} w_{o,c,a,b} \, "
-            r"\frac{\partial \ell}{\partial y_{o,\; (r + p - a)/s,\; (q + p - b)/s}}",
-        ),
+        stem="convolution",
         numpy=(
             ("convolution.convolution_forward", "convolution._correlate"),
             (
@@ -97,14 +101,8 @@ OPERATIONS = (
         "convolution over partitions that hold one channel of each of the first, and back. The "
         "primary half is a convolution; the lines here are the rest, with both permutations "
         "folded in.",
-        forward=r"y = P \, W^d \, P^{\mathsf{T}} \, W^p \, x",
-        backward=(
-            r"\frac{\partial \ell}{\partial p} = P \, (W^d)^{\mathsf{T}} \, P^{\mathsf{T}} \, "
-            r"\frac{\partial \ell}{\partial y}, \qquad p = W^p x",
-            r"\frac{\partial \ell}{\partial W^d_m} = \sum_{i,j} \left( P^{\mathsf{T}} "
-            r"\frac{\partial \ell}{\partial y} \right)_{m,i,j} \left( P^{\mathsf{T}} p "
-            r"\right)_{m,i,j}^{\mathsf{T}}",
-        ),
+        stem="interleaved_group_convolution",
+        block=0,
         numpy=(
             ("interleaved_group_convolution.mix_forward",),
             (
@@ -132,11 +130,7 @@ OPERATIONS = (
         says="Group convolutions, one of them spatial, each followed by a permutation that deals "
         "the channels of its groups out to those of the next. An interleaved group convolution "
         "is the case of two factors. Its steps are convolutions and permutations, below.",
-        forward=r"y = P_K \, W_K \cdots P_2 \, W_2 \, P_1 \, W_1 \, x",
-        backward=(
-            r"\frac{\partial \ell}{\partial x} = W_1^{\mathsf{T}} P_1^{\mathsf{T}} \cdots "
-            r"W_K^{\mathsf{T}} P_K^{\mathsf{T}} \, \frac{\partial \ell}{\partial y}",
-        ),
+        stem="interleaved_product",
         numpy=((), ()),
         cuda=((), ()),
     ),
@@ -146,11 +140,7 @@ OPERATIONS = (
         layers=("Permutation",),
         says="Channels read as b branches of C/b and written as C/b branches of b. Its inverse, "
         "and so its gradient, is Reorder(C/b). The networks fold it into the convolution.",
-        forward=r"y_c = x_{\,(c \bmod b) \, C/b \,+\, \lfloor c / b \rfloor}",
-        backward=(
-            r"\frac{\partial \ell}{\partial x} = \mathrm{Reorder}(C/b) \, "
-            r"\frac{\partial \ell}{\partial y}",
-        ),
+        stem="permutation",
         numpy=(
             ("permutation.permutation_forward", "permutation.permutation_index"),
             ("permutation.permutation_backward",),
@@ -164,16 +154,7 @@ OPERATIONS = (
         says="Each channel is shifted and scaled to mean 0 and variance 1, then by what is "
         "learned. In training mean and variance are the batch's; in evaluation, as on this page, "
         "the running ones.",
-        forward=r"y = \gamma \, \hat{x} + \beta, \qquad "
-        r"\hat{x} = \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}}",
-        backward=(
-            r"\frac{\partial \ell}{\partial \beta} = \sum \frac{\partial \ell}{\partial y}, "
-            r"\qquad \frac{\partial \ell}{\partial \gamma} = "
-            r"\sum \frac{\partial \ell}{\partial y} \hat{x}",
-            r"\frac{\partial \ell}{\partial x} = \frac{\gamma}{\sqrt{\sigma^2 + \varepsilon}} "
-            r"\left( \frac{\partial \ell}{\partial y} - \frac{1}{m} \frac{\partial \ell}{\partial "
-            r"\beta} - \frac{\hat{x}}{m} \frac{\partial \ell}{\partial \gamma} \right)",
-        ),
+        stem="batch_norm",
         numpy=(
             ("batch_norm.batch_norm_forward_training", "batch_norm.batch_norm_forward_evaluation"),
             ("batch_norm.batch_norm_backward_training",),
@@ -192,11 +173,7 @@ OPERATIONS = (
         title="Rectified linear unit",
         layers=("ReLU",),
         says="What is negative becomes zero; the gradient passes where the output is positive.",
-        forward=r"y = \max(x, 0)",
-        backward=(
-            r"\frac{\partial \ell}{\partial x} = "
-            r"\frac{\partial \ell}{\partial y} \, [\, y > 0 \,]",
-        ),
+        stem="relu",
         numpy=(("relu.relu_forward",), ("relu.relu_backward",)),
         cuda=(("relu.relu_forward",), ("relu.relu_backward",)),
     ),
@@ -205,11 +182,7 @@ OPERATIONS = (
         title="Rectified linear unit, cut off at 6",
         layers=("ReLU6",),
         says="As ReLU, but nothing becomes larger than 6; there the gradient is 0 as well.",
-        forward=r"y = \min(\max(x, 0), 6)",
-        backward=(
-            r"\frac{\partial \ell}{\partial x} = "
-            r"\frac{\partial \ell}{\partial y} \, [\, 0 < y < 6 \,]",
-        ),
+        stem="relu6",
         numpy=(("relu6.relu6_forward",), ("relu6.relu6_backward",)),
         cuda=(("relu6.relu6_forward",), ("relu6.relu6_backward",)),
     ),
@@ -218,11 +191,7 @@ OPERATIONS = (
         title="Addition",
         layers=("Add",),
         says="The sum at the end of a residual block; the block's ReLU follows it.",
-        forward=r"y = x + f(x)",
-        backward=(
-            r"\frac{\partial \ell}{\partial x} = \frac{\partial \ell}{\partial f} = "
-            r"\frac{\partial \ell}{\partial y} \quad \text{(along each of the two ways)}",
-        ),
+        stem="add",
         numpy=(("add.add_forward",), ()),
         cuda=(("add.add_forward",), ()),
     ),
@@ -231,11 +200,8 @@ OPERATIONS = (
         title="Max pooling",
         layers=("MaxPool",),
         says="The largest number of each window; its gradient goes to the pixel that won.",
-        forward=r"y_{c,i,j} = \max_{a,b} x_{c,\; i s + a - p,\; j s + b - p}",
-        backward=(
-            r"\frac{\partial \ell}{\partial x_{c,r,q}} = \sum_{i,j} \frac{\partial \ell}{\partial "
-            r"y_{c,i,j}} \, [\, (r, q) \text{ won the window of } (i, j) \,]",
-        ),
+        stem="pooling",
+        block=0,
         numpy=(
             ("pooling.max_pool_forward", "pooling._max_of_windows"),
             ("pooling.max_pool_backward",),
@@ -247,11 +213,8 @@ OPERATIONS = (
         title="Global average pooling",
         layers=("GlobalAveragePool",),
         says="The mean of each channel.",
-        forward=r"y_c = \frac{1}{H W} \sum_{i,j} x_{c,i,j}",
-        backward=(
-            r"\frac{\partial \ell}{\partial x_{c,i,j}} = \frac{1}{H W} "
-            r"\frac{\partial \ell}{\partial y_c}",
-        ),
+        stem="pooling",
+        block=2,
         numpy=(
             ("pooling.global_average_pool_forward",),
             ("pooling.global_average_pool_backward",),
@@ -266,14 +229,7 @@ OPERATIONS = (
         title="Fully connected layer",
         layers=("Linear",),
         says="One sum over all features for each class.",
-        forward=r"y_k = \sum_i w_{k,i} \, x_i + b_k",
-        backward=(
-            r"\frac{\partial \ell}{\partial w_{k,i}} = \sum_n \frac{\partial \ell}{\partial "
-            r"y_{n,k}} \, x_{n,i}, \qquad \frac{\partial \ell}{\partial b_k} = \sum_n "
-            r"\frac{\partial \ell}{\partial y_{n,k}}",
-            r"\frac{\partial \ell}{\partial x_i} = \sum_k w_{k,i} \, "
-            r"\frac{\partial \ell}{\partial y_k}",
-        ),
+        stem="linear",
         numpy=(
             ("linear.linear_forward",),
             (
@@ -296,11 +252,7 @@ OPERATIONS = (
         title="Softmax and cross-entropy",
         layers=("loss",),
         says="The loss of training: minus the logarithm of the probability of the right class.",
-        forward=r"\ell = \frac{1}{N} \sum_n \left( \log \sum_k e^{z_{n,k}} - z_{n,t_n} \right)",
-        backward=(
-            r"\frac{\partial \ell}{\partial z_{n,k}} = \frac{1}{N} \left( \frac{e^{z_{n,k}}}"
-            r"{\sum_{k'} e^{z_{n,k'}}} - [\, k = t_n \,] \right)",
-        ),
+        stem="softmax_cross_entropy",
         numpy=(
             ("softmax_cross_entropy.softmax_cross_entropy_forward",),
             ("softmax_cross_entropy.softmax_cross_entropy_backward",),
@@ -318,9 +270,9 @@ def operation_of(layer: str) -> Operation | None:
     return next((each for each in OPERATIONS if layer in each.layers), None)
 
 
-def formula(latex: str, display: bool = True) -> Markup:
-    """Return a formula as MathML."""
-    return Markup(convert(latex, display="block" if display else "inline"))
+def formula(text: str, display: bool = True) -> Markup:
+    """Return a formula, in the notation of the sources or in LaTeX, as MathML."""
+    return Markup(to_mathml(text, display))
 
 
 def numpy_sources(names: Sequence[str]) -> list[Source]:
