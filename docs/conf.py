@@ -8,7 +8,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.inspect import signature, stringify_signature
 
 import igcnn
-from igcnn.inspection.page.formula import formulas, source_of, to_mathml
+from igcnn.inspection.page.formula import to_mathml
 from igcnn.layers import Layer
 
 project = "igcnn"
@@ -37,17 +37,15 @@ napoleon_use_ivar = True  # attributes stand in the table of their class
 
 
 class Formula(SphinxDirective):
-    """The formulas in the docstring of an operation: those of its gradients, or the others."""
+    """The formulas of an operation, typeset; a test holds them to those in its docstring."""
 
     required_arguments = 1
+    has_content = True
     option_spec: ClassVar = {"gradient": directives.flag, "block": directives.nonnegative_int}
 
     def run(self):
         """Return one node a line."""
-        stem = self.arguments[0]
-        self.env.note_dependency(str(source_of(stem)))
-        lines = formulas(stem, "gradient" in self.options, self.options.get("block"))
-        return [nodes.math_block(line, line) for line in lines]
+        return [nodes.math_block(line, line) for line in self.content]
 
 
 def math_in_text(writer, node):

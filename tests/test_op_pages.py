@@ -46,11 +46,15 @@ def test_page_names_the_files_and_kernels_of_its_op(stem):
 
 
 @pytest.mark.parametrize("stem", STEMS + COMPOSED)
-def test_page_takes_its_formulas_from_the_docstring(stem):
-    asked = re.findall(r"^```{formula} (\w+)\n(:gradient:)?", page(stem), re.MULTILINE)
-    assert {name for name, _ in asked} == {stem}
-    assert any(not gradient for _, gradient in asked)
-    assert any(gradient for _, gradient in asked) == bool(formulas(stem, backward=True))
+def test_page_has_the_formulas_of_the_docstring(stem):
+    block = r"^```{formula} (\w+)\n(:gradient:\n)?(?::block: (\d+)\n)?\n?(.*?)\n```$"
+    found = re.findall(block, page(stem), re.MULTILINE | re.DOTALL)
+    assert {name for name, *_ in found} == {stem}
+    for name, gradient, number, text in found:
+        expected = formulas(name, bool(gradient), int(number) if number else None)
+        assert text.splitlines() == expected
+    assert any(not gradient for _, gradient, *_ in found)
+    assert any(gradient for _, gradient, *_ in found) == bool(formulas(stem, backward=True))
 
 
 @pytest.mark.parametrize("stem", STEMS + COMPOSED)

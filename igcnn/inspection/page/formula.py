@@ -66,12 +66,6 @@ def to_mathml(formula: str, display: bool = True) -> str:
     return convert(to_latex(formula), display="block" if display else "inline")
 
 
-def source_of(stem: str) -> Path:
-    """Return the file whose docstring has the formulas of an operation."""
-    paths = (PACKAGE / folder / f"{stem}.py" for folder in ("kernels", "layers"))
-    return next(path for path in paths if path.exists())
-
-
 def formulas(stem: str, backward: bool, block: int | None = None) -> list[str]:
     """Return the formulas in the docstring of an operation's module.
 
@@ -80,7 +74,8 @@ def formulas(stem: str, backward: bool, block: int | None = None) -> list[str]:
         backward: those of the gradients; else the others.
         block: of which indented block, from 0; of all by default.
     """
-    source = source_of(stem).read_text(encoding="utf-8")
+    paths = (PACKAGE / folder / f"{stem}.py" for folder in ("kernels", "layers"))
+    source = next(path for path in paths if path.exists()).read_text(encoding="utf-8")
     docstring = ast.get_docstring(ast.parse(source)) or ""
     blocks = re.findall(r"(?:^    .*\n?)+", docstring, re.MULTILINE)
     lines = "".join(blocks if block is None else blocks[block]).splitlines()
