@@ -86,9 +86,13 @@ __device__ __forceinline__ real primary_output(const Entering &x, const real *w1
 
 // z.
 extern "C" __global__ void __launch_bounds__(256, 1)
-igc_forward_v1(const stored *__restrict__ x, const real *__restrict__ scale,
-               const real *__restrict__ shift, const real *__restrict__ w1,
-               const real *__restrict__ w2, stored *__restrict__ z, int N, int activate) {
+igc_forward_v1(const stored *__restrict__ x,    // [N][L*M][H][W]
+               const real *__restrict__ scale,  // or null: [L*M]
+               const real *__restrict__ shift,  // or null: [L*M]
+               const real *__restrict__ w1,     // [L*M][M][3][3]
+               const real *__restrict__ w2,     // [L*M][L]
+               stored *__restrict__ z,          // [N][L*M][H][W]
+               int N, int activate) {
     const Entering entering = {x, scale, shift, activate};
     for (int k = first_index(); k < N * C * H * W; k += index_step()) {
         const int n = k / (C * H * W), c = k / (H * W) % C, i = k / W % H, j = k % W;
@@ -118,9 +122,13 @@ __device__ __forceinline__ void take_primary(real *target, const real *w1, int f
 
 // z, and partial[c, block], the moments of z there. grid: images × H/TH.
 extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, FORWARD_BLOCKS)
-igc_forward_v2(const stored *__restrict__ x, const real *__restrict__ scale,
-               const real *__restrict__ shift, const real *__restrict__ w1,
-               const real *__restrict__ w2, stored *__restrict__ z, real *__restrict__ partial,
+igc_forward_v2(const stored *__restrict__ x,    // [N][L*M][H][W]
+               const real *__restrict__ scale,  // or null: [L*M]
+               const real *__restrict__ shift,  // or null: [L*M]
+               const real *__restrict__ w1,     // [L*M][M][3][3]
+               const real *__restrict__ w2,     // [L*M][L]
+               stored *__restrict__ z,          // [N][L*M][H][W]
+               real *__restrict__ partial,      // [L*M][gridDim.x][3]
                int activate) {
     DYNAMIC_SHARED(Quad, memory);
     const int CHANNEL = (TH + 2) * W, PIXELS = TH * W, PIECES = G * TH / 2 * QUADS * M / 2;
@@ -166,12 +174,17 @@ __device__ __forceinline__ real primary_gradient(const Incoming &gz, const real 
 
 // gx. accumulate: add to what is in gx.
 extern "C" __global__ void __launch_bounds__(256, 1)
-igc_backward_input_v1(const stored *__restrict__ gy, const stored *__restrict__ y,
-                      const stored *__restrict__ z, const real *__restrict__ mean,
-                      const real *__restrict__ coefficients, const real *__restrict__ scale,
-                      const real *__restrict__ shift, const real *__restrict__ w1,
-                      const real *__restrict__ w2, stored *__restrict__ gx, int N, int mask,
-                      int accumulate) {
+igc_backward_input_v1(const stored *__restrict__ gy,          // [N][L*M][H][W]
+                      const stored *__restrict__ y,           // [N][L*M][H][W]
+                      const stored *__restrict__ z,           // [N][L*M][H][W]
+                      const real *__restrict__ mean,          // [L*M]
+                      const real *__restrict__ coefficients,  // [L*M][3]
+                      const real *__restrict__ scale,         // [L*M]
+                      const real *__restrict__ shift,         // [L*M]
+                      const real *__restrict__ w1,            // [L*M][M][3][3]
+                      const real *__restrict__ w2,            // [L*M][L]
+                      stored *__restrict__ gx,                // [N][L*M][H][W]
+                      int N, int mask, int accumulate) {
     const Incoming gz = {gy, y, z, mean, coefficients, scale, shift, mask};
     for (int k = first_index(); k < N * C * H * W; k += index_step()) {
         const int n = k / (C * H * W), c = k / (H * W) % C, i = k / W % H, j = k % W, l = c / M;
@@ -186,14 +199,21 @@ igc_backward_input_v1(const stored *__restrict__ gy, const stored *__restrict__ 
 
 // partial1[s] = gw1 and partial2[s] = gw2 over slice s of the images. grid: ⌈weights/256⌉ × slices.
 extern "C" __global__ void __launch_bounds__(256, 1)
-igc_backward_weight_v1(const stored *__restrict__ gy, const stored *__restrict__ y,
-                       const stored *__restrict__ z, const real *__restrict__ mean,
-                       const real *__restrict__ coefficients, const real *__restrict__ scale,
-                       const real *__restrict__ shift, const stored *__restrict__ x,
-                       const real *__restrict__ x_scale, const real *__restrict__ x_shift,
-                       const real *__restrict__ w1, const real *__restrict__ w2,
-                       real *__restrict__ partial1, real *__restrict__ partial2, int N, int mask,
-                       int activate) {
+igc_backward_weight_v1(const stored *__restrict__ gy,          // [N][L*M][H][W]
+                       const stored *__restrict__ y,           // [N][L*M][H][W]
+                       const stored *__restrict__ z,           // [N][L*M][H][W]
+                       const real *__restrict__ mean,          // [L*M]
+                       const real *__restrict__ coefficients,  // [L*M][3]
+                       const real *__restrict__ scale,         // [L*M]
+                       const real *__restrict__ shift,         // [L*M]
+                       const stored *__restrict__ x,           // [N][L*M][H][W]
+                       const real *__restrict__ x_scale,       // or null: [L*M]
+                       const real *__restrict__ x_shift,       // or null: [L*M]
+                       const real *__restrict__ w1,            // [L*M][M][3][3]
+                       const real *__restrict__ w2,            // [L*M][L]
+                       real *__restrict__ partial1,            // [gridDim.y][L*M][M][3][3]
+                       real *__restrict__ partial2,            // [gridDim.y][L*M][L]
+                       int N, int mask, int activate) {
     const Incoming gz = {gy, y, z, mean, coefficients, scale, shift, mask};
     const Entering entering = {x, x_scale, x_shift, activate};
     const int SIZE1 = C * M * 9, SIZE2 = C * L, s = blockIdx.y;
@@ -221,12 +241,17 @@ igc_backward_weight_v1(const stored *__restrict__ gy, const stored *__restrict__
 
 // gx. grid: images × H/TH. accumulate: add to what is in gx.
 extern "C" __global__ void __launch_bounds__(INPUT_THREADS, 2)
-igc_backward_input_v2(const stored *__restrict__ gy, const stored *__restrict__ y,
-                      const stored *__restrict__ z, const real *__restrict__ mean,
-                      const real *__restrict__ coefficients, const real *__restrict__ scale,
-                      const real *__restrict__ shift, const real *__restrict__ w1,
-                      const real *__restrict__ w2, stored *__restrict__ gx, int mask,
-                      int accumulate) {
+igc_backward_input_v2(const stored *__restrict__ gy,          // [N][L*M][H][W]
+                      const stored *__restrict__ y,           // [N][L*M][H][W]
+                      const stored *__restrict__ z,           // [N][L*M][H][W]
+                      const real *__restrict__ mean,          // [L*M]
+                      const real *__restrict__ coefficients,  // [L*M][3]
+                      const real *__restrict__ scale,         // [L*M]
+                      const real *__restrict__ shift,         // [L*M]
+                      const real *__restrict__ w1,            // [L*M][M][3][3]
+                      const real *__restrict__ w2,            // [L*M][L]
+                      stored *__restrict__ gx,                // [N][L*M][H][W]
+                      int mask, int accumulate) {
     DYNAMIC_SHARED(Quad, memory);
     const int CHANNEL = (TH + 2) * W, HALF = (TH + 2) * QUADS / 2;
     const int PIECES = G * TH / 2 * QUADS * M / 2;
@@ -291,14 +316,21 @@ const int PARTS2 = parts(UNITS2, WARP), EACH2 = each(UNITS2);
 // partial1[block] = gw1 and partial2[block] = gw2 over the block's tiles of WH rows. The primary
 // output and its gradient are computed again, tile by tile.
 extern "C" __global__ void __launch_bounds__(WEIGHT_THREADS, 1)
-igc_backward_weight_v2(const stored *__restrict__ gy, const stored *__restrict__ y,
-                       const stored *__restrict__ z, const real *__restrict__ mean,
-                       const real *__restrict__ coefficients, const real *__restrict__ scale,
-                       const real *__restrict__ shift, const stored *__restrict__ x,
-                       const real *__restrict__ x_scale, const real *__restrict__ x_shift,
-                       const real *__restrict__ w1, const real *__restrict__ w2,
-                       real *__restrict__ partial1, real *__restrict__ partial2, int N, int mask,
-                       int activate) {
+igc_backward_weight_v2(const stored *__restrict__ gy,          // [N][L*M][H][W]
+                       const stored *__restrict__ y,           // [N][L*M][H][W]
+                       const stored *__restrict__ z,           // [N][L*M][H][W]
+                       const real *__restrict__ mean,          // [L*M]
+                       const real *__restrict__ coefficients,  // [L*M][3]
+                       const real *__restrict__ scale,         // [L*M]
+                       const real *__restrict__ shift,         // [L*M]
+                       const stored *__restrict__ x,           // [N][L*M][H][W]
+                       const real *__restrict__ x_scale,       // or null: [L*M]
+                       const real *__restrict__ x_shift,       // or null: [L*M]
+                       const real *__restrict__ w1,            // [L*M][M][3][3]
+                       const real *__restrict__ w2,            // [L*M][L]
+                       real *__restrict__ partial1,            // [gridDim.x][L*M][M][3][3]
+                       real *__restrict__ partial2,            // [gridDim.x][L*M][L]
+                       int N, int mask, int activate) {
     DYNAMIC_SHARED(Quad, memory);
     real *xs = (real *)memory, *gz = xs + C * X_CHANNEL, *p = gz + C * CHANNEL;
     real *dp = p + C * CHANNEL;
