@@ -28,6 +28,7 @@ from gpu_versions import measure_versions
 from harness import require_device, save
 
 import igcnn.kernels.launch as launcher
+from igcnn.kernels.arguments import address
 
 UPDATES = 20
 FLOPS_PER_SECOND = 0.55 * 67e12
@@ -74,15 +75,16 @@ def noted():
     launches = []
     check = launcher.check
 
-    def noting(kernel, parameters, arguments):
-        values = {p.name: a for p, a in zip(parameters, arguments, strict=True)}
+    def noting(kernel, parameters, arguments, sizes):
+        left_out = {*LOOKED_UP, ONLY_FIRST.get(kernel)}
+        given = {p.name: arguments[p.name] for p in parameters if p.is_array}
         arrays = {
-            (a.ctypes.data if hasattr(a, "ctypes") else a.data.ptr): a.nbytes
-            for p, a in zip(parameters, arguments, strict=True)
-            if p.is_array and p.name not in LOOKED_UP and p.name != ONLY_FIRST.get(kernel)
+            address(array): array.nbytes
+            for name, array in given.items()
+            if array is not None and name not in left_out
         }
-        launches.append(Launch(kernel, sum(arrays.values()), flops(kernel, values)))
-        return check(kernel, parameters, arguments)
+        launches.append(Launch(kernel, sum(arrays.values()), flops(kernel, arguments)))
+        return check(kernel, parameters, arguments, sizes)
 
     launcher.check = noting
     try:

@@ -255,7 +255,7 @@ def fused(
     z, y, partial_sums = new(N, C, H, W), new(N, C, H, W), new(C, unit.blocks(N), 3)
     forward(unit, x, entering, w1, w2, z, partial_sums)
     launch_norm(z, z_norm, partial_sums, training=True, summed=True)
-    launch_combine_forward([(z, z_norm)], y, mask != NO_RELU, new(1))
+    launch_combine_forward([(z, z_norm)], y, mask != NO_RELU)
     launch_sums(version == "v1", gy, y, z, z_norm, new(C, 2, 2), mask, new(N, C, H, W))
     incoming = Incoming(gy, y, z, z_norm, mask)
     gx = before.copy() if accumulate else new(N, C, H, W)
@@ -399,7 +399,7 @@ def resident(put, loader, epoch, batch):
     """Return on a device what a batch of an epoch is taken from."""
     change = loader.augmentation or Augmentation(0, False)
     seed = loader.seed
-    words = [batch * loader.batch_size, seed & 0xFFFFFFFF, seed >> 32, epoch]
+    words = [batch * loader.batch_size, seed & 0xFFFFFFFF, seed >> 32, epoch, 0]
     arrays = (
         loader.split.images,
         loader.split.labels.astype(np.int32),
@@ -481,7 +481,7 @@ def combine(source, normed, relu, accumulate, side=(4, 7), formula=False, spread
             if norm:
                 launch_norm(x, norm, moments, training)
         y = new(N, C, H, W)
-        launch_combine_forward(list(zip(xs, norms, strict=True)), y, relu, new(1))
+        launch_combine_forward(list(zip(xs, norms, strict=True)), y, relu)
         results.append(y)
         if not training:
             break

@@ -127,7 +127,7 @@ REPLAYED = """
 import numpy as np, cupy
 from igcnn.kernels.launch import launch
 x, y = (cupy.asarray(np.array([-1, 2, n], np.float32)) for n in (3, 9))
-run = lambda: launch("relu", "relu_forward", 1, 32, x, y, 3)
+run = lambda: launch("relu", "relu_forward", 1, 32, x=x, y=y, n=3)
 run()
 stream = cupy.cuda.Stream(non_blocking=True)
 with stream:

@@ -35,4 +35,4 @@ def add_forward(a: Array, b: Array) -> Array:
 
 def launch_add_forward(a: Array, b: Array, y: Array) -> None:
     """Write add_forward(a, b) into y, on their device."""
-    launch_each("add", "add_forward", a.size, a, b, y, a.size)
+    launch_each("add", "add_forward", a.size, a=a, b=b, y=y, n=a.size)

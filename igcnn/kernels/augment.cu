@@ -4,11 +4,15 @@
 
 // x[n], one image a block; images: (count, 3, H, W).
 extern "C" __global__ void __launch_bounds__(256, 1)
-augment(const unsigned char *__restrict__ images, const int *__restrict__ all_labels,
-        const int *__restrict__ order, const unsigned *__restrict__ state,
-        const float *__restrict__ mean, const float *__restrict__ std,
-        stored *__restrict__ x, int *__restrict__ labels, int N, int count, int H, int W, int pad,
-        int mirror, int stream) {
+augment(const unsigned char *__restrict__ images,  // [count][3][H][W]
+        const int *__restrict__ all_labels,        // [count]
+        const int *__restrict__ order,             // [count]
+        const unsigned *__restrict__ state,        // [5]
+        const float *__restrict__ mean,            // [3]
+        const float *__restrict__ std,             // [3]
+        stored *__restrict__ x,                    // [N][3][H][W]
+        int *__restrict__ labels,                  // [N]
+        int N, int count, int H, int W, int pad, int mirror, int stream) {
     const int n = blockIdx.x;
     const Crop crop(order, state, n, count, pad, mirror, stream);
     if (threadIdx.x == 0) labels[n] = all_labels[crop.sample];

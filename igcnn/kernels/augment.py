@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..backend import is_on_cpu
+from .arguments import Arguments
 from .lanes import Lanes
 from .launch import THREADS, launch
 
@@ -59,7 +60,8 @@ class Resident(NamedTuple):
         images: uint8, (count, 3, H, W).
         labels: int32, (count,).
         order: of the samples in the epoch, int32, (count,).
-        state: uint32: position of the batch in the order, low and high word of the seed, epoch.
+        state: uint32, (5,): position of the batch in the order, low and high word of the seed,
+            epoch, updates so far.
         mean: as in normalise.
         std: likewise.
         pad: as in crop_and_mirror, filled with the rounded mean.
@@ -83,13 +85,20 @@ def launch_augment(source: Resident, x: Array, labels: Array) -> None:
 
     On the GPU x is (N, 3, H, W), for the compiled kernels an activation (lanes.py).
     """
-    *arrays, pad, mirror, stream = source
     count, _, H, W = source.images.shape
     if is_on_cpu(x):
         lanes = Lanes(len(labels), str(x.dtype))
-        fields = source._asdict() | {"mirror": int(mirror), "x": x, "batch_labels": labels}
+        fields = source._asdict() | {"mirror": int(source.mirror), "x": x, "batch_labels": labels}
         fields |= {"N": len(labels), "count": count, "H": H, "W": W, "batch": lanes.batch()}
         lanes.launch("augment", "augment", lanes.blocks, **fields)
         return
-    numbers = x.shape[0], count, H, W, pad, mirror, stream
-    launch("augment", "augment", x.shape[0], THREADS, *arrays, x, labels, *numbers)
+    arguments = resident_arguments(source) | {"x": x, "labels": labels, "N": len(x)}
+    launch("augment", "augment", len(x), THREADS, **arguments)
+
+
+def resident_arguments(source: Resident) -> Arguments:
+    """Return what every CUDA kernel takes of a data set, by name."""
+    arguments = source._asdict()
+    arguments["all_labels"] = arguments.pop("labels")
+    count, _, H, W = source.images.shape
+    return arguments | {"count": count, "H": H, "W": W}

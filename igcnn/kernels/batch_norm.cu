@@ -7,8 +7,9 @@ const int LOADS = 8;  // that a thread has under way
 
 // partial[c, s]: the moments of x in the slice, of numbers rather than images.
 extern "C" __global__ void __launch_bounds__(256, 1)
-batch_norm_statistics(const stored *__restrict__ x, real *__restrict__ partial, int N, int C,
-                      int pixels) {
+batch_norm_statistics(const stored *__restrict__ x,  // [N][C][pixels]
+                      real *__restrict__ partial,    // [C][gridDim.y][3]
+                      int N, int C, int pixels) {
     __shared__ real scratch[3 * 256 / WARP];
     int c = blockIdx.x, s = blockIdx.y, S = gridDim.y, first, end;
     slice_of(s, S, N * pixels, first, end);
@@ -38,8 +39,10 @@ batch_norm_statistics(const stored *__restrict__ x, real *__restrict__ partial, 
 
 // mean and biased variance of every channel from the moments of the slices.
 extern "C" __global__ void __launch_bounds__(256, 1)
-batch_norm_moments(const real *__restrict__ partial, real *__restrict__ mean,
-                   real *__restrict__ variance, int C, int S) {
+batch_norm_moments(const real *__restrict__ partial,  // [C][S][3]
+                   real *__restrict__ mean,           // [C]
+                   real *__restrict__ variance,       // [C]
+                   int C, int S) {
     int c = first_index();
     if (c >= C) return;
     Moments<double> all = {0, 0, 0};
@@ -50,10 +53,14 @@ batch_norm_moments(const real *__restrict__ partial, real *__restrict__ mean,
 
 // centred = x − mean and y = γ/√(variance + ε) · centred + β.
 extern "C" __global__ void __launch_bounds__(256, 1)
-batch_norm_apply(const stored *__restrict__ x, const real *__restrict__ mean,
-                 const real *__restrict__ variance, const real *__restrict__ gamma,
-                 const real *__restrict__ beta, stored *__restrict__ centred,
-                 stored *__restrict__ y, int N, int C, int pixels, real eps, int keep) {
+batch_norm_apply(const stored *__restrict__ x,       // [N][C][pixels]
+                 const real *__restrict__ mean,      // [C]
+                 const real *__restrict__ variance,  // [C]
+                 const real *__restrict__ gamma,     // [C]
+                 const real *__restrict__ beta,      // [C]
+                 stored *__restrict__ centred,       // or null: [N][C][pixels], receives x − mean
+                 stored *__restrict__ y,             // [N][C][pixels]
+                 int N, int C, int pixels, real eps, int keep) {
     for (int i = first_index(); i < N * C * pixels; i += index_step()) {
         int c = i / pixels % C;
         real d = get(x + i) - mean[c];
@@ -64,8 +71,10 @@ batch_norm_apply(const stored *__restrict__ x, const real *__restrict__ mean,
 
 // partial[c, s] = Σ gy, Σ gy·centred over the slice.
 extern "C" __global__ void __launch_bounds__(256, 1)
-batch_norm_backward_sums(const stored *__restrict__ gy, const stored *__restrict__ centred,
-                         real *__restrict__ partial, int N, int C, int pixels) {
+batch_norm_backward_sums(const stored *__restrict__ gy,       // [N][C][pixels]
+                         const stored *__restrict__ centred,  // [N][C][pixels]
+                         real *__restrict__ partial,          // [C][gridDim.y][2]
+                         int N, int C, int pixels) {
     __shared__ real scratch[256 / WARP];
     int c = blockIdx.x, s = blockIdx.y, S = gridDim.y, first, end;
     slice_of(s, S, N, first, end);
@@ -88,9 +97,11 @@ batch_norm_backward_sums(const stored *__restrict__ gy, const stored *__restrict
 
 // gβ and gγ of every channel from the partial sums.
 extern "C" __global__ void __launch_bounds__(256, 1)
-batch_norm_backward_parameters(const real *__restrict__ partial, const real *__restrict__ variance,
-                               real *__restrict__ ggamma, real *__restrict__ gbeta, int C, int S,
-                               real eps) {
+batch_norm_backward_parameters(const real *__restrict__ partial,   // [C][S][2]
+                               const real *__restrict__ variance,  // [C]
+                               real *__restrict__ ggamma,          // [C]
+                               real *__restrict__ gbeta,           // [C]
+                               int C, int S, real eps) {
     int c = first_index();
     if (c >= C) return;
     real sum = 0, products = 0;
@@ -104,11 +115,14 @@ batch_norm_backward_parameters(const real *__restrict__ partial, const real *__r
 
 // gx; in evaluation the statistics are constants, and so the two sums take no part.
 extern "C" __global__ void __launch_bounds__(256, 1)
-batch_norm_backward_input(const stored *__restrict__ gy, const stored *__restrict__ centred,
-                          const real *__restrict__ variance, const real *__restrict__ gamma,
-                          const real *__restrict__ ggamma, const real *__restrict__ gbeta,
-                          stored *__restrict__ gx, int N, int C, int pixels, real eps,
-                          int training) {
+batch_norm_backward_input(const stored *__restrict__ gy,       // [N][C][pixels]
+                          const stored *__restrict__ centred,  // [N][C][pixels]
+                          const real *__restrict__ variance,   // [C]
+                          const real *__restrict__ gamma,      // [C]
+                          const real *__restrict__ ggamma,     // [C]
+                          const real *__restrict__ gbeta,      // [C]
+                          stored *__restrict__ gx,             // [N][C][pixels]
+                          int N, int C, int pixels, real eps, int training) {
     real m = real(N) * pixels;
     for (int i = first_index(); i < N * C * pixels; i += index_step()) {
         int c = i / pixels % C;

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..backend import contiguous, empty, is_array, is_on_cpu
 from ..errors import ConfigError, ShapeError
+from .arguments import Arguments
 from .checks import check_arrays
 from .geometry import check_layout
 from .lanes import RECTIFIED, RECTIFIED6, SCALED, Fields, Lanes, image
@@ -133,8 +134,10 @@ def launch_moments(x: Array, mean: Array, variance: Array, partial: Array) -> No
     """
     N, C, H, W = x.shape
     S = partial.shape[1]
-    launch("batch_norm", "batch_norm_statistics", (C, S), THREADS, x, partial, N, C, H * W)
-    launch_each("batch_norm", "batch_norm_moments", C, partial, mean, variance, C, S)
+    sizes = {"N": N, "C": C, "pixels": H * W}
+    launch("batch_norm", "batch_norm_statistics", (C, S), THREADS, x=x, partial=partial, **sizes)
+    moments: Arguments = {"mean": mean, "variance": variance, "partial": partial}
+    launch_each("batch_norm", "batch_norm_moments", C, C=C, S=S, **moments)
 
 
 def launch_apply(
@@ -149,9 +152,10 @@ def launch_apply(
 ) -> None:
     """Write the normalised x into y and, if wanted, x − mean into centred, on the device."""
     N, C, H, W = x.shape
-    arrays = x, mean, variance, gamma, beta, y if centred is None else centred, y
-    numbers = N, C, H * W, eps, centred is not None
-    launch_each("batch_norm", "batch_norm_apply", x.size, *arrays, *numbers)
+    arguments: Arguments = {"x": x, "mean": mean, "variance": variance, "gamma": gamma}
+    arguments |= {"beta": beta, "centred": centred, "y": y, "keep": centred is not None}
+    arguments |= {"N": N, "C": C, "pixels": H * W, "eps": eps}
+    launch_each("batch_norm", "batch_norm_apply", x.size, **arguments)
 
 
 def launch_backward(
@@ -172,13 +176,13 @@ def launch_backward(
     """
     N, C, H, W = gy.shape
     S = partial.shape[1]
-    sizes = N, C, H * W
-    launch("batch_norm", "batch_norm_backward_sums", (C, S), THREADS, gy, centred, partial, *sizes)
-    arrays = partial, variance, ggamma, gbeta
-    launch_each("batch_norm", "batch_norm_backward_parameters", C, *arrays, C, S, eps)
-    gradients = gy, centred, variance, gamma, ggamma, gbeta, gx
-    numbers = *sizes, eps, training
-    launch_each("batch_norm", "batch_norm_backward_input", gy.size, *gradients, *numbers)
+    sums: Arguments = {"gy": gy, "centred": centred, "N": N, "C": C, "pixels": H * W}
+    launch("batch_norm", "batch_norm_backward_sums", (C, S), THREADS, partial=partial, **sums)
+    parameters: Arguments = {"variance": variance, "ggamma": ggamma, "gbeta": gbeta, "eps": eps}
+    kernel = "batch_norm_backward_parameters"
+    launch_each("batch_norm", kernel, C, partial=partial, C=C, S=S, **parameters)
+    arguments = sums | parameters | {"gamma": gamma, "gx": gx, "training": training}
+    launch_each("batch_norm", "batch_norm_backward_input", gy.size, **arguments)
 
 
 def slices(N: int, C: int, pixels: int) -> int:

@@ -26,11 +26,16 @@ const int LOADS = 2;  // of an array that a thread of combine_sums_v2 has under 
 // From the moments of S parts: mean and variance of the batch (in evaluation the running ones), the
 // running statistics moved towards them, and x ↦ scale·x + shift. One block a channel.
 extern "C" __global__ void __launch_bounds__(256, 1)
-norm_coefficients(const real *__restrict__ partial, const real *__restrict__ gamma,
-                  const real *__restrict__ beta, real *__restrict__ running_mean,
-                  real *__restrict__ running_var, real *__restrict__ mean,
-                  real *__restrict__ variance, real *__restrict__ scale,
-                  real *__restrict__ shift, int S, real eps, real momentum, int training) {
+norm_coefficients(const real *__restrict__ partial,  // [C][S][3]
+                  const real *__restrict__ gamma,    // [C]
+                  const real *__restrict__ beta,     // [C]
+                  real *__restrict__ running_mean,   // [C]
+                  real *__restrict__ running_var,    // [C]
+                  real *__restrict__ mean,           // [C]
+                  real *__restrict__ variance,       // [C]
+                  real *__restrict__ scale,          // [C]
+                  real *__restrict__ shift,          // [C]
+                  int S, real eps, real momentum, int training) {
     __shared__ double scratch[3][256 / WARP];
     const int c = blockIdx.x, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const real *parts = partial + c * S * 3;
@@ -99,11 +104,14 @@ __device__ __forceinline__ void give(stored *p, const real (&values)[VEC]) {
 
 // normed: bit k says whether term k is scaled and shifted.
 extern "C" __global__ void __launch_bounds__(256, 1)
-combine_forward(const stored *__restrict__ x0, const real *__restrict__ scale0,
-                const real *__restrict__ shift0, const stored *__restrict__ x1,
-                const real *__restrict__ scale1, const real *__restrict__ shift1,
-                stored *__restrict__ y, int N, int C, int pixels, int terms, int normed,
-                int relu) {
+combine_forward(const stored *__restrict__ x0,    // [N][C][pixels]
+                const real *__restrict__ scale0,  // or null: [C]
+                const real *__restrict__ shift0,  // or null: [C]
+                const stored *__restrict__ x1,    // or null: [N][C][pixels]
+                const real *__restrict__ scale1,  // or null: [C]
+                const real *__restrict__ shift1,  // or null: [C]
+                stored *__restrict__ y,           // [N][C][pixels]
+                int N, int C, int pixels, int terms, int normed, int relu) {
     for (int i = first_index() * VEC; i < N * C * pixels; i += index_step() * VEC) {
         const int c = i / pixels % C;
         real sums[VEC], others[VEC] = {};
@@ -136,12 +144,19 @@ __device__ __forceinline__ void put_gradients(int c, real sum, real products, re
 // mask 0: there is no ReLU, 1: it was 0 where y is, 2: where scale·x + shift is not positive;
 // 3: it was ReLU6 with the output y. Where y tells, `masked`, which may be gy itself, receives g.
 extern "C" __global__ void __launch_bounds__(256, 1)
-combine_sums_v1(const stored *gy, const stored *__restrict__ y, const stored *__restrict__ x,
-                const real *__restrict__ mean, const real *__restrict__ scale,
-                const real *__restrict__ shift, const real *__restrict__ variance,
-                const real *__restrict__ gamma, real *__restrict__ ggamma,
-                real *__restrict__ gbeta, real *__restrict__ coefficients, stored *masked, int N,
-                int C, int pixels, int mask, real eps) {
+combine_sums_v1(const stored *gy,                   // [N][C][pixels]
+                const stored *__restrict__ y,       // [N][C][pixels]
+                const stored *__restrict__ x,       // [N][C][pixels]
+                const real *__restrict__ mean,      // [C]
+                const real *__restrict__ scale,     // [C]
+                const real *__restrict__ shift,     // [C]
+                const real *__restrict__ variance,  // [C]
+                const real *__restrict__ gamma,     // [C]
+                real *__restrict__ ggamma,          // [C]
+                real *__restrict__ gbeta,           // [C]
+                real *__restrict__ coefficients,    // [C][3]
+                stored *masked,                     // [N][C][pixels]
+                int N, int C, int pixels, int mask, real eps) {
     for (int c = first_index(); c < C; c += index_step()) {
         real sum = 0, products = 0;
         for (int k = 0; k < N * pixels; k++) {
@@ -162,13 +177,21 @@ combine_sums_v1(const stored *gy, const stored *__restrict__ y, const stored *__
 // The same; partial[c, s] has the sums of a slice of the channel's numbers. The block of a channel
 // that ends last, which `tickets`, zeros before and after, tells, adds them up.
 extern "C" __global__ void __launch_bounds__(256, 1)
-combine_sums_v2(const stored *gy, const stored *__restrict__ y, const stored *__restrict__ x,
-                const real *__restrict__ mean, const real *__restrict__ scale,
-                const real *__restrict__ shift, const real *__restrict__ variance,
-                const real *__restrict__ gamma, real *__restrict__ partial,
-                unsigned *__restrict__ tickets, real *__restrict__ ggamma,
-                real *__restrict__ gbeta, real *__restrict__ coefficients, stored *masked, int N,
-                int C, int pixels, int mask, real eps) {
+combine_sums_v2(const stored *gy,                   // [N][C][pixels]
+                const stored *__restrict__ y,       // [N][C][pixels]
+                const stored *__restrict__ x,       // [N][C][pixels]
+                const real *__restrict__ mean,      // [C]
+                const real *__restrict__ scale,     // [C]
+                const real *__restrict__ shift,     // [C]
+                const real *__restrict__ variance,  // [C]
+                const real *__restrict__ gamma,     // [C]
+                real *__restrict__ partial,         // [C][gridDim.y][2]
+                unsigned *__restrict__ tickets,     // [C]
+                real *__restrict__ ggamma,          // [C]
+                real *__restrict__ gbeta,           // [C]
+                real *__restrict__ coefficients,    // [C][3]
+                stored *masked,                     // [N][C][pixels]
+                int N, int C, int pixels, int mask, real eps) {
     __shared__ real scratch[2][256 / WARP];
     const int c = blockIdx.x, s = blockIdx.y, S = gridDim.y, lane = threadIdx.x % WARP;
     const int quads = pixels / VEC, share = (N * quads + S - 1) / S;
@@ -238,11 +261,14 @@ combine_sums_v2(const stored *gy, const stored *__restrict__ y, const stored *__
 // The gradient of a normalised term. mask 0: gy is that of the sum of the terms; 2: ReLU lets it
 // through where scale·x + shift is positive.
 extern "C" __global__ void __launch_bounds__(256, 1)
-combine_backward_input(const stored *__restrict__ gy, const stored *__restrict__ x,
-                       const real *__restrict__ mean, const real *__restrict__ scale,
-                       const real *__restrict__ shift, const real *__restrict__ coefficients,
-                       stored *__restrict__ gx, int N, int C, int pixels, int mask,
-                       int accumulate) {
+combine_backward_input(const stored *__restrict__ gy,          // [N][C][pixels]
+                       const stored *__restrict__ x,           // [N][C][pixels]
+                       const real *__restrict__ mean,          // [C]
+                       const real *__restrict__ scale,         // [C]
+                       const real *__restrict__ shift,         // [C]
+                       const real *__restrict__ coefficients,  // [C][3]
+                       stored *__restrict__ gx,                // [N][C][pixels]
+                       int N, int C, int pixels, int mask, int accumulate) {
     for (int i = first_index() * VEC; i < N * C * pixels; i += index_step() * VEC) {
         const int c = i / pixels % C;
         const real a = coefficients[3 * c], b = coefficients[3 * c + 1], m = mean[c];
@@ -262,8 +288,10 @@ combine_backward_input(const stored *__restrict__ gy, const stored *__restrict__
 
 // The gradient of a term that is added as it is; gx may be gy.
 extern "C" __global__ void __launch_bounds__(256, 1)
-skip_backward(const stored *gy, const stored *__restrict__ y, stored *gx, int n, int relu,
-              int accumulate) {
+skip_backward(const stored *gy,              // [n]
+              const stored *__restrict__ y,  // [n]
+              stored *gx,                    // [n]
+              int n, int relu, int accumulate) {
     for (int i = first_index() * VEC; i < n; i += index_step() * VEC) {
         real g[VEC], ys[VEC] = {}, before[VEC] = {};
         take(gy + i, g);

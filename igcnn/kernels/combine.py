@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import Arguments
 from .batch_norm import SUMS_AT_ONCE
 from .lanes import Fields, Lanes, complete, image
 from .launch import THREADS, launch, launch_each
@@ -69,12 +70,17 @@ class DeviceNorm:
     momentum: float
     eps: float
 
+    def fields(self, names: str) -> Arguments:
+        """Return the attributes of these names."""
+        return {name: getattr(self, name) for name in names.split()}
+
 
 def launch_statistics(x: Array, partial: Array) -> None:
     """Write into partial, (C, S, 3), count, mean and Σ(x − mean)² of S slices of x."""
     N, C, H, W = x.shape
     grid = partial.shape[:2]
-    launch("batch_norm", "batch_norm_statistics", grid, THREADS, x, partial, N, C, H * W)
+    arguments = {"x": x, "partial": partial, "N": N, "C": C, "pixels": H * W}
+    launch("batch_norm", "batch_norm_statistics", grid, THREADS, **arguments)
 
 
 def launch_norm(
@@ -88,27 +94,25 @@ def launch_norm(
     C, S, _ = partial.shape
     if training and not summed:
         launch_statistics(x, partial)
-    parameters = norm.gamma, norm.beta, norm.running_mean, norm.running_var
-    written = norm.mean, norm.variance, norm.scale, norm.shift
-    numbers = S, norm.eps, norm.momentum, training
-    arrays = partial, *parameters, *written
-    launch("combine", "norm_coefficients", C, THREADS, *arrays, *numbers, VEC=1)
+    names = "gamma beta running_mean running_var mean variance scale shift eps momentum"
+    arguments = norm.fields(names) | {"partial": partial, "S": S, "training": training}
+    launch("combine", "norm_coefficients", C, THREADS, defines={"VEC": 1}, **arguments)
 
 
 def launch_combine_forward(
-    terms: list[tuple[Array, DeviceNorm | None]], y: Array, relu: int, unread: Array
+    terms: list[tuple[Array, DeviceNorm | None]], y: Array, relu: int
 ) -> None:
-    """Write y for one or two terms, each a tensor and its batch norm, if it has one.
-
-    unread is any array of the element type of the arithmetic.
-    """
+    """Write y for one or two terms, each a tensor and its batch norm, if it has one."""
     N, C, H, W = y.shape
     normed = sum(1 << k for k, (_, norm) in enumerate(terms) if norm)
-    arrays = []
-    for x, norm in (terms * 2)[:2]:
-        arrays += [x, norm.scale if norm else unread, norm.shift if norm else unread]
-    numbers = N, C, H * W, len(terms), normed, relu
-    _launch_each("combine_forward", H * W, *arrays, y, *numbers, size=y.size)
+    arguments: Arguments = dict.fromkeys(("x1", "scale0", "shift0", "scale1", "shift1"))
+    for k, (x, norm) in enumerate(terms):
+        arguments[f"x{k}"] = x
+        if norm:
+            arguments |= {f"scale{k}": norm.scale, f"shift{k}": norm.shift}
+    arguments |= {"y": y, "N": N, "C": C, "pixels": H * W}
+    arguments |= {"terms": len(terms), "normed": normed, "relu": relu}
+    _launch_each("combine_forward", y.size, H * W, **arguments)
 
 
 def sum_slices(N: int, C: int, pixels: int) -> int:
@@ -133,24 +137,28 @@ def launch_combine_sums(
             gy through.
         masked: receives, for WHERE_Y and WHERE_Y6, the gradient of the sum before ReLU; may be gy.
     """
-    N, C, H, W = x.shape
-    read = gy, y, x, norm.mean, norm.scale, norm.shift, norm.variance, norm.gamma
-    written = partial, norm.tickets, norm.ggamma, norm.gbeta, norm.coefficients, masked
-    numbers = N, C, H * W, mask, norm.eps
-    grid = C, partial.shape[1]
-    kernel = "combine_sums_v2"
-    launch("combine", kernel, grid, THREADS, *read, *written, *numbers, VEC=_side_by_side(H * W))
+    arguments = _sums_arguments(gy, y, x, norm, mask, masked)
+    arguments |= {"partial": partial, "tickets": norm.tickets}
+    grid, defines = partial.shape[:2], {"VEC": _side_by_side(arguments["pixels"])}
+    launch("combine", "combine_sums_v2", grid, THREADS, defines=defines, **arguments)
 
 
 def launch_combine_sums_formula(
     gy: Array, y: Array, x: Array, norm: DeviceNorm, mask: int, masked: Array
 ) -> None:
     """As launch_combine_sums, by the kernel that can be read."""
+    arguments = _sums_arguments(gy, y, x, norm, mask, masked)
+    launch_each("combine", "combine_sums_v1", x.shape[1], defines={"VEC": 1}, **arguments)
+
+
+def _sums_arguments(
+    gy: Array, y: Array, x: Array, norm: DeviceNorm, mask: int, masked: Array
+) -> Arguments:
+    """Return what both versions of the kernel take, by name."""
     N, C, H, W = x.shape
-    read = gy, y, x, norm.mean, norm.scale, norm.shift, norm.variance, norm.gamma
-    written = norm.ggamma, norm.gbeta, norm.coefficients, masked
-    numbers = N, C, H * W, mask, norm.eps
-    launch_each("combine", "combine_sums_v1", C, *read, *written, *numbers, VEC=1)
+    arguments = {"gy": gy, "y": y, "x": x, "masked": masked, "mask": mask}
+    names = "mean scale shift variance gamma ggamma gbeta coefficients eps"
+    return arguments | norm.fields(names) | {"N": N, "C": C, "pixels": H * W}
 
 
 def launch_combine_backward(
@@ -158,21 +166,21 @@ def launch_combine_backward(
 ) -> None:
     """Write, or add, the gradient of a normalised term x into gx; mask: NO_RELU, WHERE_NORMED."""
     N, C, H, W = gx.shape
-    arrays = gy, x, norm.mean, norm.scale, norm.shift, norm.coefficients, gx
-    numbers = N, C, H * W, mask, accumulate
-    _launch_each("combine_backward_input", H * W, *arrays, *numbers, size=gx.size)
+    arguments = norm.fields("mean scale shift coefficients") | {"gy": gy, "x": x, "gx": gx}
+    arguments |= {"N": N, "C": C, "pixels": H * W, "mask": mask, "accumulate": accumulate}
+    _launch_each("combine_backward_input", gx.size, H * W, **arguments)
 
 
 def launch_skip_backward(gy: Array, y: Array, gx: Array, relu: int, accumulate: bool) -> None:
     """Write, or add, the gradient of a term that is added as it is into gx, which may be gy."""
-    numbers = gx.size, relu, accumulate
-    _launch_each("skip_backward", gx.size, gy, y, gx, *numbers, size=gx.size)
+    arguments = {"gy": gy, "y": y, "gx": gx, "n": gx.size, "relu": relu}
+    _launch_each("skip_backward", gx.size, gx.size, accumulate=accumulate, **arguments)
 
 
-def _launch_each(kernel: str, pixels: int, *arguments: Any, size: int) -> None:
+def _launch_each(kernel: str, size: int, pixels: int, /, **arguments: Any) -> None:
     """Run a kernel with a thread for as many of `size` elements as it takes at once."""
     at_once = _side_by_side(pixels)
-    launch_each("combine", kernel, size // at_once, *arguments, VEC=at_once)
+    launch_each("combine", kernel, size // at_once, defines={"VEC": at_once}, **arguments)
 
 
 def _side_by_side(pixels: int) -> int:

@@ -27,7 +27,7 @@ import numpy as np
 
 from ..compiler import cache_folder, find_compiler, missing_compiler, read_source
 from ..errors import DeviceError
-from .launch import C_TYPES
+from .arguments import C_TYPES
 from .structures import CACHE_LINE, Structures
 
 HERE = Path(__file__).parent

@@ -34,15 +34,16 @@ struct Geometry {
     }
 };
 
-#define GEOMETRY                                                                                 \
-    Geometry{N,        C,        H,     W,     O,      OH,         OW,       KH,                 \
-             stride_y, stride_x, pad_y, pad_x, groups, x_branches, y_branches}
+#define GEOMETRY Geometry{N, C, H, W, O, OH, OW, KH, stride_y, stride_x, pad_y, pad_x, \
+                          groups, x_branches, y_branches}
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-convolution_forward_v1(const stored *__restrict__ x, const real *__restrict__ w,
-                       stored *__restrict__ y, int N, int C, int H, int W, int O, int OH, int OW,
-                       int KH, int stride_y, int stride_x, int pad_y, int pad_x, int groups,
-                       int x_branches, int y_branches) {
+convolution_forward_v1(const stored *__restrict__ x,  // [N][C][H][W]
+                       const real *__restrict__ w,    // [O][C/groups][KH][KW]
+                       stored *__restrict__ y,        // [N][O][OH][OW]
+                       int N, int C, int H, int W, int O, int OH, int OW, int KH, int stride_y,
+                       int stride_x, int pad_y, int pad_x, int groups, int x_branches,
+                       int y_branches) {
     const Geometry g = GEOMETRY;
     for (int k = first_index(); k < N * O * OH * OW; k += index_step()) {
         int n = k / (O * OH * OW), o = k / (OH * OW) % O, i = k / OW % OH, j = k % OW;
@@ -261,10 +262,12 @@ __device__ __forceinline__ void convolve(const stored *__restrict__ from,
 }
 
 extern "C" __global__ void __launch_bounds__(128, 1)
-convolution_forward_v2(const stored *__restrict__ x, const real *__restrict__ w,
-                       stored *__restrict__ y, int N, int C, int H, int W, int O, int OH, int OW,
-                       int KH, int stride_y, int stride_x, int pad_y, int pad_x, int groups,
-                       int x_branches, int y_branches, int S) {
+convolution_forward_v2(const stored *__restrict__ x,  // [N][C][H][W]
+                       const real *__restrict__ w,    // [O][C/groups][KH][KW]
+                       stored *__restrict__ y,        // [N][O][OH][OW]
+                       int N, int C, int H, int W, int O, int OH, int OW, int KH, int stride_y,
+                       int stride_x, int pad_y, int pad_x, int groups, int x_branches,
+                       int y_branches, int S) {
     alignas(16) __shared__ real weights[SHARED_WEIGHTS];  // (input channel, a, b, output channel)
     __shared__ int planes[MOST_PLANES];
     convolve<false>(x, w, y, GEOMETRY, S, 0, weights, planes);
@@ -272,10 +275,12 @@ convolution_forward_v2(const stored *__restrict__ x, const real *__restrict__ w,
 
 // accumulate: add to what is in gx.
 extern "C" __global__ void __launch_bounds__(128, 1)
-convolution_backward_input(const stored *__restrict__ gy, const real *__restrict__ w,
-                           stored *__restrict__ gx, int N, int C, int H, int W, int O, int OH,
-                           int OW, int KH, int stride_y, int stride_x, int pad_y, int pad_x,
-                           int groups, int x_branches, int y_branches, int S, int accumulate) {
+convolution_backward_input(const stored *__restrict__ gy,  // [N][O][OH][OW]
+                           const real *__restrict__ w,     // [O][C/groups][KH][KW]
+                           stored *__restrict__ gx,        // [N][C][H][W]
+                           int N, int C, int H, int W, int O, int OH, int OW, int KH, int stride_y,
+                           int stride_x, int pad_y, int pad_x, int groups, int x_branches,
+                           int y_branches, int S, int accumulate) {
     alignas(16) __shared__ real weights[SHARED_WEIGHTS];  // (output channel, a, b, input channel)
     __shared__ int planes[MOST_PLANES];
     convolve<true>(gy, w, gx, GEOMETRY, S, accumulate, weights, planes);
@@ -380,10 +385,12 @@ __device__ __forceinline__ void weight_sums(const stored *__restrict__ gy,
 // partial[s] = gw over slice s of the pixels. One warp: TILE output channels × INPUTS
 // input channels, or SPLIT times as many of both, × one row of the kernel. grid: warps × slices.
 extern "C" __global__ void __launch_bounds__(128, 1)
-convolution_backward_weight(const stored *__restrict__ gy, const stored *__restrict__ x,
-                            real *__restrict__ partial, int N, int C, int H, int W, int O, int OH,
-                            int OW, int KH, int stride_y, int stride_x, int pad_y, int pad_x,
-                            int groups, int x_branches, int y_branches, int S) {
+convolution_backward_weight(const stored *__restrict__ gy,  // [N][O][OH][OW]
+                            const stored *__restrict__ x,   // [N][C][H][W]
+                            real *__restrict__ partial,     // [gridDim.y][O][C/groups][KH][KW]
+                            int N, int C, int H, int W, int O, int OH, int OW, int KH,
+                            int stride_y, int stride_x, int pad_y, int pad_x, int groups,
+                            int x_branches, int y_branches, int S) {
     const Geometry g = GEOMETRY;
     if constexpr (KW <= 3) {
         if (S == 1) return weight_sums<1>(gy, x, partial, g);

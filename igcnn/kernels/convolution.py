@@ -33,6 +33,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import DeviceError, KernelError
 from . import channelwise, winograd
+from .arguments import Arguments
 from .checks import check_arrays
 from .geometry import Pair, convolution_geometry, output_size, phases
 from .lanes import Fields, Lanes, complete, launch_chunks, permutations
@@ -169,9 +170,9 @@ def launch_convolution_forward(
     """
     S = _regular_stride(x, w, y, stride, padding)
     grid, block, tile = _tiles(y.shape, groups, w.shape, w.shape[0] // groups, MOST_CHANNELS)
-    numbers = *_sizes(x, w, y, stride, padding, groups, branches), S
-    kernel = "convolution_forward_v2"
-    launch("convolution", kernel, grid, block, x, w, y, *numbers, TILE=tile, KW=w.shape[3])
+    sizes = _sizes(x, w, y, stride, padding, groups, branches)
+    kernel, defines = "convolution_forward_v2", {"TILE": tile, "KW": w.shape[3]}
+    launch("convolution", kernel, grid, block, defines=defines, x=x, w=w, y=y, S=S, **sizes)
 
 
 def launch_convolution_formula(
@@ -179,8 +180,8 @@ def launch_convolution_formula(
 ) -> None:
     """Write convolution_forward into y by the kernel that can be read, on the device."""
     sizes = _sizes(x, w, y, stride, padding, groups, (1, 1))
-    kernel = "convolution_forward_v1"
-    launch_each("convolution", kernel, y.size, x, w, y, *sizes, TILE=1, KW=w.shape[3])
+    kernel, defines = "convolution_forward_v1", {"TILE": 1, "KW": w.shape[3]}
+    launch_each("convolution", kernel, y.size, defines=defines, x=x, w=w, y=y, **sizes)
 
 
 def launch_convolution_backward_input(
@@ -198,9 +199,10 @@ def launch_convolution_backward_input(
     # a thread has four results, or 16 that four of gy meet
     shape, most = (gy.shape, MOST_CHANNELS // 2) if S == 2 else (gx.shape, MOST_CHANNELS)
     grid, block, tile = _tiles(shape, groups, w.shape, w.shape[1], most)
-    numbers = *_sizes(gx, w, gy, stride, padding, groups, branches), S, accumulate
-    kernel = "convolution_backward_input"
-    launch("convolution", kernel, grid, block, gy, w, gx, *numbers, TILE=tile, KW=w.shape[3])
+    arguments: Arguments = {"gy": gy, "w": w, "gx": gx, "S": S, "accumulate": accumulate}
+    arguments |= _sizes(gx, w, gy, stride, padding, groups, branches)
+    kernel, defines = "convolution_backward_input", {"TILE": tile, "KW": w.shape[3]}
+    launch("convolution", kernel, grid, block, defines=defines, **arguments)
 
 
 def launch_convolution_backward_weight(
@@ -218,11 +220,11 @@ def launch_convolution_backward_weight(
     """
     tile, _, warps = _weight_warps(partial.shape[1:], groups)
     blocks = -(-warps * WARP // DEVICE_THREADS), len(partial)
-    sizes = _sizes(x, partial[0], gy, stride, padding, groups, branches)
-    numbers = *sizes, _regular_stride(x, partial[0], gy, stride, padding)
-    kernel = "convolution_backward_weight"
-    defines = {"TILE": tile, "KW": partial.shape[4]}
-    launch("convolution", kernel, blocks, DEVICE_THREADS, gy, x, partial, *numbers, **defines)
+    S = _regular_stride(x, partial[0], gy, stride, padding)
+    arguments: Arguments = {"gy": gy, "x": x, "partial": partial, "S": S}
+    arguments |= _sizes(x, partial[0], gy, stride, padding, groups, branches)
+    kernel, defines = "convolution_backward_weight", {"TILE": tile, "KW": partial.shape[4]}
+    launch("convolution", kernel, blocks, DEVICE_THREADS, defines=defines, **arguments)
 
 
 def weight_slices(N: int, pixels: int, w_shape: tuple[int, ...], groups: int) -> int:
@@ -304,9 +306,13 @@ def _sizes(
     padding: Pair,
     groups: int,
     branches: Pair,
-) -> tuple[int, ...]:
-    """Return the numbers that every kernel of convolution.cu takes."""
-    return (*x.shape, *y.shape[1:], w.shape[2], *stride, *padding, groups, *branches)
+) -> Arguments:
+    """Return the numbers that every kernel of convolution.cu takes, by name."""
+    sizes: Arguments = dict(zip(("N", "C", "H", "W"), x.shape, strict=True))
+    sizes |= dict(zip(("O", "OH", "OW"), y.shape[1:], strict=True)) | {"KH": w.shape[2]}
+    sizes |= {"stride_y": stride[0], "stride_x": stride[1], "groups": groups}
+    sizes |= {"pad_y": padding[0], "pad_x": padding[1]}
+    return sizes | {"x_branches": branches[0], "y_branches": branches[1]}
 
 
 def _correlate(x: Array, w: Array, offset: Pair, groups: int, y: Array, accumulate: bool) -> None:

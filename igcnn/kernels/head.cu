@@ -19,10 +19,16 @@
 // of its input. y: (N, C, pixels); kept for the weights' gradient: pooled, (N, C), and glogits,
 // (N, K). right[n]: whether the label has the largest logit. smoothing: ε of label smoothing.
 extern "C" __global__ void __launch_bounds__(256, 1)
-head_v1(const stored *__restrict__ y, const real *__restrict__ w, const real *__restrict__ b,
-        const int *__restrict__ labels, real *__restrict__ pooled, real *__restrict__ glogits,
-        real *__restrict__ losses, real *__restrict__ right, stored *__restrict__ gy, int N,
-        int C, int K, int pixels, real smoothing) {
+head_v1(const stored *__restrict__ y,    // [N][C][pixels]
+        const real *__restrict__ w,      // [K][C]
+        const real *__restrict__ b,      // [K]
+        const int *__restrict__ labels,  // [N]
+        real *__restrict__ pooled,       // [N][C]
+        real *__restrict__ glogits,      // [N][K]
+        real *__restrict__ losses,       // [N]
+        real *__restrict__ right,        // [N]
+        stored *__restrict__ gy,         // [N][C][pixels]
+        int N, int C, int K, int pixels, real smoothing) {
     const real each = smoothing / K, whole = 1 - smoothing + each;
     for (int n = first_index(); n < N; n += index_step()) {
         real *means = pooled + n * C, *logits = glogits + n * K;
@@ -63,10 +69,16 @@ const int LANES = 8;  // that share a channel
 
 // The same, an image a block; warps take four channels at a time.
 extern "C" __global__ void __launch_bounds__(512, 1)
-head_v2(const stored *__restrict__ y, const real *__restrict__ w, const real *__restrict__ b,
-        const int *__restrict__ labels, real *__restrict__ pooled, real *__restrict__ glogits,
-        real *__restrict__ losses, real *__restrict__ right, stored *__restrict__ gy, int N,
-        int C, int K, int pixels, real smoothing) {
+head_v2(const stored *__restrict__ y,    // [N][C][pixels]
+        const real *__restrict__ w,      // [K][C]
+        const real *__restrict__ b,      // [K]
+        const int *__restrict__ labels,  // [N]
+        real *__restrict__ pooled,       // [N][C]
+        real *__restrict__ glogits,      // [N][K]
+        real *__restrict__ losses,       // [N]
+        real *__restrict__ right,        // [N]
+        stored *__restrict__ gy,         // [N][C][pixels]
+        int N, int C, int K, int pixels, real smoothing) {
     DYNAMIC_SHARED(real, memory);
     real *means = memory, *logits = memory + C;  // C and K numbers
     const int n = blockIdx.x, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;

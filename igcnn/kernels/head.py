@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import Arguments
 from .launch import launch, launch_each
 
 Array = np.ndarray
@@ -45,20 +46,37 @@ def launch_head(
         gy: receives the gradient of y.
         smoothing: ε of label smoothing.
     """
-    N, C, H, W = y.shape
-    K = w.shape[0]
-    arrays = y, w, b, labels, pooled, glogits, losses, right, gy
-    shared_bytes = head_bytes(w.shape, w.dtype)
-    sizes = N, C, K, H * W
-    launch(
-        "head", "head_v2", N, HEAD_THREADS, *arrays, *sizes, smoothing, shared_bytes=shared_bytes
+    arguments = _arguments(
+        y, w, b, labels, pooled, glogits, losses, right, gy, smoothing=smoothing
     )
+    shared_bytes = head_bytes(w.shape, w.dtype)
+    launch("head", "head_v2", len(y), HEAD_THREADS, shared_bytes=shared_bytes, **arguments)
 
 
-def launch_head_formula(y: Array, w: Array, *others: Array, smoothing: float = 0.0) -> None:
+def launch_head_formula(y: Array, *others: Array, smoothing: float = 0.0) -> None:
     """As launch_head, by the kernel that can be read."""
+    arguments = _arguments(y, *others, smoothing=smoothing)
+    launch_each("head", "head_v1", len(y), **arguments)
+
+
+def _arguments(
+    y: Array,
+    w: Array,
+    b: Array,
+    labels: Array,
+    pooled: Array,
+    glogits: Array,
+    losses: Array,
+    right: Array,
+    gy: Array,
+    *,
+    smoothing: float,
+) -> Arguments:
+    """Return what both versions of the kernel take, by name, from what launch_head takes."""
+    arguments: Arguments = {"y": y, "w": w, "b": b, "labels": labels, "smoothing": smoothing}
+    arguments |= {"pooled": pooled, "glogits": glogits, "losses": losses, "right": right, "gy": gy}
     N, C, H, W = y.shape
-    launch_each("head", "head_v1", N, y, w, *others, N, C, w.shape[0], H * W, smoothing)
+    return arguments | {"N": N, "C": C, "K": len(w), "pixels": H * W}
 
 
 def head_bytes(w_shape: tuple[int, ...], dtype: np.dtype | str) -> int:

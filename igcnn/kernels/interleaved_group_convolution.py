@@ -25,6 +25,7 @@ import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
+from .arguments import Arguments
 from .checks import check_arrays
 from .combine import DeviceNorm, launch_statistics
 from .convolution import (
@@ -248,10 +249,10 @@ class Incoming:
     norm: DeviceNorm
     mask: int
 
-    def arguments(self) -> tuple[Array, ...]:
-        """Return the arrays as the kernels take them."""
-        norm = self.norm
-        return self.gy, self.y, self.z, norm.mean, norm.coefficients, norm.scale, norm.shift
+    def arguments(self) -> Arguments:
+        """Return what every kernel of the backward pass takes, by name."""
+        arguments: Arguments = {"gy": self.gy, "y": self.y, "z": self.z, "mask": self.mask}
+        return arguments | self.norm.fields("mean coefficients scale shift")
 
 
 def launch_igc_forward(
@@ -267,13 +268,10 @@ def launch_igc_forward(
 
     With x_norm the unit's input is max(scale·x + shift, 0).
     """
-    scale, shift = activation(x_norm, w1)
-    arrays = x, scale, shift, w1, w2, z, partial
-    sizes = unit.blocks(len(x)), unit.threads
-    memory = unit.forward_bytes
-    activate = x_norm is not None
-    kernel = "igc_forward_v2"
-    launch(STEM, kernel, *sizes, *arrays, activate, shared_bytes=memory, **asdict(unit))
+    arguments = entering_arguments(x, x_norm) | {"w1": w1, "w2": w2, "z": z, "partial": partial}
+    kernel, sizes = "igc_forward_v2", (unit.blocks(len(x)), unit.threads)
+    memory, defines = unit.forward_bytes, asdict(unit)
+    launch(STEM, kernel, *sizes, shared_bytes=memory, defines=defines, **arguments)
 
 
 def launch_igc_forward_formula(
@@ -286,9 +284,8 @@ def launch_igc_forward_formula(
     partial: Array,
 ) -> None:
     """As launch_igc_forward, by the kernel that can be read; partial is that of slices of z."""
-    arrays = x, *activation(x_norm, w1), w1, w2, z
-    numbers = len(x), x_norm is not None
-    launch_each(FORMULAS, "igc_forward_v1", z.size, *arrays, *numbers, **asdict(unit))
+    arguments = entering_arguments(x, x_norm) | {"w1": w1, "w2": w2, "z": z, "N": len(x)}
+    launch_each(FORMULAS, "igc_forward_v1", z.size, defines=asdict(unit), **arguments)
     launch_statistics(z, partial)
 
 
@@ -296,21 +293,18 @@ def launch_igc_backward_input(
     unit: Unit, incoming: Incoming, w1: Array, w2: Array, gx: Array, accumulate: bool
 ) -> None:
     """Write, or add, the gradient of the unit's input into gx."""
-    arrays = *incoming.arguments(), w1, w2, gx
-    numbers = incoming.mask, accumulate
-    sizes = unit.blocks(len(gx)), INPUT_THREADS
-    memory = unit.input_bytes
-    kernel = "igc_backward_input_v2"
-    launch(STEM, kernel, *sizes, *arrays, *numbers, shared_bytes=memory, **asdict(unit))
+    arguments = input_arguments(incoming, w1, w2, gx, accumulate)
+    kernel, sizes = "igc_backward_input_v2", (unit.blocks(len(gx)), INPUT_THREADS)
+    memory, defines = unit.input_bytes, asdict(unit)
+    launch(STEM, kernel, *sizes, shared_bytes=memory, defines=defines, **arguments)
 
 
 def launch_igc_backward_input_formula(
     unit: Unit, incoming: Incoming, w1: Array, w2: Array, gx: Array, accumulate: bool
 ) -> None:
     """As launch_igc_backward_input, by the kernel that can be read."""
-    arrays = *incoming.arguments(), w1, w2, gx
-    numbers = len(gx), incoming.mask, accumulate
-    launch_each(FORMULAS, "igc_backward_input_v1", gx.size, *arrays, *numbers, **asdict(unit))
+    arguments = input_arguments(incoming, w1, w2, gx, accumulate) | {"N": len(gx)}
+    launch_each(FORMULAS, "igc_backward_input_v1", gx.size, defines=asdict(unit), **arguments)
 
 
 def launch_igc_backward_weight(
@@ -323,10 +317,9 @@ def launch_igc_backward_weight(
 ) -> None:
     """Write the parts of both weights' gradients; partials as unit.partial_shapes says."""
     arguments = weight_arguments(incoming, x, x_norm, weights, partials)
-    sizes = len(partials[0]), WEIGHT_THREADS
-    memory = unit.weight_bytes
-    kernel = "igc_backward_weight_v2"
-    launch(STEM, kernel, *sizes, *arguments, shared_bytes=memory, **asdict(unit))
+    kernel, sizes = "igc_backward_weight_v2", (len(partials[0]), WEIGHT_THREADS)
+    memory, defines = unit.weight_bytes, asdict(unit)
+    launch(STEM, kernel, *sizes, shared_bytes=memory, defines=defines, **arguments)
 
 
 def launch_igc_backward_weight_formula(
@@ -340,7 +333,7 @@ def launch_igc_backward_weight_formula(
     """As launch_igc_backward_weight, by the kernel that can be read."""
     arguments = weight_arguments(incoming, x, x_norm, weights, partials)
     grid = -(-sum(w.size for w in weights) // THREADS), len(partials[0])
-    launch(FORMULAS, "igc_backward_weight_v1", grid, THREADS, *arguments, **asdict(unit))
+    launch(FORMULAS, "igc_backward_weight_v1", grid, THREADS, defines=asdict(unit), **arguments)
 
 
 def weight_arguments(
@@ -349,16 +342,26 @@ def weight_arguments(
     x_norm: DeviceNorm | None,
     weights: tuple[Array, Array],
     partials: tuple[Array, Array],
-) -> tuple[Array | int, ...]:
-    """Return what every version of the kernel of the weights' gradients takes."""
-    scale_and_shift = activation(x_norm, incoming.norm.scale)
-    numbers = len(x), incoming.mask, x_norm is not None
-    return *incoming.arguments(), x, *scale_and_shift, *weights, *partials, *numbers
+) -> Arguments:
+    """Return what every version of the kernel of the weights' gradients takes, by name."""
+    arguments = incoming.arguments() | entering_arguments(x, x_norm, "x_") | {"N": len(x)}
+    arguments |= {"w1": weights[0], "w2": weights[1]}
+    return arguments | {"partial1": partials[0], "partial2": partials[1]}
 
 
-def activation(x_norm: DeviceNorm | None, unread: Array) -> tuple[Array, Array]:
-    """Return scale and shift of what is loaded; without a batch norm they are not read."""
-    return (x_norm.scale, x_norm.shift) if x_norm else (unread, unread)
+def input_arguments(
+    incoming: Incoming, w1: Array, w2: Array, gx: Array, accumulate: bool
+) -> Arguments:
+    """Return what every version of the kernel of the input's gradient takes, by name."""
+    arguments: Arguments = {"w1": w1, "w2": w2, "gx": gx, "accumulate": accumulate}
+    return incoming.arguments() | arguments
+
+
+def entering_arguments(x: Array, x_norm: DeviceNorm | None, prefix: str = "") -> Arguments:
+    """Return the unit's input and how it is normalised while it is loaded, by name."""
+    scale, shift = (x_norm.scale, x_norm.shift) if x_norm else (None, None)
+    normalised = {f"{prefix}scale": scale, f"{prefix}shift": shift}
+    return normalised | {"x": x, "activate": x_norm is not None}
 
 
 def check_mix(C: int, w2_shape: tuple[int, ...], L: int, secondary_groups: int) -> None:

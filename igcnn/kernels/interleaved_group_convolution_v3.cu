@@ -46,9 +46,13 @@ __device__ __forceinline__ void wait_for_copies() {
 
 // z, and partial[c, slot], the moments of z there. grid: slots (images × H/FH) × M/FM.
 extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, 2)
-igc_forward_v3(const stored *__restrict__ x, const real *__restrict__ scale,
-               const real *__restrict__ shift, const real *__restrict__ w1,
-               const real *__restrict__ w2, stored *__restrict__ z, real *__restrict__ partial,
+igc_forward_v3(const stored *__restrict__ x,    // [N][L*M][H][W]
+               const real *__restrict__ scale,  // or null: [L*M]
+               const real *__restrict__ shift,  // or null: [L*M]
+               const real *__restrict__ w1,     // [L*M][M][3][3]
+               const real *__restrict__ w2,     // [L*M][L]
+               stored *__restrict__ z,          // [N][L*M][H][W]
+               real *__restrict__ partial,      // [L*M][slots][3]
                int activate) {
     DYNAMIC_SHARED(Quad, memory);
     const int CHANNEL = (FH + 2) * W, PIXELS = FH * W, PIECES = L * FH / 2 * QUADS * FM / 2;
@@ -89,12 +93,17 @@ igc_forward_v3(const stored *__restrict__ x, const real *__restrict__ scale,
 
 // gx. grid: images × H/IH × L/IL. accumulate: add to what is in gx.
 extern "C" __global__ void __launch_bounds__(IT, 2)
-igc_backward_input_v3(const stored *__restrict__ gy, const stored *__restrict__ y,
-                      const stored *__restrict__ z, const real *__restrict__ mean,
-                      const real *__restrict__ coefficients, const real *__restrict__ scale,
-                      const real *__restrict__ shift, const real *__restrict__ w1,
-                      const real *__restrict__ w2, stored *__restrict__ gx, int mask,
-                      int accumulate) {
+igc_backward_input_v3(const stored *__restrict__ gy,          // [N][L*M][H][W]
+                      const stored *__restrict__ y,           // [N][L*M][H][W]
+                      const stored *__restrict__ z,           // [N][L*M][H][W]
+                      const real *__restrict__ mean,          // [L*M]
+                      const real *__restrict__ coefficients,  // [L*M][3]
+                      const real *__restrict__ scale,         // [L*M]
+                      const real *__restrict__ shift,         // [L*M]
+                      const real *__restrict__ w1,            // [L*M][M][3][3]
+                      const real *__restrict__ w2,            // [L*M][L]
+                      stored *__restrict__ gx,                // [N][L*M][H][W]
+                      int mask, int accumulate) {
     DYNAMIC_SHARED(Quad, memory);
     const int CHANNEL = (IH + 2) * W, PLACES = (IH + 2) * QUADS / IQ;
     const int PIECES = G * IH / 2 * QUADS * M / 2;
@@ -166,14 +175,21 @@ const int EACH = EACH1 > EACH2 ? EACH1 : EACH2;
 // partial1[block] = gw1 and partial2[block] = gw2 over the block's tiles of WH rows. The primary
 // output and its gradient are computed again, tile by tile.
 extern "C" __global__ void __launch_bounds__(WEIGHT_THREADS, 1)
-igc_backward_weight_v3(const stored *__restrict__ gy, const stored *__restrict__ y,
-                       const stored *__restrict__ z, const real *__restrict__ mean,
-                       const real *__restrict__ coefficients, const real *__restrict__ scale,
-                       const real *__restrict__ shift, const stored *__restrict__ x,
-                       const real *__restrict__ x_scale, const real *__restrict__ x_shift,
-                       const real *__restrict__ w1, const real *__restrict__ w2,
-                       real *__restrict__ partial1, real *__restrict__ partial2, int N, int mask,
-                       int activate) {
+igc_backward_weight_v3(const stored *__restrict__ gy,          // [N][L*M][H][W]
+                       const stored *__restrict__ y,           // [N][L*M][H][W]
+                       const stored *__restrict__ z,           // [N][L*M][H][W]
+                       const real *__restrict__ mean,          // [L*M]
+                       const real *__restrict__ coefficients,  // [L*M][3]
+                       const real *__restrict__ scale,         // [L*M]
+                       const real *__restrict__ shift,         // [L*M]
+                       const stored *__restrict__ x,           // [N][L*M][H][W]
+                       const real *__restrict__ x_scale,       // or null: [L*M]
+                       const real *__restrict__ x_shift,       // or null: [L*M]
+                       const real *__restrict__ w1,            // [L*M][M][3][3]
+                       const real *__restrict__ w2,            // [L*M][L]
+                       real *__restrict__ partial1,            // [gridDim.x][L*M][M][3][3]
+                       real *__restrict__ partial2,            // [gridDim.x][L*M][L]
+                       int N, int mask, int activate) {
     DYNAMIC_SHARED(Quad, memory);
     real *xs = (real *)memory, *gz = xs + C * X_CHANNEL, *p = gz + C * CHANNEL;
     real *dp = p + C * CHANNEL;

@@ -12,7 +12,13 @@ from types import MappingProxyType
 import numpy as np
 
 from .combine import DeviceNorm
-from .interleaved_group_convolution import Incoming, Unit, activation, weight_arguments
+from .interleaved_group_convolution import (
+    Incoming,
+    Unit,
+    entering_arguments,
+    input_arguments,
+    weight_arguments,
+)
 from .launch import launch
 
 Array = np.ndarray
@@ -59,9 +65,8 @@ def launch_igc_forward(
     sizes = forward_slots(unit, len(x), cut) * (M // FM), threads
     weights = L * FM * M * 9 + L * (FM * L + 4)
     memory = 4 * (L * M * (FH + 2) * W + L * FM * FH * W + weights)
-    arrays = x, *activation(x_norm, w1), w1, w2, z, partial
-    kernel, activate = "igc_forward_v3", x_norm is not None
-    launch(STEM, kernel, *sizes, *arrays, activate, shared_bytes=memory, **names)
+    arguments = entering_arguments(x, x_norm) | {"w1": w1, "w2": w2, "z": z, "partial": partial}
+    launch(STEM, "igc_forward_v3", *sizes, shared_bytes=memory, defines=names, **arguments)
 
 
 def launch_igc_backward_input(
@@ -79,8 +84,9 @@ def launch_igc_backward_input(
     sizes = len(gx) * (unit.H // IH) * (L // IL), names["IT"]
     tiles = (L + G) * M * (IH + 2) * unit.W
     memory = 4 * (tiles + IL * M * M * 9 + M * L * IL)
-    arguments = *incoming.arguments(), w1, w2, gx, incoming.mask, accumulate
-    launch(STEM, "igc_backward_input_v3", *sizes, *arguments, shared_bytes=memory, **names)
+    arguments = input_arguments(incoming, w1, w2, gx, accumulate)
+    kernel = "igc_backward_input_v3"
+    launch(STEM, kernel, *sizes, shared_bytes=memory, defines=names, **arguments)
 
 
 def launch_igc_backward_weight(
@@ -98,4 +104,5 @@ def launch_igc_backward_weight(
     sizes = len(partials[0]), WEIGHT_THREADS
     x_channel, channel = ((names["WH"] + halo) * unit.W + 4 for halo in (2, 0))
     memory = 4 * unit.L * unit.M * (x_channel + 3 * channel)
-    launch(STEM, "igc_backward_weight_v3", *sizes, *arguments, shared_bytes=memory, **names)
+    kernel = "igc_backward_weight_v3"
+    launch(STEM, kernel, *sizes, shared_bytes=memory, defines=names, **arguments)

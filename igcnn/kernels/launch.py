@@ -2,8 +2,8 @@
 
 CuPy's RawKernel checks nothing: a wrong count, element type or stride gives wrong numbers or
 worse, and a Python number goes in as 8 bytes. Here the `extern "C" __global__` signature in the
-source is the rule that every launch is held to. The same launch runs on a GPU (CuPy) and on the
-emulator.
+source is the rule that every launch is held to (signature.py), and arguments are given by the
+names that they have there. The same launch runs on a GPU (CuPy) and on the emulator.
 
 In a source, `real` is the type of the arithmetic and `stored` that of activations in memory;
 both follow from the arrays that a kernel is given (common.cuh).
@@ -15,46 +15,35 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from ..backend import UNWRITTEN, EmulatedArray, device_of, on_device
+from ..backend import UNWRITTEN, device_of, on_device
 from ..compiler import read_source
 from ..emulator import Step, Traffic
-from ..errors import DeviceError, KernelError
+from .arguments import NULL, check, check_names
+from .signature import Parameter, parse
 
 Array = np.ndarray
 Size = int | tuple[int, ...]
 
 HERE = Path(__file__).parent
-DTYPES = {
-    "int": "int32",
-    "unsigned": "uint32",
-    "float": "float32",
-    "double": "float64",
-    "unsigned char": "uint8",
-    "unsigned short": "uint16",
-    "float4": "float32",
-}
-ALIGNMENT = {"float4": 16}
-C_TYPES = {"float32": "float", "float64": "double", "uint16": "bfloat16"}
 OPTIONS = ("-std=c++17",)
 SHARED_BYTES = 48 << 10  # more has to be asked for
 WARP = 32
 THREADS = 256  # of a block, where a kernel has no reason for another number
 MOST_BLOCKS = 1 << 16
-SIGNATURE = re.compile(
-    r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)'
-)
 
-
+Defines = Mapping[str, int]
+NO_DEFINES: Defines = MappingProxyType({})
 Edit = Callable[[str, str], str]
 
 
@@ -96,31 +85,16 @@ class Mode:
 _mode: ContextVar[Mode] = ContextVar("mode", default=Mode())  # noqa: B039  never written to
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a kernel.
-
-    Attributes:
-        name: in the source.
-        type: without const, * and __restrict__.
-        is_array: whether it is a pointer.
-        is_constant: whether it is a pointer to const.
-    """
-
-    name: str
-    type: str
-    is_array: bool
-    is_constant: bool
-
-
 def launch(
     stem: str,
     kernel: str,
     grid: Size,
     block: Size,
-    *arguments: Any,
+    /,
+    *,
     shared_bytes: int = 0,
-    **defines: int,
+    defines: Defines = NO_DEFINES,
+    **arguments: Any,
 ) -> None:
     """Run a kernel of `<stem>.cu` on the device that its arrays live on.
 
@@ -129,19 +103,22 @@ def launch(
         kernel: its name there.
         grid: blocks, in up to three dimensions.
         block: threads of a block, likewise.
-        arguments: arrays and numbers, as in the signature.
         shared_bytes: of dynamic shared memory.
-        defines: what the source leaves open, by name.
+        defines: values of what the head of the source names as `variants:`.
+        arguments: arrays and numbers by their names in the signature; None where that says
+            "or null".
 
     Raises:
-        KernelError: count, type, element type, memory order, alignment or device of an argument
-            is not what the signature says.
+        KernelError: an argument or a define is missing or unknown, or type, element type, shape,
+            memory order, alignment or device of an argument is not what the signature says.
         DeviceError: an array has more elements than a kernel can index.
     """
     parameters = signatures(stem)[kernel]
-    values, types = check(kernel, parameters, arguments)
-    options = (*types, *(f"{name}={value}" for name, value in defines.items()))
+    check_names(kernel, "define", defines_of(stem), defines)
     sizes = _three(grid), _three(block)
+    blocks = dict(zip(("gridDim.x", "gridDim.y", "gridDim.z"), sizes[0], strict=True))
+    values, types = check(kernel, parameters, arguments, {**defines, **blocks})
+    options = (*types, *(f"{name}={value}" for name, value in defines.items()))
     if 0 in sizes[0]:  # an empty batch; CUDA refuses an empty grid
         return
     device = device_of(next(v for v in values if not isinstance(v, np.generic)))
@@ -155,70 +132,29 @@ def launch(
         function(*sizes, tuple(values), shared_mem=shared_bytes)
 
 
-def launch_each(stem: str, kernel: str, count: int, *arguments: Any, **defines: int) -> None:
+def launch_each(
+    stem: str, kernel: str, count: int, /, *, defines: Defines = NO_DEFINES, **arguments: Any
+) -> None:
     """Run a kernel with a thread for each of `count` elements; its loop covers what is beyond."""
     blocks = min(-(-count // THREADS), MOST_BLOCKS)
-    launch(stem, kernel, blocks, THREADS, *arguments, **defines)
+    launch(stem, kernel, blocks, THREADS, defines=defines, **arguments)
 
 
-def launch_warps(stem: str, kernel: str, count: int, *arguments: Any, **defines: int) -> None:
+def launch_warps(stem: str, kernel: str, count: int, /, **arguments: Any) -> None:
     """Run a kernel with a warp for each of `count` results."""
-    launch(stem, kernel, -(-count * WARP // THREADS), THREADS, *arguments, **defines)
-
-
-def check(
-    kernel: str, parameters: Sequence[Parameter], arguments: Sequence[Any]
-) -> tuple[list[Any], tuple[str, ...]]:
-    """Return the arguments as the kernel takes them, and the defines that its types need.
-
-    Raises:
-        KernelError: see launch.
-    """
-    if len(arguments) != len(parameters):
-        raise KernelError(
-            f"{kernel}: takes {len(parameters)} arguments "
-            f"({', '.join(p.name for p in parameters)}), not {len(arguments)}"
-        )
-    generic: dict[str, str] = {}
-    devices = set()
-    values: list[Any] = []
-    for parameter, argument in zip(parameters, arguments, strict=True):
-        if not parameter.is_array:
-            values.append(check_number(kernel, parameter, argument))
-            continue
-        _check_array(kernel, parameter, argument)
-        dtype = str(argument.dtype)
-        expected = DTYPES.get(parameter.type) or generic.setdefault(parameter.type, dtype)
-        if dtype != expected or (parameter.type in ("real", "stored") and dtype not in C_TYPES):
-            raise KernelError(
-                f"{kernel}: {parameter.name} must be an array of {expected}, not {dtype}"
-            )
-        devices.add(device_of(argument))
-        values.append(argument)
-    if len(devices) != 1:
-        raise KernelError(
-            f"{kernel}: all arrays must live on one device, not on {', '.join(sorted(devices))}"
-        )
-    real = generic.get("real", "float32")
-    types = {"REAL": C_TYPES[real], "STORED": C_TYPES[generic.get("stored", real)]}
-    if "real" not in generic and types["STORED"] == "double":
-        types["REAL"] = "double"
-    values = [
-        np.dtype("float64" if types["REAL"] == "double" else "float32").type(v)
-        if isinstance(v, float)
-        else v
-        for v in values
-    ]
-    return values, tuple(f"{name}={value}" for name, value in types.items())
+    launch(stem, kernel, -(-count * WARP // THREADS), THREADS, **arguments)
 
 
 @cache
 def signatures(stem: str) -> dict[str, tuple[Parameter, ...]]:
     """Return the parameters of every kernel in `<stem>.cu`, by name."""
-    return {
-        name: tuple(_parameter(part) for part in re.sub("//.*", "", text).split(","))
-        for name, text in SIGNATURE.findall(source(stem))
-    }
+    return parse(source(stem))
+
+
+@cache
+def defines_of(stem: str) -> tuple[str, ...]:
+    """Return the names of the defines that a launch of `<stem>.cu` has to give."""
+    return tuple(define.partition("=")[0] for define in next(variants(stem)))
 
 
 @cache
@@ -301,7 +237,11 @@ def _emulate(
     mode.launched.add((stem, kernel, options))
     library = emulated(stem, options, mode.checked, mode.edit)
     constant = [p.is_constant for p in parameters]
-    written = (i for i, p in enumerate(parameters) if p.is_array and not p.is_constant)
+    written = (
+        i
+        for i, p in enumerate(parameters)
+        if p.is_array and not p.is_constant and values[i] is not NULL
+    )
     library.launch(
         kernel,
         *sizes,
@@ -363,68 +303,6 @@ def _compiled(stem: str, defines: tuple[str, ...]) -> Any:
             return cupy.RawModule(path=str(path))
     options = (*OPTIONS, *(f"-D{define}" for define in defines))
     return cupy.RawModule(code=source(stem), options=options)
-
-
-def _parameter(text: str) -> Parameter:
-    words = re.sub(r"\b(const|__restrict__)\b|\*", " ", text).split()
-    return Parameter(words[-1], " ".join(words[:-1]), "*" in text, "const" in text.split("*")[0])
-
-
-def check_number(kernel: str, parameter: Parameter, value: Any) -> Any:
-    """Return a number in the type of the signature; `real` stays a float until that is known.
-
-    Raises:
-        KernelError: it is no such number.
-    """
-    if isinstance(value, bool | int | np.integer) and parameter.type in ("int", "unsigned"):
-        limits = np.iinfo(DTYPES[parameter.type])
-        if limits.min <= value <= limits.max:
-            return np.dtype(DTYPES[parameter.type]).type(value)
-    elif isinstance(value, float | int | np.floating) and not isinstance(value, bool):
-        if parameter.type == "real":
-            return float(value)
-        if parameter.type in ("float", "double"):
-            return np.dtype(DTYPES[parameter.type]).type(value)
-    raise KernelError(f"{kernel}: {parameter.name} must be {parameter.type}, not {value!r}")
-
-
-def _check_array(kernel: str, parameter: Parameter, array: Any) -> None:
-    if isinstance(array, np.ndarray) and not isinstance(array, EmulatedArray):
-        raise KernelError(
-            f"{kernel}: {parameter.name} lives on the CPU; move it with to_device first"
-        )
-    if getattr(array, "size", 0) >= 2**31:
-        raise DeviceError(
-            f"{kernel}: {parameter.name} has {array.size:,} elements; kernels index up to "
-            "2,147,483,647: choose a smaller --batch-size"
-        )
-    check_memory(kernel, parameter.name, array, ALIGNMENT.get(parameter.type, 1))
-
-
-def check_memory(kernel: str, name: str, array: Any, alignment: int) -> None:
-    """Check that an argument is an array in C order whose address is a multiple of `alignment`.
-
-    The address must be a multiple of the size of an element, too.
-
-    Raises:
-        KernelError: it is not.
-    """
-    if not hasattr(array, "dtype") or isinstance(array, np.generic):
-        raise KernelError(f"{kernel}: {name} must be an array, not {array!r}")
-    if not array.flags.c_contiguous:
-        raise KernelError(
-            f"{kernel}: {name} of shape {array.shape} is not in C order; use backend.contiguous"
-        )
-    alignment = max(alignment, array.itemsize)
-    if address(array) % alignment:
-        raise KernelError(
-            f"{kernel}: {name} begins at an address that is no multiple of {alignment}"
-        )
-
-
-def address(array: Array) -> int:
-    """Return where an array begins in the memory of its device."""
-    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
 
 
 def _three(size: Size) -> tuple[int, int, int]:

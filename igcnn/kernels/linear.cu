@@ -5,9 +5,11 @@
 __device__ __forceinline__ int warp_index() { return first_index() / WARP; }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-linear_forward(const stored *__restrict__ x, const real *__restrict__ w,
-               const real *__restrict__ b, stored *__restrict__ y, int N, int I, int O,
-               int has_bias) {
+linear_forward(const stored *__restrict__ x,  // [N][I]
+               const real *__restrict__ w,    // [O][I]
+               const real *__restrict__ b,    // or null: [O]
+               stored *__restrict__ y,        // [N][O]
+               int N, int I, int O, int has_bias) {
     int number = warp_index(), lane = threadIdx.x % WARP;
     if (number >= N * O) return;
     int n = number / O, o = number % O;
@@ -19,8 +21,10 @@ linear_forward(const stored *__restrict__ x, const real *__restrict__ w,
 
 // Neighbouring threads take neighbouring inputs, so w is read in runs.
 extern "C" __global__ void __launch_bounds__(256, 1)
-linear_backward_input(const stored *__restrict__ gy, const real *__restrict__ w,
-                      stored *__restrict__ gx, int N, int I, int O) {
+linear_backward_input(const stored *__restrict__ gy,  // [N][O]
+                      const real *__restrict__ w,     // [O][I]
+                      stored *__restrict__ gx,        // [N][I]
+                      int N, int I, int O) {
     for (int k = first_index(); k < N * I; k += index_step()) {
         int n = k / I, i = k % I;
         real sum = 0;
@@ -30,8 +34,10 @@ linear_backward_input(const stored *__restrict__ gy, const real *__restrict__ w,
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-linear_backward_weight(const stored *__restrict__ gy, const stored *__restrict__ x,
-                       real *__restrict__ gw, int N, int I, int O) {
+linear_backward_weight(const stored *__restrict__ gy,  // [N][O]
+                       const stored *__restrict__ x,   // [N][I]
+                       real *__restrict__ gw,          // [O][I]
+                       int N, int I, int O) {
     for (int k = first_index(); k < O * I; k += index_step()) {
         int o = k / I, i = k % I;
         real sum = 0;
@@ -41,7 +47,9 @@ linear_backward_weight(const stored *__restrict__ gy, const stored *__restrict__
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-linear_backward_bias(const stored *__restrict__ gy, real *__restrict__ gb, int N, int O) {
+linear_backward_bias(const stored *__restrict__ gy,  // [N][O]
+                     real *__restrict__ gb,          // [O]
+                     int N, int O) {
     int o = warp_index(), lane = threadIdx.x % WARP;
     if (o >= O) return;
     real sum = 0;

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
+from .arguments import Arguments
 from .checks import check_arrays
 from .lanes import Lanes
 from .launch import launch_each, launch_warps
@@ -68,26 +69,31 @@ def linear_backward_bias(gy: Array) -> Array:
 
 def launch_linear_forward(x: Array, w: Array, b: Array | None, y: Array) -> None:
     """Write linear_forward(x, w, b) into y, on their device."""
-    sizes = *x.shape, w.shape[0]  # N, I, O
-    bias = w if b is None else b  # not read without a bias
-    launch_warps("linear", "linear_forward", y.size, x, w, bias, y, *sizes, b is not None)
+    arguments = {"x": x, "w": w, "b": b, "y": y, "has_bias": b is not None}
+    launch_warps("linear", "linear_forward", y.size, **arguments, **_sizes(x, w))
 
 
 def launch_linear_backward_input(gy: Array, w: Array, gx: Array) -> None:
     """Write linear_backward_input(gy, w) into gx, on their device."""
-    sizes = gx.shape[0], *w.shape[::-1]  # N, I, O
-    launch_each("linear", "linear_backward_input", gx.size, gy, w, gx, *sizes)
+    sizes = _sizes(gx, w)
+    launch_each("linear", "linear_backward_input", gx.size, gy=gy, w=w, gx=gx, **sizes)
 
 
 def launch_linear_backward_weight(gy: Array, x: Array, gw: Array) -> None:
     """Write linear_backward_weight(gy, x) into gw, on their device."""
-    sizes = *x.shape, gy.shape[1]  # N, I, O
-    launch_each("linear", "linear_backward_weight", gw.size, gy, x, gw, *sizes)
+    sizes = _sizes(x, gw)
+    launch_each("linear", "linear_backward_weight", gw.size, gy=gy, x=x, gw=gw, **sizes)
 
 
 def launch_linear_backward_bias(gy: Array, gb: Array) -> None:
     """Write linear_backward_bias(gy) into gb, on their device."""
-    launch_warps("linear", "linear_backward_bias", gb.size, gy, gb, *gy.shape)
+    sizes = {"N": gy.shape[0], "O": gy.shape[1]}
+    launch_warps("linear", "linear_backward_bias", gb.size, gy=gy, gb=gb, **sizes)
+
+
+def _sizes(x: Array, w: Array) -> Arguments:
+    """Return the sizes that the CUDA kernels take, by name."""
+    return {"N": x.shape[0], "I": x.shape[1], "O": w.shape[0]}
 
 
 def compiled_linear_forward(lanes: Lanes, x: Array, w: Array, b: Array | None, z: Array) -> None:

@@ -54,7 +54,8 @@ def permutation_backward(gy: Array, branches: int) -> Array:
 def launch_permutation(x: Array, y: Array, branches: int) -> None:
     """Write Reorder(branches) of x into y, on their device."""
     N, C, H, W = x.shape
-    launch_each("permutation", "permutation_forward", x.size, x, y, N, C, H * W, branches)
+    sizes = {"N": N, "C": C, "pixels": H * W, "branches": branches}
+    launch_each("permutation", "permutation_forward", x.size, x=x, y=y, **sizes)
 
 
 def permutation_index(channels: int, branches: int) -> Array:

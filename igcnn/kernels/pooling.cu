@@ -3,7 +3,9 @@
 #include "common.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-max_pool_forward(const stored *__restrict__ x, stored *__restrict__ y, int *__restrict__ argmax,
+max_pool_forward(const stored *__restrict__ x,  // [planes][H][W]
+                 stored *__restrict__ y,        // [planes][OH][OW]
+                 int *__restrict__ argmax,      // [planes][OH][OW]
                  int planes, int H, int W, int OH, int OW, int KH, int KW, int stride_y,
                  int stride_x, int pad_y, int pad_x) {
     for (int k = first_index(); k < planes * OH * OW; k += index_step()) {
@@ -25,9 +27,11 @@ max_pool_forward(const stored *__restrict__ x, stored *__restrict__ y, int *__re
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-max_pool_backward(const stored *__restrict__ gy, const int *__restrict__ argmax,
-                  stored *__restrict__ gx, int planes, int H, int W, int OH, int OW, int KH,
-                  int KW, int stride_y, int stride_x, int pad_y, int pad_x) {
+max_pool_backward(const stored *__restrict__ gy,   // [planes][OH][OW]
+                  const int *__restrict__ argmax,  // [planes][OH][OW]
+                  stored *__restrict__ gx,         // [planes][H][W]
+                  int planes, int H, int W, int OH, int OW, int KH, int KW, int stride_y,
+                  int stride_x, int pad_y, int pad_x) {
     for (int k = first_index(); k < planes * H * W; k += index_step()) {
         int plane = k / W / H, i = k / W % H + pad_y, j = k % W + pad_x;
         real sum = 0;
@@ -55,9 +59,10 @@ struct Window {
 };
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-average_pool_forward(const stored *__restrict__ x, stored *__restrict__ y, int planes, int H,
-                     int W, int OH, int OW, int KH, int KW, int stride_y, int stride_x, int pad_y,
-                     int pad_x, int count_include_pad) {
+average_pool_forward(const stored *__restrict__ x,  // [planes][H][W]
+                     stored *__restrict__ y,        // [planes][OH][OW]
+                     int planes, int H, int W, int OH, int OW, int KH, int KW, int stride_y,
+                     int stride_x, int pad_y, int pad_x, int count_include_pad) {
     for (int k = first_index(); k < planes * OH * OW; k += index_step()) {
         int plane = k / OW / OH;
         const Window of(k / OW % OH, k % OW, H, W, KH, KW, stride_y, stride_x, pad_y, pad_x,
@@ -70,9 +75,10 @@ average_pool_forward(const stored *__restrict__ x, stored *__restrict__ y, int p
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-average_pool_backward(const stored *__restrict__ gy, stored *__restrict__ gx, int planes, int H,
-                      int W, int OH, int OW, int KH, int KW, int stride_y, int stride_x, int pad_y,
-                      int pad_x, int count_include_pad) {
+average_pool_backward(const stored *__restrict__ gy,  // [planes][OH][OW]
+                      stored *__restrict__ gx,        // [planes][H][W]
+                      int planes, int H, int W, int OH, int OW, int KH, int KW, int stride_y,
+                      int stride_x, int pad_y, int pad_x, int count_include_pad) {
     for (int k = first_index(); k < planes * H * W; k += index_step()) {
         int plane = k / W / H, i = k / W % H + pad_y, j = k % W + pad_x;
         real sum = 0;
@@ -90,8 +96,9 @@ average_pool_backward(const stored *__restrict__ gy, stored *__restrict__ gx, in
 
 // One warp a plane.
 extern "C" __global__ void __launch_bounds__(256, 1)
-global_average_pool_forward(const stored *__restrict__ x, stored *__restrict__ y, int planes,
-                            int pixels) {
+global_average_pool_forward(const stored *__restrict__ x,  // [planes][pixels]
+                            stored *__restrict__ y,        // [planes]
+                            int planes, int pixels) {
     int plane = first_index() / WARP, lane = threadIdx.x % WARP;
     if (plane >= planes) return;
     real sum = 0;
@@ -101,8 +108,9 @@ global_average_pool_forward(const stored *__restrict__ x, stored *__restrict__ y
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-global_average_pool_backward(const stored *__restrict__ gy, stored *__restrict__ gx, int planes,
-                             int pixels) {
+global_average_pool_backward(const stored *__restrict__ gy,  // [planes]
+                             stored *__restrict__ gx,        // [planes][pixels]
+                             int planes, int pixels) {
     for (int i = first_index(); i < planes * pixels; i += index_step())
         put(gx + i, get(gy + i / pixels) / pixels);
 }

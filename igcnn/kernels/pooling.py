@@ -25,6 +25,7 @@ import numpy as np
 
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import ShapeError
+from .arguments import Arguments
 from .checks import check_arrays
 from .geometry import Pair, as_text, window
 from .lanes import Fields, Lanes, complete, image
@@ -189,7 +190,7 @@ def launch_max_pool_forward(
 ) -> None:
     """Write max_pool_forward into y and argmax (int32), on the device."""
     sizes = _sizes(x.shape, y.shape, kernel, stride, padding)
-    launch_each("pooling", "max_pool_forward", y.size, x, y, argmax, *sizes)
+    launch_each("pooling", "max_pool_forward", y.size, x=x, y=y, argmax=argmax, **sizes)
 
 
 def launch_max_pool_backward(
@@ -197,43 +198,49 @@ def launch_max_pool_backward(
 ) -> None:
     """Write max_pool_backward into gx, on the device."""
     sizes = _sizes(gx.shape, gy.shape, kernel, stride, padding)
-    launch_each("pooling", "max_pool_backward", gx.size, gy, argmax, gx, *sizes)
+    launch_each("pooling", "max_pool_backward", gx.size, gy=gy, argmax=argmax, gx=gx, **sizes)
 
 
 def launch_average_pool_forward(
     x: Array, y: Array, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool
 ) -> None:
     """Write average_pool_forward into y, on the device."""
-    sizes = *_sizes(x.shape, y.shape, kernel, stride, padding), count_include_pad
-    launch_each("pooling", "average_pool_forward", y.size, x, y, *sizes)
+    sizes = _sizes(x.shape, y.shape, kernel, stride, padding)
+    sizes["count_include_pad"] = count_include_pad
+    launch_each("pooling", "average_pool_forward", y.size, x=x, y=y, **sizes)
 
 
 def launch_average_pool_backward(
     gy: Array, gx: Array, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool
 ) -> None:
     """Write average_pool_backward into gx, on the device."""
-    sizes = *_sizes(gx.shape, gy.shape, kernel, stride, padding), count_include_pad
-    launch_each("pooling", "average_pool_backward", gx.size, gy, gx, *sizes)
+    sizes = _sizes(gx.shape, gy.shape, kernel, stride, padding)
+    sizes["count_include_pad"] = count_include_pad
+    launch_each("pooling", "average_pool_backward", gx.size, gy=gy, gx=gx, **sizes)
 
 
 def launch_global_average_pool_forward(x: Array, y: Array) -> None:
     """Write global_average_pool_forward into y, on the device."""
     N, C, H, W = x.shape
-    launch_warps("pooling", "global_average_pool_forward", N * C, x, y, N * C, H * W)
+    sizes: Arguments = {"planes": N * C, "pixels": H * W}
+    launch_warps("pooling", "global_average_pool_forward", N * C, x=x, y=y, **sizes)
 
 
 def launch_global_average_pool_backward(gy: Array, gx: Array) -> None:
     """Write global_average_pool_backward into gx, on the device."""
     N, C, H, W = gx.shape
-    launch_each("pooling", "global_average_pool_backward", gx.size, gy, gx, N * C, H * W)
+    sizes: Arguments = {"planes": N * C, "pixels": H * W}
+    launch_each("pooling", "global_average_pool_backward", gx.size, gy=gy, gx=gx, **sizes)
 
 
 def _sizes(
     x_shape: tuple[int, ...], y_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair
-) -> tuple[int, ...]:
-    """Return the numbers that the kernels of max and average pooling take."""
-    N, C = x_shape[:2]
-    return (N * C, *x_shape[2:], *y_shape[2:], *kernel, *stride, *padding)
+) -> Arguments:
+    """Return the numbers that the kernels of max and average pooling take, by name."""
+    N, C, H, W = x_shape
+    sizes: Arguments = {"planes": N * C, "H": H, "W": W, "OH": y_shape[2], "OW": y_shape[3]}
+    sizes |= {"KH": kernel[0], "KW": kernel[1], "stride_y": stride[0], "stride_x": stride[1]}
+    return sizes | {"pad_y": padding[0], "pad_x": padding[1]}
 
 
 def pooled_size(x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> Pair:

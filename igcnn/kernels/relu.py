@@ -40,9 +40,9 @@ def relu_backward(gy: Array, y: Array) -> Array:
 
 def launch_relu_forward(x: Array, y: Array) -> None:
     """Write relu_forward(x) into y, on their device."""
-    launch_each("relu", "relu_forward", x.size, x, y, x.size)
+    launch_each("relu", "relu_forward", x.size, x=x, y=y, n=x.size)
 
 
 def launch_relu_backward(gy: Array, y: Array, gx: Array) -> None:
     """Write relu_backward(gy, y) into gx, on their device."""
-    launch_each("relu", "relu_backward", y.size, gy, y, gx, y.size)
+    launch_each("relu", "relu_backward", y.size, gy=gy, y=y, gx=gx, n=y.size)

@@ -40,9 +40,9 @@ def relu6_backward(gy: Array, y: Array) -> Array:
 
 def launch_relu6_forward(x: Array, y: Array) -> None:
     """Write relu6_forward(x) into y, on their device."""
-    launch_each("relu6", "relu6_forward", x.size, x, y, x.size)
+    launch_each("relu6", "relu6_forward", x.size, x=x, y=y, n=x.size)
 
 
 def launch_relu6_backward(gy: Array, y: Array, gx: Array) -> None:
     """Write relu6_backward(gy, y) into gx, on their device."""
-    launch_each("relu6", "relu6_backward", y.size, gy, y, gx, y.size)
+    launch_each("relu6", "relu6_backward", y.size, gy=gy, y=y, gx=gx, n=y.size)

@@ -11,8 +11,11 @@
 #include "common.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-sgd_update(real *__restrict__ w, const real *__restrict__ g, real *__restrict__ v,
-           const real *__restrict__ constants, int n, int nesterov) {
+sgd_update(real *__restrict__ w,                // [n]
+           const real *__restrict__ g,          // [n]
+           real *__restrict__ v,                // [n]
+           const real *__restrict__ constants,  // [3]
+           int n, int nesterov) {
     const real lr = constants[0], momentum = constants[1], weight_decay = constants[2];
     for (int i = first_index(); i < n; i += index_step()) {
         real d = g[i] + weight_decay * w[i];

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..backend import contiguous, device_of, is_on_cpu, to_device
 from ..errors import DtypeError, ShapeError
+from .arguments import Arguments
 from .lanes import launch_chunks
 from .launch import launch_each
 
@@ -77,4 +78,5 @@ def launch_sgd_update(w: Array, g: Array, v: Array, constants: Array, nesterov: 
         fields |= {"size": w.size}
         launch_chunks("sgd_update", "sgd_update", w.size, str(w.dtype), **fields)
         return
-    launch_each("sgd_update", "sgd_update", w.size, w, g, v, constants, w.size, nesterov)
+    arguments: Arguments = {"w": w, "g": g, "v": v, "constants": constants, "n": w.size}
+    launch_each("sgd_update", "sgd_update", w.size, nesterov=nesterov, **arguments)

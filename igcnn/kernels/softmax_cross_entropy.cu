@@ -3,9 +3,11 @@
 
 // One warp an image; the lanes share the classes.
 extern "C" __global__ void __launch_bounds__(256, 1)
-softmax_forward(const stored *__restrict__ logits, const int *__restrict__ labels,
-                real *__restrict__ probabilities, real *__restrict__ losses, int N, int K,
-                real smoothing) {
+softmax_forward(const stored *__restrict__ logits,  // [N][K]
+                const int *__restrict__ labels,     // [N]
+                real *__restrict__ probabilities,   // [N][K]
+                real *__restrict__ losses,          // [N]
+                int N, int K, real smoothing) {
     int n = first_index() / WARP, lane = threadIdx.x % WARP;
     if (n >= N) return;
     const stored *row = logits + n * K;
@@ -35,7 +37,9 @@ softmax_forward(const stored *__restrict__ logits, const int *__restrict__ label
 
 // The mean of the losses, by one block.
 extern "C" __global__ void __launch_bounds__(256, 1)
-mean_loss(const real *__restrict__ losses, real *__restrict__ loss, int N) {
+mean_loss(const real *__restrict__ losses,  // [N]
+          real *__restrict__ loss,          // [1]
+          int N) {
     __shared__ real scratch[256 / WARP];
     real sum = 0;
     for (int n = threadIdx.x; n < N; n += blockDim.x) sum += losses[n];
@@ -44,9 +48,10 @@ mean_loss(const real *__restrict__ losses, real *__restrict__ loss, int N) {
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-softmax_cross_entropy_backward(const real *__restrict__ gloss,
-                               const real *__restrict__ probabilities,
-                               const int *__restrict__ labels, stored *__restrict__ glogits,
+softmax_cross_entropy_backward(const real *__restrict__ gloss,          // [1]
+                               const real *__restrict__ probabilities,  // [N][K]
+                               const int *__restrict__ labels,          // [N]
+                               stored *__restrict__ glogits,            // [N][K]
                                int N, int K, real smoothing) {
     const real each = smoothing / K, whole = 1 - smoothing + each;
     for (int i = first_index(); i < N * K; i += index_step()) {
@@ -58,8 +63,10 @@ softmax_cross_entropy_backward(const real *__restrict__ gloss,
 // right[n]: whether the label of image n has the largest logit. Of equal logits the one of the
 // smaller class counts as larger, and NaN as largest. One warp an image.
 extern "C" __global__ void __launch_bounds__(256, 1)
-right_answers(const stored *__restrict__ logits, const int *__restrict__ labels,
-              real *__restrict__ right, int N, int K) {
+right_answers(const stored *__restrict__ logits,  // [N][K]
+              const int *__restrict__ labels,     // [N]
+              real *__restrict__ right,           // [N]
+              int N, int K) {
     int n = first_index() / WARP, lane = threadIdx.x % WARP;
     if (n >= N) return;
     const int label = labels[n];
@@ -77,8 +84,11 @@ right_answers(const stored *__restrict__ logits, const int *__restrict__ labels,
 // state = (position in the epoch's order, seed low, seed high, epoch, updates): slot is the last
 // modulo `slots`. By one block.
 extern "C" __global__ void __launch_bounds__(256, 1)
-record_result(const real *__restrict__ losses, const real *__restrict__ right,
-              real *__restrict__ results, unsigned *__restrict__ state, int N, int slots) {
+record_result(const real *__restrict__ losses,  // [N]
+              const real *__restrict__ right,   // [N]
+              real *__restrict__ results,       // [slots][2]
+              unsigned *__restrict__ state,     // [5]
+              int N, int slots) {
     __shared__ real scratch[256 / WARP];
     real sum = 0, hits = 0;
     for (int n = threadIdx.x; n < N; n += blockDim.x) {

@@ -19,6 +19,7 @@ import numpy as np
 from ..backend import contiguous, empty, is_on_cpu
 from ..errors import DtypeError, ShapeError
 from . import compiled
+from .arguments import Arguments
 from .checks import check_arrays
 from .lanes import LEAST_LANES, Fields, Lanes
 from .launch import THREADS, launch, launch_each, launch_warps
@@ -110,9 +111,10 @@ def launch_softmax_cross_entropy_forward(
     """
     stem = "softmax_cross_entropy"
     N, K = logits.shape
-    arrays = logits, labels, probabilities, losses
-    launch_warps(stem, "softmax_forward", N, *arrays, N, K, smoothing)
-    launch(stem, "mean_loss", 1, THREADS, losses, loss, N)
+    arguments: Arguments = {"logits": logits, "labels": labels, "probabilities": probabilities}
+    arguments |= {"losses": losses, "N": N, "K": K, "smoothing": smoothing}
+    launch_warps(stem, "softmax_forward", N, **arguments)
+    launch(stem, "mean_loss", 1, THREADS, losses=losses, loss=loss, N=N)
 
 
 def launch_softmax_cross_entropy_backward(
@@ -120,24 +122,17 @@ def launch_softmax_cross_entropy_backward(
 ) -> None:
     """Write softmax_cross_entropy_backward into glogits, on the device."""
     N, K = probabilities.shape
-    launch_each(
-        "softmax_cross_entropy",
-        "softmax_cross_entropy_backward",
-        N * K,
-        gloss,
-        probabilities,
-        labels,
-        glogits,
-        N,
-        K,
-        smoothing,
-    )
+    arguments: Arguments = {"gloss": gloss, "probabilities": probabilities, "labels": labels}
+    arguments |= {"glogits": glogits, "N": N, "K": K, "smoothing": smoothing}
+    stem = "softmax_cross_entropy"
+    launch_each(stem, f"{stem}_backward", N * K, **arguments)
 
 
 def launch_right_answers(logits: Array, labels: Array, right: Array) -> None:
     """Write 1 where the label has the largest logit, else 0, on the device; as count_hits."""
     N, K = logits.shape
-    launch_warps("softmax_cross_entropy", "right_answers", N, logits, labels, right, N, K)
+    arguments = {"logits": logits, "labels": labels, "right": right, "N": N, "K": K}
+    launch_warps("softmax_cross_entropy", "right_answers", N, **arguments)
 
 
 def launch_record_result(losses: Array, right: Array, results: Array, state: Array) -> None:
@@ -145,15 +140,13 @@ def launch_record_result(losses: Array, right: Array, results: Array, state: Arr
 
     state: uint32, as in augment.py; its position and its count of updates go on.
     """
+    fields: Fields = {"losses": losses, "right": right, "results": results}
+    fields |= {"state": state, "N": len(losses), "slots": len(results)}
+    kernel = "softmax_cross_entropy", "record_result"
     if is_on_cpu(losses):
-        fields: Fields = {"losses": losses, "right": right, "results": results}
-        fields |= {"state": state, "N": len(losses), "slots": len(results)}
-        kernel = "softmax_cross_entropy", "record_result"
         compiled.launch(*kernel, 1, lanes=LEAST_LANES, dtype=str(losses.dtype), **fields)
-        return
-    arrays = losses, right, results, state
-    sizes = len(losses), len(results)
-    launch("softmax_cross_entropy", "record_result", 1, THREADS, *arrays, *sizes)
+    else:
+        launch(*kernel, 1, THREADS, **fields)
 
 
 def compiled_softmax_cross_entropy(

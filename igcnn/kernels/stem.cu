@@ -22,12 +22,17 @@ const int TAPS = 27;  // 3×3 pixels of 3 colours
 
 // The batch x and its labels, and z = w ∗ x; w: (C, 3, 3, 3).
 extern "C" __global__ void __launch_bounds__(256, 1)
-stem_v1(const unsigned char *__restrict__ images, const int *__restrict__ all_labels,
-        const int *__restrict__ order, const unsigned *__restrict__ state,
-        const float *__restrict__ mean, const float *__restrict__ std,
-        const real *__restrict__ w, stored *__restrict__ x, int *__restrict__ labels,
-        stored *__restrict__ z, int N, int count, int H, int W, int C, int pad, int mirror,
-        int stream) {
+stem_v1(const unsigned char *__restrict__ images,  // [count][3][H][W]
+        const int *__restrict__ all_labels,        // [count]
+        const int *__restrict__ order,             // [count]
+        const unsigned *__restrict__ state,        // [5]
+        const float *__restrict__ mean,            // [3]
+        const float *__restrict__ std,             // [3]
+        const real *__restrict__ w,                // [C][3][3][3]
+        stored *__restrict__ x,                    // [N][3][H][W]
+        int *__restrict__ labels,                  // [N]
+        stored *__restrict__ z,                    // [N][C][H][W]
+        int N, int count, int H, int W, int C, int pad, int mirror, int stream) {
     for (int k = first_index(); k < N * C * H * W; k += index_step()) {
         const int n = k / (C * H * W), o = k / (H * W) % C, i = k / W % H, j = k % W;
         const Crop crop(order, state, n, count, pad, mirror, stream);
@@ -54,12 +59,18 @@ const int CHANNELS = 8;  // of a warp at a time
 // A thread has four neighbours in a row and CHANNELS channels, a warp 32 such, one after another.
 // grid: images × ⌈H/TH⌉; w: (C, 3, 3, 3).
 extern "C" __global__ void __launch_bounds__(256, 2)
-stem_v2(const unsigned char *__restrict__ images, const int *__restrict__ all_labels,
-        const int *__restrict__ order, const unsigned *__restrict__ state,
-        const float *__restrict__ mean, const float *__restrict__ std,
-        const real *__restrict__ w, stored *__restrict__ x, int *__restrict__ labels,
-        stored *__restrict__ z, real *__restrict__ partial, int count, int H, int W, int C,
-        int pad, int mirror, int stream) {
+stem_v2(const unsigned char *__restrict__ images,  // [count][3][H][W]
+        const int *__restrict__ all_labels,        // [count]
+        const int *__restrict__ order,             // [count]
+        const unsigned *__restrict__ state,        // [5]
+        const float *__restrict__ mean,            // [3]
+        const float *__restrict__ std,             // [3]
+        const real *__restrict__ w,                // [C][3][3][3]
+        stored *__restrict__ x,                    // [N][3][H][W]
+        int *__restrict__ labels,                  // [N]
+        stored *__restrict__ z,                    // [N][C][H][W]
+        real *__restrict__ partial,                // [C][gridDim.x][3]
+        int count, int H, int W, int C, int pad, int mirror, int stream) {
     DYNAMIC_SHARED(real, memory);
     const int quads = (W + 3) / 4, width = 4 * quads + 2, chunks = (C + CHANNELS - 1) / CHANNELS;
     const int rounded = chunks * CHANNELS, batches = (TH * quads + WARP - 1) / WARP;

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .augment import Resident
+from .arguments import Arguments
+from .augment import Resident, resident_arguments
 from .combine import launch_statistics
 from .launch import THREADS, WARP, launch, launch_each
 
@@ -42,13 +43,11 @@ def launch_stem(
         partial: receives count, mean and Σ(z − mean)² by channel and block, (C, S, 3), with
             S = stem_blocks(N, H).
     """
-    *images, pad, mirror, stream = source
     N, C, H, W = z.shape
-    arrays = *images, w, x, labels, z, partial
-    numbers = source.images.shape[0], H, W, C, pad, mirror, stream
+    arguments = _arguments(source, w, x, labels, z) | {"partial": partial}
     shared_bytes = stem_bytes(C, W, w.dtype)
     blocks = stem_blocks(N, H)
-    launch("stem", "stem_v2", blocks, THREADS, *arrays, *numbers, shared_bytes=shared_bytes)
+    launch("stem", "stem_v2", blocks, THREADS, shared_bytes=shared_bytes, **arguments)
 
 
 def launch_stem_formula(
@@ -60,11 +59,14 @@ def launch_stem_formula(
     partial: Array,
 ) -> None:
     """As launch_stem, by the kernel that can be read; partial is that of slices of z."""
-    *images, pad, mirror, stream = source
-    N, C, H, W = z.shape
-    numbers = N, source.images.shape[0], H, W, C, pad, mirror, stream
-    launch_each("stem", "stem_v1", z.size, *images, w, x, labels, z, *numbers)
+    launch_each("stem", "stem_v1", z.size, N=len(z), **_arguments(source, w, x, labels, z))
     launch_statistics(z, partial)
+
+
+def _arguments(source: Resident, w: Array, x: Array, labels: Array, z: Array) -> Arguments:
+    """Return what both versions of the kernel take, by name."""
+    arrays = {"w": w, "x": x, "labels": labels, "z": z}
+    return resident_arguments(source) | arrays | {"C": len(w)}
 
 
 def stem_blocks(N: int, H: int) -> int:

@@ -23,7 +23,8 @@ import numpy as np
 
 from ..backend import device_of, is_array
 from ..errors import KernelError
-from .launch import C_TYPES, DTYPES, Parameter, check_memory, check_number
+from .arguments import C_TYPES, DTYPES, check_memory, check_number
+from .signature import Parameter
 
 STRUCT = re.compile(r"\bstruct\s+(\w+)\s*\{([^{}]*)\}\s*;")
 KERNEL = re.compile(r"^\s*KERNEL\(\s*(\w+)\s*,\s*(\w+)\s*\)", re.MULTILINE)

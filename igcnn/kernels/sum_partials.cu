@@ -27,8 +27,10 @@ __device__ __forceinline__ Several several_at(const real *p) {
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-sum_partials(const real *__restrict__ partials, real *__restrict__ sums,
-             const int *__restrict__ table) {
+sum_partials(const real *__restrict__ partials,  // [...]
+             real *__restrict__ sums,            // [...]
+             const int *__restrict__ table       // [gridDim.y][4]
+) {
     __shared__ Several scratch[256 / WARP][WARP];
     const int warps = 256 / WARP, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int *row = table + 4 * blockIdx.y;

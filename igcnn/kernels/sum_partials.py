@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..backend import device_of, to_device
-from .launch import THREADS, WARP, address, launch
+from .arguments import Arguments, address
+from .launch import THREADS, WARP, launch
 
 Array = np.ndarray
 
@@ -62,8 +63,9 @@ def launch_sum_partials(of: PartialSums) -> None:
     # each begins at a multiple of 4 if all have one of numbers
     side_by_side = 1 if any(count % 4 for count in counts) else 4
     grid = -(-max(counts) // (WARP * side_by_side)), len(counts)
-    arrays = of.partials, of.sums, of.table
-    launch("sum_partials", "sum_partials", grid, THREADS, *arrays, VEC=side_by_side)
+    arrays: Arguments = {"partials": of.partials, "sums": of.sums, "table": of.table}
+    defines = {"VEC": side_by_side}
+    launch("sum_partials", "sum_partials", grid, THREADS, defines=defines, **arrays)
 
 
 def sum_partials(partial: Array, total: Array) -> None:

@@ -251,9 +251,7 @@ class GpuForward(Program):
             terms.append((x, norm))
         if operation.y not in self.fusion.recomputed:
             y = self.values[operation.y]
-            calls.append(
-                partial(combine.launch_combine_forward, terms, y, operation.relu, self.losses)
-            )
+            calls.append(partial(combine.launch_combine_forward, terms, y, operation.relu))
 
     def _add_training_head(self, head: op.Head, calls: list[Call]) -> None:
         """Add one launch from the last unit to the gradient of that."""

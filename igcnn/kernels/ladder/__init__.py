@@ -149,7 +149,6 @@ def _threads_of_weights(L: int, M: int) -> int:
 def _launch(rung: str, kernel: str, how: Cut, **arrays: Array) -> None:
     """Run a kernel of a rung; `arrays` as in its signature, the first of them images."""
     N, _, H, W = next(iter(arrays.values())).shape
-    numbers = N, H, W
-    sizes, memory = (how.blocks, how.threads), how.shared_bytes
-    source = f"ladder/{rung}"
-    launch(source, kernel, *sizes, *arrays.values(), *numbers, shared_bytes=memory, **how.defines)
+    sizes = how.blocks, how.threads
+    given = {"shared_bytes": how.shared_bytes, "defines": how.defines, **arrays}
+    launch(f"ladder/{rung}", kernel, *sizes, N=N, H=H, W=W, **given)
