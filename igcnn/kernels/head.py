@@ -3,8 +3,8 @@
     p = mean over the pixels of y    z = p · wᵀ + b    loss_n = −Σ_k q[n, k]·log softmax(z)[n, k]
     gz = (softmax(z) − q) / N        gy = (gz · w) / pixels, at every pixel
 
-The operations are those of pooling.py, linear.py and softmax_cross_entropy.py, where q is
-explained. p and gz are kept for the gradients of w and b. Only devices have this kernel.
+The operations are explained in pooling.py, linear.py and softmax_cross_entropy.py, which
+defines q. p and gz are kept for the gradients of w and b. Only devices have this kernel.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def launch_head(
 
 
 def launch_head_formula(y: Array, w: Array, *others: Array, smoothing: float = 0.0) -> None:
-    """As launch_head, by the kernel that can be read."""
+    """Like launch_head, with the reference kernel."""
     N, C, H, W = y.shape
     launch_each("head", "head_v1", N, y, w, *others, N, C, w.shape[0], H * W, smoothing)
 

@@ -11,7 +11,7 @@
 // | igc_backward_input_v2  | TH rows of an image           | G gradients × 8 pixels               |
 // | igc_backward_weight_v1 | 256 weights, some images      | one: Σ over pixels of gp·x or gz·p   |
 // | igc_backward_weight_v2 | WH rows at a time, persistent | 6×6 of W^d, 9 taps of 2×2 of W^p     |
-// Shipped: v2; v1 is kept as the formula that can be read.
+// Shipped: v2; v1 is the readable reference.
 //
 // v1 is slow because each thread computes the numbers of p, or of its gradient gp, that it needs
 // anew: an output takes L of p, and each of p is an input of L outputs. That is 9·M·L products for

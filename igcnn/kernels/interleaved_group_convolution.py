@@ -43,7 +43,7 @@ Array = np.ndarray
 
 STEM = "interleaved_group_convolution"
 INPUT_THREADS, WEIGHT_THREADS = 128, 256  # of a block, as in interleaved_group_convolution.cu
-WEIGHT_BLOCKS = 132  # that stay and take tile after tile; fixed, for the bits' sake
+WEIGHT_BLOCKS = 132  # that stay and take tile after tile; fixed on all GPUs: same bits
 
 
 def mix_forward(p: Array, w2: Array, L: int, secondary_groups: int) -> Array:
@@ -96,7 +96,7 @@ def mix_backward_input(gy: Array, w2: Array, L: int, secondary_groups: int) -> A
 def mix_backward_weight(
     gy: Array, p: Array, w2_shape: tuple[int, ...], L: int, secondary_groups: int
 ) -> Array:
-    """Return gw2 of shape `w2_shape`: one product of matrices a secondary group."""
+    """Return gw2 of shape `w2_shape`: one product of matrices per secondary group."""
     if not is_on_cpu(gy):
         gw2 = empty(w2_shape, gy.dtype, gy)
         N, C, H, W = gy.shape
@@ -281,7 +281,7 @@ def launch_igc_forward_formula(
     z: Array,
     partial: Array,
 ) -> None:
-    """As launch_igc_forward, by the kernel that can be read; partial is that of slices of z."""
+    """Like launch_igc_forward, with the reference kernel; partial: sums of slices of z."""
     arrays = x, *activation(x_norm, w1), w1, w2, z
     numbers = len(x), x_norm is not None
     launch_each(STEM, "igc_forward_v1", z.size, *arrays, *numbers, **asdict(unit))
@@ -303,7 +303,7 @@ def launch_igc_backward_input(
 def launch_igc_backward_input_formula(
     unit: Unit, incoming: Incoming, w1: Array, w2: Array, gx: Array, accumulate: bool
 ) -> None:
-    """As launch_igc_backward_input, by the kernel that can be read."""
+    """Like launch_igc_backward_input, with the reference kernel."""
     arrays = *incoming.arguments(), w1, w2, gx
     numbers = len(gx), incoming.mask, accumulate
     launch_each(STEM, "igc_backward_input_v1", gx.size, *arrays, *numbers, **asdict(unit))
@@ -333,7 +333,7 @@ def launch_igc_backward_weight_formula(
     weights: tuple[Array, Array],
     partials: tuple[Array, Array],
 ) -> None:
-    """As launch_igc_backward_weight, by the kernel that can be read."""
+    """Like launch_igc_backward_weight, with the reference kernel."""
     arguments = weight_arguments(incoming, x, x_norm, weights, partials)
     grid = -(-sum(w.size for w in weights) // THREADS), len(partials[0])
     launch(STEM, "igc_backward_weight_v1", grid, THREADS, *arguments, **asdict(unit))

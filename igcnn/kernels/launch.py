@@ -374,7 +374,7 @@ def check_number(kernel: str, parameter: Parameter, value: Any) -> Any:
     """Return a number in the type of the signature; `real` stays a float until that is known.
 
     Raises:
-        KernelError: it is no such number.
+        KernelError: it does not fit the type.
     """
     if isinstance(value, bool | int | np.integer) and parameter.type in ("int", "unsigned"):
         limits = np.iinfo(DTYPES[parameter.type])
@@ -418,7 +418,7 @@ def check_memory(kernel: str, name: str, array: Any, alignment: int) -> None:
     alignment = max(alignment, array.itemsize)
     if address(array) % alignment:
         raise KernelError(
-            f"{kernel}: {name} begins at an address that is no multiple of {alignment}"
+            f"{kernel}: {name} begins at an address that is not a multiple of {alignment}"
         )
 
 

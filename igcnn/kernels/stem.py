@@ -2,8 +2,8 @@
 
     x = augmented, normalised images      z = w ∗ x      count, mean and Σ (z − mean)² of z
 
-The operations are those of augment.py and convolution.py (3×3, stride 1, from 3 colours), and the
-first half of batch_norm.py's. x is kept for the gradient of w. Only devices have this kernel.
+augment.py, convolution.py (3×3, stride 1, from 3 colours) and the first half of batch_norm.py
+explain the operations. x is kept for the gradient of w. Only devices have this kernel.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def launch_stem_formula(
     z: Array,
     partial: Array,
 ) -> None:
-    """As launch_stem, by the kernel that can be read; partial is that of slices of z."""
+    """Like launch_stem, with the reference kernel; partial: sums of slices of z."""
     *images, pad, mirror, stream = source
     N, C, H, W = z.shape
     numbers = N, source.images.shape[0], H, W, C, pad, mirror, stream

@@ -104,7 +104,7 @@ def test_refusals_leave_what_was_there(refused):
     Path("text.png").write_text("no image")
     picture()
     refuse = (("inspect", *SMALL, "-o", "page.html", "--overwrite"), ("inspect", *SMALL))
-    assert "no image" in refused(3, *refuse[0], "--image", "text.png")
+    assert "not a readable image" in refused(3, *refuse[0], "--image", "text.png")
     assert "cannot be read" in refused(3, *refuse[0], "--image", "nothing.png")
     assert "0 to 359" in refused(2, *refuse[0], "--index", "360")
     assert "did you mean resnet?" in refused(2, "inspect", "--net", "resnett", "-o", "new.html")

@@ -167,7 +167,7 @@ def test_an_argument_that_does_not_fit_the_signature_is_refused(arguments, messa
 
 def test_arrays_that_are_not_aligned_are_refused():
     odd = np.zeros(17, np.uint8)[1:].view(np.float32).view(type(emu(1)))
-    with pytest.raises(KernelError, match="no multiple of 4"):
+    with pytest.raises(KernelError, match="not a multiple of 4"):
         launch("relu", "relu_forward", 1, 32, odd, emu(4), 4)
 
 

@@ -161,9 +161,9 @@ OPERATIONS = (
         key="batch_norm",
         title="Batch normalisation",
         layers=("BatchNorm",),
-        says="Each channel is shifted and scaled to mean 0 and variance 1, then by what is "
-        "learned. In training mean and variance are the batch's; in evaluation, as on this page, "
-        "the running ones.",
+        says="Each channel is shifted and scaled to mean 0 and variance 1, then scaled "
+        "and shifted by learned parameters. Training uses mean and variance of the batch; "
+        "evaluation, as on this page, uses running statistics.",
         forward=r"y = \gamma \, \hat{x} + \beta, \qquad "
         r"\hat{x} = \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}}",
         backward=(
@@ -191,7 +191,7 @@ OPERATIONS = (
         key="relu",
         title="Rectified linear unit",
         layers=("ReLU",),
-        says="What is negative becomes zero; the gradient passes where the output is positive.",
+        says="Negative values become zero; the gradient passes where the output is positive.",
         forward=r"y = \max(x, 0)",
         backward=(
             r"\frac{\partial \ell}{\partial x} = "
@@ -204,7 +204,7 @@ OPERATIONS = (
         key="relu6",
         title="Rectified linear unit, cut off at 6",
         layers=("ReLU6",),
-        says="As ReLU, but nothing becomes larger than 6; there the gradient is 0 as well.",
+        says="Like ReLU, but capped at 6, where the gradient is 0 as well.",
         forward=r"y = \min(\max(x, 0), 6)",
         backward=(
             r"\frac{\partial \ell}{\partial x} = "
