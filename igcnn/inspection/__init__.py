@@ -18,7 +18,7 @@ from .live import Live, make_live
 from .report import make_report
 from .subject import Subject, with_picture, with_test_image
 from .trace import Trace, TracedRecord, trace
-from .wiring import ProductWiring, Wiring, wire, wire_product
+from .wiring import Wiring, wire
 
 __all__ = [
     "Composition",
@@ -28,7 +28,6 @@ __all__ = [
     "LayerGradients",
     "LayerSummary",
     "Live",
-    "ProductWiring",
     "Subject",
     "Summary",
     "Trace",
@@ -49,7 +48,6 @@ __all__ = [
     "unit_parameters",
     "widest",
     "wire",
-    "wire_product",
     "with_picture",
     "with_test_image",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 from ..backend import single_threaded_blas
 from ..errors import DivergedError
 from ..kernels.softmax_cross_entropy import softmax_cross_entropy_forward
-from ..layers import BatchNorm, InterleavedGroupConvolution, InterleavedProduct, Layer
+from ..layers import BatchNorm, InterleavedGroupConvolution, Layer
 from ..layers.summary import LayerSummary, Summary, summarize
 from ..networks import Network
 from ..version import __version__
@@ -23,7 +23,7 @@ from .gradients import LayerGradients, check_layers
 from .pixel import write_out
 from .special_cases import special_cases
 from .subject import Subject
-from .wiring import wire, wire_product
+from .wiring import wire
 
 Array = np.ndarray
 
@@ -231,34 +231,19 @@ def _emulation_seconds(seen: Seen) -> float:
 def _units(seen: list[Seen]) -> dict[str, Any]:
     """Return the composition of every interleaved unit, and their different wirings."""
     units = []
-    wirings: list[dict[str, Any]] = [{"name": "toy", "units": [], **wire(6, 6, 2, 3).to_json()}]
-    known: dict[tuple[int, ...], dict[str, Any]] = {}
-    for one in seen:
-        layer = one.layer
-        if isinstance(layer, Unit):
-            units.append(_unit(one, layer))
-        if not isinstance(layer, InterleavedGroupConvolution):
-            continue
-        size = one.x.shape[1], one.y.shape[1], layer.L, layer.secondary_groups
-        if size not in known:
-            known[size] = {"name": one.name, "units": [], **wire(*size).to_json()}
-            wirings.append(known[size])
-        known[size]["units"].append(one.name)
-    return {"units": units, "wirings": wirings, "products": _products(seen)}
-
-
-def _products(seen: list[Seen]) -> list[dict[str, Any]]:
-    """Return the different wirings of the longer products, and the units that have them."""
+    toy = {"name": "toy", "units": [], **wire((6, 6, 6), (2, 3)).to_json()}
     known: dict[tuple[tuple[int, ...], ...], dict[str, Any]] = {}
     for one in seen:
         layer = one.layer
-        if isinstance(layer, InterleavedProduct):
-            channels = one.x.shape[1], *(len(weight.data) for weight in layer.weights)
-            size = channels, layer.groups
-            if size not in known:
-                known[size] = {"units": [], **wire_product(*size).to_json()}
-            known[size]["units"].append(one.name)
-    return list(known.values())
+        if not isinstance(layer, Unit):
+            continue
+        units.append(_unit(one, layer))
+        channels = one.x.shape[1], *(len(weight.data) for weight in layer.weights)
+        size = channels, layer.groups
+        if size not in known:
+            known[size] = {"name": one.name, "units": [], **wire(*size).to_json()}
+        known[size]["units"].append(one.name)
+    return {"units": units, "wirings": [toy, *known.values()]}
 
 
 def _unit(seen: Seen, layer: Unit) -> dict[str, Any]:

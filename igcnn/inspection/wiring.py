@@ -1,4 +1,4 @@
-"""The permutations of interleaved group convolutions as wires between their partitions."""
+"""The permutations of an interleaved product as wires between the partitions of its factors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ MOST_BUNDLES = 32  # of partitions, where single channels are too many to draw
 
 
 @dataclass(frozen=True)
-class ProductWiring:
+class Wiring:
     """Who is connected to whom in an interleaved product of K factors.
+
+    An interleaved group convolution (paper, figure 1) has K = 2: L and then S partitions, P_1 is
+    the paper's Pᵀ and P_2 its P.
 
     Attributes:
         channels: C_0, …, C_K.
@@ -70,71 +73,7 @@ class ProductWiring:
         }
 
 
-@dataclass(frozen=True)
-class Wiring:
-    """Who is connected to whom in a unit (paper, figure 1).
-
-    Attributes:
-        C_in: channels of the input.
-        C_out: channels of the output.
-        L: primary partitions.
-        secondary_groups: secondary partitions.
-        interleave: P^T; entry r is the primary output that secondary input r reads.
-        restore: P; entry c is the secondary output that channel c of the result is.
-    """
-
-    C_in: int
-    C_out: int
-    L: int
-    secondary_groups: int
-    interleave: tuple[int, ...]
-    restore: tuple[int, ...]
-
-    def bundles(self) -> dict[str, Any]:
-        """Return the wires between partitions, counted.
-
-        Neighbouring partitions are taken together where there are more than 32: "primary" and
-        "secondary" are the partitions in a bundle, "wires" the number from each primary to each
-        secondary bundle, "back" the number from each secondary to each partition of the result.
-        """
-        product = wire_product(
-            [self.C_in, self.C_out, self.C_out], [self.L, self.secondary_groups]
-        )
-        (primary, secondary, _), (wires, back) = product.bundled(), product.counts()
-        return {
-            "primary": primary,
-            "secondary": secondary,
-            "wires": wires.tolist(),
-            "back": back.tolist(),
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """Return sizes, both permutations, and the wires in bundles."""
-        return {
-            "C_in": self.C_in,
-            "C_out": self.C_out,
-            "L": self.L,
-            "secondary_groups": self.secondary_groups,
-            "interleave": list(self.interleave),
-            "restore": list(self.restore),
-            "bundles": self.bundles(),
-        }
-
-
-def wire(C_in: int, C_out: int, L: int, secondary_groups: int) -> Wiring:
-    """Return the wiring of a unit.
-
-    Raises:
-        ShapeError: the channels do not divide into the partitions.
-    """
-    check_branches(C_in, L)
-    interleave, restore = (
-        tuple(permutation_index(C_out, branches).tolist()) for branches in (L, secondary_groups)
-    )
-    return Wiring(C_in, C_out, L, secondary_groups, interleave, restore)
-
-
-def wire_product(channels: Sequence[int], groups: Sequence[int]) -> ProductWiring:
+def wire(channels: Sequence[int], groups: Sequence[int]) -> Wiring:
     """Return the wiring of an interleaved product.
 
     Args:
@@ -154,4 +93,4 @@ def wire_product(channels: Sequence[int], groups: Sequence[int]) -> ProductWirin
     permutations = tuple(
         tuple(permutation_index(C, G).tolist()) for C, G in zip(channels[1:], groups, strict=True)
     )
-    return ProductWiring(tuple(channels), tuple(groups), permutations)
+    return Wiring(tuple(channels), tuple(groups), permutations)

@@ -7,63 +7,71 @@ from typing import Any
 
 HUES = 12  # classes h0, h1, … of the page's colours
 MOST_CHANNELS = 256  # that are drawn one by one
-EDGE, FACTOR, PERMUTATION = 30, 130, 200  # widths, in pixels
-TOP, GAP = 44, 0.8  # of a column; between partitions, in distances of channels
+EDGE, FACTOR, PERMUTATION = 30, 150, 190  # widths, in pixels
+TOP, GAP = 50, 0.8  # of a column; between partitions, in distances of channels
+# what an interleaved group convolution calls its factors, permutations and columns
+PAPERS = ("Wᵖ", "Pᵀ"), ("Wᵈ", "P")
+HEADS = "input", "primary outputs", "secondary inputs", "secondary outputs", "output"
 
 
-def draw_product(product: dict[str, Any]) -> str:
+def draw(wiring: dict[str, Any]) -> str:
     """Return the diagram of a product: partitions as boxes, channels as dots, wires between.
 
     Above 256 channels boxes are bundles of partitions, and the width of a line tells how many
     wires it stands for.
 
     Args:
-        product: of ProductWiring.to_json().
+        wiring: of Wiring.to_json().
     """
-    bundles, K = product["bundles"], len(product["groups"])
-    bundled = max(product["channels"]) > MOST_CHANNELS
+    bundles, channels, K = wiring["bundles"], wiring["channels"], len(wiring["groups"])
+    bundled = max(channels) > MOST_CHANNELS
+    # the last column is the input of a unit of the same kind: it has the boxes of the first
+    boxes = [*wiring["groups"], wiring["groups"][0]]
     if bundled:
-        boxes = [len(matrix) for matrix in bundles["wires"]]
-        # for each factor the dots at its left and right
-        counts = [(n, n) for n in boxes]
-        result = len(bundles["wires"][-1][0]), len(bundles["wires"][-1][0])
-    else:
-        boxes = product["groups"]
-        counts = list(zip(product["channels"], product["channels"][1:], strict=False))
-        result = product["channels"][-1], boxes[0]
-    most = max(max(pair) for pair in [*counts, result[:1]])
-    height = min(860, max(200, 22 * most))
-    parts, x = [], EDGE
-    for k, (boxed, (left, right)) in enumerate(zip(boxes, counts, strict=True)):
-        ys = _places(left, boxed, height), _places(right, boxed, height)
-        next_dots, next_boxes = (counts[k + 1][0], boxes[k + 1]) if k + 1 < K else result
-        after = _places(next_dots, next_boxes, height)
-        names = [
-            _name(product, k, g, bundles["partitions"][k] if bundled else 1) for g in range(boxed)
-        ]
-        parts.append(_boxes(x, ys, names))
-        matrix, permutation = bundles["wires"][k], product["permutations"][k]
-        drawn = _thick(matrix) if bundled else _thin(permutation, right // boxed)
-        parts.append(_wires(x + FACTOR, ys[1], after, drawn, k))
-        parts += [_dots(x, ys[0]), _dots(x + FACTOR, ys[1])]
-        parts.append(_head(x + FACTOR / 2, f"W<tspan dy='4' font-size='9'>{k + 1}</tspan>"))
-        middle = x + FACTOR + PERMUTATION / 2
-        parts.append(_head(middle, f"P<tspan dy='4' font-size='9'>{k + 1}</tspan>"))
-        x += FACTOR + PERMUTATION
-    parts.append(_dots(x, after))
-    groups = ", ".join(map(str, product["groups"]))
-    label = f"Wiring of a product of {K} factors with {groups} partitions"
+        boxes = [*map(len, bundles["wires"]), len(bundles["wires"][-1][0])]
+    inputs, outputs = (boxes, boxes) if bundled else (channels, channels[1:])
+    height = min(860, max(200, 22 * max([*inputs, *outputs])))
+    columns = [_places(inputs[0], boxes[0], height)]
+    xs, parts = [EDGE], []
+    for k, name in enumerate(PAPERS if K == 2 else map(_numbered, range(K))):
+        x, size = xs[-1], bundles["partitions"][k] if bundled else 1
+        left, right = columns[-1], _places(outputs[k], boxes[k], height)
+        after = _places(inputs[k + 1], boxes[k + 1], height)
+        names = [_name(wiring, k, g, size) for g in range(boxes[k])]
+        parts.append(_boxes(x, (left, right), names))
+        matrix, permutation = bundles["wires"][k], wiring["permutations"][k]
+        drawn = _thick(matrix) if bundled else _thin(permutation, outputs[k] // boxes[k])
+        parts.append(_wires(x + FACTOR, right, after, drawn, k, bundled))
+        parts.append(_text("stage", x + FACTOR / 2, 34, name[0]))
+        parts.append(_text("stage", x + FACTOR + PERMUTATION / 2, 34, name[1]))
+        columns += [right, after]
+        xs += [x + FACTOR, x + FACTOR + PERMUTATION]
+    parts += map(_dots, xs, columns)
+    heads = HEADS if K == 2 else ("input", *[""] * (2 * K - 1), "output")
+    anchors = "start", *["middle"] * (2 * K - 1), "end"
+    ends = zip(xs, heads, anchors, strict=True)
+    parts += [_text("head", x, 16, head, anchor) for x, head, anchor in ends if head]
+    groups = ", ".join(map(str, wiring["groups"]))
+    ys = "|".join(" ".join(f"{y:.1f}" for y in column) for column in columns)
     return (
-        f'<svg class="wiring product" viewBox="0 0 {x + EDGE} {height}" role="img" '
-        f'aria-label="{label}">{"".join(parts)}</svg>'
+        f'<svg class="wiring" viewBox="0 0 {xs[-1] + EDGE} {height}" role="img" '
+        f'aria-label="Wiring of a product of {K} factors with {groups} partitions" '
+        f'data-xs="{" ".join(map(str, xs))}" data-ys="{ys}">'
+        f'{"".join(parts)}<g class="lit"></g></svg>'
     )
 
 
-def _name(product: dict[str, Any], k: int, box: int, size: int) -> str:
+def _numbered(k: int) -> tuple[str, str]:
+    """Return the names of factor and permutation k + 1."""
+    number = f'<tspan dy="4" font-size="9">{k + 1}</tspan>'
+    return f"W{number}", f"P{number}"
+
+
+def _name(wiring: dict[str, Any], k: int, box: int, size: int) -> str:
     """Return which partitions of factor k + 1 a box is, and their channels."""
-    G = product["groups"][k]
+    G = wiring["groups"][k]
     first, end = box * size, min(G, (box + 1) * size)
-    C_in, C = product["channels"][k : k + 2]
+    C_in, C = wiring["channels"][k : k + 2]
     which = f"partition {first}" if end == first + 1 else f"partitions {first} to {end - 1}"
     return (
         f"factor {k + 1}, {which}: inputs {first * C_in // G} to {end * C_in // G - 1}, outputs "
@@ -106,23 +114,30 @@ def _thick(matrix: Sequence[Sequence[int]]) -> Iterator[Wire]:
     for i, row in enumerate(matrix):
         for k, n in enumerate(row):
             if n:
+                ends = f' data-from="{i}" data-to="{k}"'
                 width = f' stroke-width="{0.5 + 2.5 * n / most:.1f}"'
-                yield i, k, i, f"{width}><title>{n} wires</title></path>"
+                yield i, k, i, f"{ends}{width}><title>{n} wires</title></path>"
 
 
 def _wires(
-    x: float, left: Sequence[float], right: Sequence[float], wires: Iterator[Wire], k: int
+    x: float,
+    left: Sequence[float],
+    right: Sequence[float],
+    wires: Iterator[Wire],
+    k: int,
+    bundled: bool,
 ) -> str:
     paths = "".join(
         f'<path class="h{g % HUES}" d="M{x} {left[i]:.1f}L{x + PERMUTATION} {right[j]:.1f}"{rest}'
         for i, j, g, rest in wires
     )
-    return f'<g class="wires" data-stage="{k + 1}">{paths}</g>'
+    kind = "wires bundled" if bundled else "wires"
+    return f'<g class="{kind}" data-stage="{k + 1}">{paths}</g>'
 
 
 def _dots(x: float, ys: Sequence[float]) -> str:
     return f'<path class="dots" d="{"".join(f"M{x} {y:.1f}h0" for y in ys)}"/>'
 
 
-def _head(x: float, text: str) -> str:
-    return f'<text class="stage" x="{x}" y="24" text-anchor="middle">{text}</text>'
+def _text(kind: str, x: float, y: float, text: str, anchor: str = "middle") -> str:
+    return f'<text class="{kind}" x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>'

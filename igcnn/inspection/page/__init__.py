@@ -15,8 +15,8 @@ from markupsafe import Markup, escape
 from ...training.describe import describe_network
 from ..live import Live, make_live
 from ..subject import Subject
-from ..wiring import ProductWiring
-from ..wiring_drawing import draw_product
+from ..wiring import Wiring
+from ..wiring_drawing import draw as draw_wiring
 from . import drawing, structure
 from .operations import (
     OPERATIONS,
@@ -55,7 +55,7 @@ def render_page(report: dict[str, Any], live: Live) -> str:
         n=number,
         m=lambda at, path, form=",": number(path, form, at),
         draw=drawing,
-        draw_product=draw_product,
+        draw_wiring=draw_wiring,
         units={unit["name"]: unit for unit in report["units"]},
         maps=_maps,
         operations=_operations(report, live),
@@ -71,13 +71,11 @@ def render_page(report: dict[str, Any], live: Live) -> str:
     )
 
 
-def render_wiring(wiring: ProductWiring) -> str:
+def render_wiring(wiring: Wiring) -> str:
     """Return the drawing of a wiring as an SVG file of its own, in the colours of the page."""
     begin = '<svg xmlns="http://www.w3.org/2000/svg" width="760" '
-    drawing_only = draw_product(wiring.to_json()).replace("<svg ", begin, 1)
-    return (
-        drawing_only.replace(">", f">\n<style>\n{_style('palette', 'wiring')}</style>\n", 1) + "\n"
-    )
+    svg = draw_wiring(wiring.to_json()).replace("<svg ", begin, 1)
+    return svg.replace(">", f">\n<style>\n{_style('palette', 'wiring')}</style>\n", 1) + "\n"
 
 
 def _style(*names: str) -> str:

@@ -1,138 +1,15 @@
-"""Diagrams of the page in SVG: wiring, distributions, error curves, widths, composed kernels."""
+"""Diagrams of the page in SVG: distributions, error curves, widths, composed kernels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from .pictures import tiles
-
-HUES = 12  # as many classes h0, h1, … as style.css has
-MOST_CHANNELS = 256  # that are drawn one by one
-COLUMNS = (44, 230, 430, 616, 816)  # of the wiring: the stages from input to output
-WIDTH = 860
-STAGES = tuple(
-    f'{letter}<tspan dy="-4" font-size="9">{upper}</tspan>'
-    for letter, upper in (("W", "p"), ("P", "T"), ("W", "d"), ("P", ""))
-)
-HEADS = ("input", "primary outputs", "secondary inputs", "secondary outputs", "output")
-
-
-def wiring(unit: dict[str, Any]) -> Markup:
-    """Return the diagram of a unit: partitions as boxes, channels as dots, wires between them."""
-    if max(unit["C_in"], unit["C_out"]) > MOST_CHANNELS:
-        return _bundles(unit)
-    C_in, C_out, L, S = (unit[key] for key in ("C_in", "C_out", "L", "secondary_groups"))
-    height = min(860, max(180, 22 * max(C_in, C_out)))
-    sizes = (C_in, C_out, C_out, C_out, C_out)
-    groups = (L, L, S, S, L)
-    ys = [_places(n, parts, height) for n, parts in zip(sizes, groups, strict=True)]
-    parts = [_boxes(0, ys[0], ys[1], L), _boxes(2, ys[2], ys[3], S)]
-    interleave = ((q, r, q // (C_out // L)) for r, q in enumerate(unit["interleave"]))
-    restore = ((t, c, t // (C_out // S)) for c, t in enumerate(unit["restore"]))
-    parts.append(_wires("interleave", 1, ys[1], ys[2], interleave))
-    parts.append(_wires("restore", 3, ys[3], ys[4], restore))
-    for x, column in zip(COLUMNS, ys, strict=True):
-        dots = "".join(f"M{x} {y:.1f}h0" for y in column)
-        parts.append(f'<path class="dots" d="{dots}"/>')
-    label = (
-        f"Wiring of a unit with {L} primary partitions of {C_in // L} input channels and {S} "
-        f"secondary partitions of {C_out // S}: {C_out} wires in each of the two permutations."
-    )
-    return _figure(height, label, parts, [_attribute("y", column) for column in ys])
-
-
-def _attribute(name: str, values: Sequence[float]) -> str:
-    return " ".join(f"{value:.1f}" for value in values)
-
-
-def _places(n: int, groups: int, height: float) -> list[float]:
-    """Return a height for each of n channels, with gaps between groups."""
-    gap = 0.8
-    units = n - 1 + gap * (groups - 1) or 1.0
-    step = (height - 60) / units
-    size = n // groups
-    return [44 + step * (k + gap * (k // size)) for k in range(n)]
-
-
-def _boxes(column: int, left: list[float], right: list[float], groups: int) -> str:
-    """Return a box for each group between its channels on the left and on the right."""
-    x0, x1 = COLUMNS[column], COLUMNS[column + 1]
-    a, b = len(left) // groups, len(right) // groups
-    margin = min(6.0, (left[1] - left[0]) / 2 if len(left) > 1 else 6.0)
-    boxes = []
-    for g in range(groups):
-        top, bottom = left[g * a] - margin, left[(g + 1) * a - 1] + margin
-        upper, lower = right[g * b] - margin, right[(g + 1) * b - 1] + margin
-        boxes.append(
-            f'<path class="h{g % HUES}" d="M{x0} {top:.1f}L{x1} {upper:.1f}V{lower:.1f}'
-            f'L{x0} {bottom:.1f}z"/>'
-        )
-    return f'<g class="boxes">{"".join(boxes)}</g>'
-
-
-def _wires(
-    stage: str,
-    column: int,
-    left: list[float],
-    right: list[float],
-    pairs: Iterator[tuple[int, int, int]],
-) -> str:
-    """Return a wire for each (left channel, right channel, partition)."""
-    x0, x1 = COLUMNS[column], COLUMNS[column + 1]
-    wires = "".join(
-        f'<path class="h{group % HUES}" d="M{x0} {left[i]:.1f}L{x1} {right[k]:.1f}"/>'
-        for i, k, group in pairs
-    )
-    return f'<g class="wires" data-stage="{stage}">{wires}</g>'
-
-
-def _bundles(unit: dict[str, Any]) -> Markup:
-    """Return the diagram with bundles of wires between bundles of partitions."""
-    wires, back = (np.array(unit["bundles"][key]) for key in ("wires", "back"))
-    A, B = wires.shape
-    height = min(860, max(220, 26 * max(A, B)))
-    ys = [_places(n, n, height) for n in (A, A, B, B, A)]
-    parts = [_boxes(0, ys[0], ys[1], A), _boxes(2, ys[2], ys[3], B)]
-    for stage, column, counts in (("interleave", 1, wires), ("restore", 3, back)):
-        x0, x1 = COLUMNS[column], COLUMNS[column + 1]
-        paths = "".join(
-            f'<path class="h{i % HUES}" data-from="{i}" data-to="{k}" '
-            f'stroke-width="{0.5 + 2.5 * counts[i, k] / counts.max():.1f}" '
-            f'd="M{x0} {ys[column][i]:.1f}L{x1} {ys[column + 1][k]:.1f}">'
-            f"<title>{counts[i, k]} wires</title></path>"
-            for i, k in np.argwhere(counts).tolist()
-        )
-        parts.append(f'<g class="wires bundled" data-stage="{stage}">{paths}</g>')
-    per_primary, per_secondary = unit["bundles"]["primary"], unit["bundles"]["secondary"]
-    label = (
-        f"Wiring of {unit['C_out']} channels in bundles: {unit['L']} primary partitions, "
-        f"{per_primary} to a box, {unit['secondary_groups']} secondary ones, {per_secondary} "
-        "to a box."
-    )
-    return _figure(height, label, parts, [_attribute("y", column) for column in ys])
-
-
-def _figure(height: float, label: str, parts: list[str], ys: list[str]) -> Markup:
-    heads = "".join(
-        f'<text x="{x}" y="16" text-anchor="{anchor}">{head}</text>'
-        for x, head, anchor in zip(
-            COLUMNS, HEADS, ("start", "middle", "middle", "middle", "end"), strict=True
-        )
-    )
-    stages = "".join(
-        f'<text class="stage" x="{x}" y="32" text-anchor="middle">{name}</text>'
-        for x, name in zip((137, 330, 523, 716), STAGES, strict=True)
-    )
-    return Markup(
-        f'<svg class="wiring" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}" '
-        f'data-ys="{"|".join(ys)}" data-xs="{" ".join(map(str, COLUMNS))}">'
-        f'{heads}{stages}{"".join(parts)}<g class="lit"></g></svg>'
-    )
 
 
 def bars(distribution: dict[str, Any], label: str) -> Markup:
