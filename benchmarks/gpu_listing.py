@@ -1,11 +1,11 @@
-"""What the compiler's listing says of the kernels of an update, and what a model makes of it.
+"""Predict the time of every kernel of an update from its compiled code.
 
     pip install -e ".[test]" && python benchmarks/gpu_listing.py --arch 90
 
-No GPU is needed: NVRTC compiles, nvdisasm (on the path, or of the package nvidia-cuda-nvdisasm)
-lists, and the plan of resnet_igc L24M2, depth 20, says on `--device emu` what an update launches;
-nothing of it is executed. `--write` puts the tables into docs/gpu_predictions.md, which says what
-the model assumes.
+Needs no GPU: NVRTC compiles, nvdisasm (on the PATH or from the package nvidia-cuda-nvdisasm)
+disassembles, and the plan of resnet_igc L24M2, depth 20, on `--device emu` tells what an update
+launches; nothing is executed. `--write` puts the tables into docs/gpu_predictions.md, which
+describes the model.
 """
 
 import argparse
@@ -34,7 +34,7 @@ CASE = "resnet_igc L24M2"
 BATCHES = (64, 1024)
 PRECISIONS = ("fp32", "bf16")
 
-# An H100: what it has, and what the model assumes of it (told on the page).
+# An H100, and what the model assumes about it (explained on the page).
 SMS, SCHEDULERS = 132, 4
 REGISTERS, SHARED, THREADS, BLOCKS = 65_536, 228 << 10, 2048, 32  # of a multiprocessor
 RESERVED = 1 << 10  # bytes of shared memory that a block takes for itself
@@ -56,9 +56,9 @@ class Loop:
     """A loop of a listing.
 
     Attributes:
-        own: its instructions by name, without those of loops within it.
-        outer: whether it lies in no other.
-        inner: those that lie in it.
+        own: its instructions by name, without those of loops inside it.
+        outer: whether no other loop contains it.
+        inner: the loops inside it.
     """
 
     own: Counter
@@ -82,14 +82,14 @@ class Loop:
 
 @dataclass
 class Listing:
-    """What the compiler made of a kernel.
+    """The compiled code of a kernel.
 
     Attributes:
-        registers: of a thread.
-        spilled: bytes.
+        registers: registers per thread.
+        spilled: spilled bytes.
         shared: bytes of static shared memory.
         wide: instructions that load or store 16 bytes of global memory.
-        moves: all that load or store global memory.
+        moves: all instructions that load or store global memory.
         straight: instructions outside of loops.
         loops: in the order of the listing.
     """
@@ -104,14 +104,14 @@ class Listing:
 
     @property
     def hot(self):
-        """The loop with most products, or most instructions."""
+        """The loop with the most multiplications, or the most instructions."""
         nothing = Loop(Counter(), True, [])
         return max([nothing, *self.loops], key=lambda loop: (loop.products, loop.own.total()))
 
 
 @dataclass(frozen=True)
 class Work:
-    """A launch: what runs, how much of it, and what it has to do."""
+    """A launch: its kernel, size, bytes and operations."""
 
     stem: str
     kernel: str
@@ -124,7 +124,7 @@ class Work:
 
     @property
     def source(self):
-        """What is compiled for it."""
+        """The source and defines to compile."""
         return self.stem, self.defines
 
 
@@ -135,7 +135,7 @@ def width(name):
 
 
 def launches(precision, batch):
-    """Return what an update launches, in order; nothing is executed."""
+    """Return the launches of an update in order, without executing them."""
     found = []
 
     def note(stem, kernel, defines, parameters, sizes, values, shared):
@@ -161,7 +161,7 @@ def disassembler():
 
 
 def listings(stem, defines, architecture):
-    """Return the listing of each kernel of a source, by name."""
+    """Return the listing of each kernel in a source file, by name."""
     cubin, log = compiled(stem, defines, architecture)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
@@ -180,7 +180,7 @@ def listings(stem, defines, architecture):
 
 
 def read(body, told):
-    """Return the Listing of a kernel from nvdisasm's text and what ptxas told of it."""
+    """Return the Listing of a kernel from the output of nvdisasm and ptxas."""
     instructions, labels, backward = [], {}, []
     for line in body.splitlines():
         if label := re.match(r"(\.L_x_\d+):", line):
@@ -188,7 +188,7 @@ def read(body, told):
         elif found := INSTRUCTION.search(line):
             condition, name, rest = found.groups()
             target = re.search(r"`\((\.L_x_\d+)\)", rest)
-            # unconditional ones lead back from what lies out of the way
+            # unconditional branches return from out-of-line code
             if name == "BRA" and condition and target and target[1] in labels:
                 backward.append((labels[target[1]], len(instructions) + 1))
             instructions.append(name)
@@ -218,7 +218,7 @@ def read(body, told):
 
 
 def kind(loop):
-    """Return what a loop of a fused kernel does, told by its instructions.
+    """Return what a loop of a fused kernel does, judging by its instructions.
 
     weights1, weights2: gradients of W^d and W^p; convolve, multiply, share_out, fill: as the
     functions of the source; incoming: Incoming::fill; stage: weights into shared memory; outer:
@@ -240,16 +240,16 @@ def kind(loop):
 
 
 def passes(kernel, unit, loop, listing, rounds):
-    """Return how often a warp passes a loop of a fused kernel, on average.
+    """Return how often a warp runs a loop of a fused kernel, on average.
 
-    Loops that multiply: by the products of the formula; others: by what they have to fetch.
+    For loops that multiply, by the products of the formula; for others, by the values they load.
 
     Args:
-        kernel: its name.
-        unit: its sizes.
-        loop: one of the listing's.
-        listing: of the kernel.
-        rounds: tiles that a block of the gradient of the weights takes.
+        kernel: name of the kernel.
+        unit: sizes of the unit.
+        loop: one of the loops of the listing.
+        listing: listing of the kernel.
+        rounds: tiles per block of the weight gradient.
     """
     u, C, quads, S = unit, unit.L * unit.M, unit.W // 4, unit.L // unit.G  # S: steps over groups
     forward, weight = "forward" in kernel, "weight" in kernel
@@ -281,11 +281,11 @@ def passes(kernel, unit, loop, listing, rounds):
 
 
 def slots(work, listing):
-    """Return how many instructions all warps of a launch issue; 0: not modelled."""
+    """Return the number of instructions issued by all warps of a launch; 0 if not modeled."""
     if work.kernel.startswith("igc_"):
         sizes = dict(part.split("=") for part in work.defines)
         unit = Unit(**{field.name: int(sizes[field.name]) for field in fields(Unit)})
-        # of the gradients of the weights, tiles that a block takes one after the other
+        # tiles that a block of the weight gradient processes one after the other
         values = work.flops / 4 / (9 * unit.M + unit.L)
         rounds = ceil(values / (unit.L * unit.M * unit.W * unit.WH) / work.blocks)
         of_warp = listing.straight + sum(
@@ -308,9 +308,9 @@ def occupancy(work, listing):
 
 
 def predicted(work, listing):
-    """Return the seconds of a launch that the model expects: (memory, arithmetic, all)."""
+    """Return the predicted seconds of a launch: (memory, arithmetic, total)."""
     busy = min(work.blocks, SMS)
-    most = ceil(work.blocks / SMS)  # blocks of the multiprocessor that gets most
+    most = ceil(work.blocks / SMS)  # blocks on the busiest multiprocessor
     resident = min(occupancy(work, listing), most)
     in_flight = max([16, *(loop.loaded for loop in listing.loops)])
     rate = min(COPY, busy * resident * work.threads * in_flight / LATENCY)
@@ -326,13 +326,13 @@ def predicted(work, listing):
 
 
 def label(work):
-    """Return a kernel's name and the defines that tell it from others of its name."""
+    """Return the name of a kernel and the defines that distinguish its variants."""
     told = [d for d in work.defines if re.match(r"(M|TILE|KW|VEC|STORED)=(?!float)", d)]
     return " ".join([f"`{work.kernel}`", *told])
 
 
 def compiler_cells(listing):
-    """Return the cells that the compiler alone decides."""
+    """Return the cells that depend only on the compiler."""
     hot = listing.hot
     total = hot.own.total()
     integers = sum(n for name, n in hot.own.items() if INTEGER.match(name))
@@ -392,7 +392,7 @@ def table(precision, found, all_launches):
 
 
 def page(architecture):
-    """Return the tables of both precisions, and the step that they add up to."""
+    """Return the tables of both precisions and the total time of an update."""
     all_launches = {(p, b): launches(p, b) for p in PRECISIONS for b in BATCHES}
     sources = sorted({work.source for works in all_launches.values() for work in works})
     with ThreadPoolExecutor(2) as pool:
@@ -401,7 +401,7 @@ def page(architecture):
         )
     lines = [
         "| update | launches | µs in kernels | µs between | µs memory | µs instructions | µs | "
-        "images a second |",
+        "images/s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for (precision, batch), works in all_launches.items():

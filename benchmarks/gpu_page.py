@@ -1,28 +1,29 @@
-"""The page of gpu_report.py, and its table, from what the parts have found."""
+"""Write the page of gpu_report.py and its summary from the results of the parts."""
 
 import json
 from statistics import median
 
 NOTHING = (
-    "Nothing yet. `python benchmarks/gpu_report.py` on a computer with a GPU writes this page.\n"
+    "No measurements yet. Run `python benchmarks/gpu_report.py` on a computer with a GPU to write "
+    "this page.\n"
 )
 ENGINES = ("plan", "tape", "eager", "channels-last", "CUDA graph", "compiled graph")
 PARTS = "environment kernels updates speed profile cuts tests sanitizer training".split()
 TITLES = {
-    "environment": "The computer",
-    "kernels": "Every kernel, once",
-    "updates": "Six updates",
-    "speed": "Beside PyTorch",
-    "profile": "Kernels",
-    "cuts": "The fused kernels cut anew",
+    "environment": "Machine",
+    "kernels": "Kernel correctness",
+    "updates": "Reproducibility",
+    "speed": "Speed compared with PyTorch",
+    "profile": "Time per kernel",
+    "cuts": "Tile sizes of the fused kernels",
     "tests": "Tests: `pytest -m gpu`",
     "sanitizer": "compute-sanitizer",
-    "training": "CIFAR-10 by the paper's recipe",
+    "training": "CIFAR-10 with the recipe of the paper",
 }
 
 
 def read(results):
-    """Return how each part that ran ended, and what it found: {name: (ended, found)}."""
+    """Return exit status and results of each part that ran: {name: (ended, found)}."""
     return {
         name: (_json(results / f"{name}.json"), _json(results / f"{name}.found.json"))
         for name in PARTS
@@ -40,7 +41,11 @@ def page(results):
     lines = ["# Measured on a GPU", ""]
     if not parts:
         return "\n".join([*lines, NOTHING])
-    lines += ["Made by `benchmarks/gpu_report.py`; what is not here was not measured.", ""]
+    lines += [
+        "Written by `benchmarks/gpu_report.py` ([how to run it](gpu.md#measure-your-own-gpu)). "
+        "Parts that are missing here were not measured.",
+        "",
+    ]
     for name, (ended, found) in parts.items():
         lines += [f"## {TITLES[name]}", "", f"{verdict(ended)}", "", *SECTIONS[name](found), ""]
         if ended["rc"]:
@@ -60,12 +65,14 @@ def summary(results):
 
 def verdict(ended):
     """Return in a few words how a part ended."""
-    how = {None: "cut off at its limit", 0: "done"}.get(ended["rc"], f"exit code {ended['rc']}")
-    return f"{how}, after {ended['seconds']:.0f} s of {ended['limit']:.0f}"
+    if ended["rc"] is None:
+        return f"stopped at its time limit of {ended['limit']:.0f} s"
+    how = "completed in" if ended["rc"] == 0 else f"exit code {ended['rc']} after"
+    return f"{how} {ended['seconds']:.0f} s (limit {ended['limit']:.0f} s)"
 
 
 def environment_section(found):
-    """The computer."""
+    """GPU, driver, packages and programs."""
     if not found:
         return []
     packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
@@ -78,28 +85,30 @@ def environment_section(found):
 
 
 def kernels_section(found):
-    """How many cases are correct, and which are not."""
+    """Number of correct cases, and the wrong ones."""
     cases = found.get("cases", {})
     wrong = {name: one for name, one in cases.items() if not one.get("correct")}
     lines = [
-        f"{len(cases) - len(wrong)} of {len(cases)} cases as NumPy's, all compiled and run in "
-        f"{found.get('seconds', 0):.1f} s by {found.get('threads', 0)} threads"
+        f"{len(cases) - len(wrong)} of {len(cases)} cases match NumPy; compiled and run in "
+        f"{found.get('seconds', 0):.1f} s on {found.get('threads', 0)} threads"
     ]
     return lines + [f"* {name}: {one['error']}" for name, one in wrong.items()]
 
 
 def updates_section(found):
-    """How equal six updates are."""
-    lines = []
+    """Differences between the weights after six updates."""
+    lines = ["Weights after six updates, compared with those of the first plan:", ""]
     for name, one in found.items():
-        equal = "equal to the bit" if one["equal bits"] else f"differs by {one['difference']:.1e}"
+        equal = "bit-identical"
+        if not one["equal bits"]:
+            equal = f"relative difference {one['difference']:.1e}"
         lines.append(f"* {name}: {equal}; losses {one['losses'][0]:.4f} … {one['losses'][-1]:.4f}")
-    return lines
+    return lines if found else []
 
 
 def speed_section(found):
-    """Updates and evaluation beside PyTorch: images a second, and the time over the plan's."""
-    lines = []
+    """Updates and evaluation: images per second, and the time divided by that of the plan."""
+    lines = ["In parentheses: the time divided by the time of the plan.", ""] if found else []
     for what in ("update", "evaluate"):
         rows = []
         for case, batches in found.get("cases", {}).items():
@@ -109,13 +118,13 @@ def speed_section(found):
                     rows.append(f"| {case} | {batch} | {mode} | {' | '.join(cells)} |")
         if rows:
             lines += [
-                f"| {what}, images a second | batch | arithmetic | {' | '.join(ENGINES)} |",
+                f"| {what}, images/s | batch | arithmetic | {' | '.join(ENGINES)} |",
                 "|---" * (3 + len(ENGINES)) + "|",
                 *rows,
                 "",
             ]
     limits = [
-        f"* {case}, batch {batch}: {groups['rivals']['of limit']:.0%} of an H200's limit"
+        f"* {case}, batch {batch}: {groups['rivals']['of limit']:.0%} of the limit of an H200"
         for case, batches in found.get("cases", {}).items()
         for batch, modes in batches.items()
         for groups in modes.values()
@@ -125,7 +134,7 @@ def speed_section(found):
 
 
 def speed_cell(groups, what, batch, name):
-    """Return images per second, and the time over the plan's; empty where not measured."""
+    """Return images/s and the time divided by that of the plan; empty if not measured."""
     for entry in groups.values():
         if entry and name in entry[what]["seconds"]:
             ratio = "" if name == "plan" else f" ({entry[what]['time / plan'][name]:.2f})"
@@ -134,16 +143,16 @@ def speed_cell(groups, what, batch, name):
 
 
 def profile_section(found):
-    """Every kernel of an update, and the versions of the fused ones."""
+    """Every kernel of an update, and the versions of the fused kernels."""
     lines = []
     if "copy_bytes_per_second" in found:
-        lines.append(f"a copy: {found['copy_bytes_per_second'] / 1e12:.2f} TB/s")
+        lines.append(f"Copy bandwidth: {found['copy_bytes_per_second'] / 1e12:.2f} TB/s")
     for case, entry in found.get("cases", {}).items():
         lines += [
             "",
-            f"{case}: {entry['step_us']:.0f} µs, idle {entry['idle']:.1%}",
+            f"{case}: {entry['step_us']:.0f} µs per update, idle {entry['idle']:.1%}",
             "",
-            "| kernel | launches | µs | share | GB/s | TFLOP/s | of its limit |",
+            "| kernel | launches | µs | share | GB/s | TFLOP/s | of limit |",
             "|---|---|---|---|---|---|---|",
         ]
         for kernel, row in sorted(entry["rows"].items(), key=lambda item: -item[1]["us"]):
@@ -153,7 +162,7 @@ def profile_section(found):
                 f"{rate / 1e3:.0f} | {arithmetic / 1e6:.2f} | {row['of limit']:.0%} |"
             )
     if "versions" in found:
-        lines += ["", "| the fused kernels, µs of 64 images | v1, the formula | v2, shipped |"]
+        lines += ["", "| fused kernel, µs for 64 images | v1, reference | v2, shipped |"]
         lines += ["|---|---|---|"]
     for stage, kernels in found.get("versions", {}).items():
         for kernel, us in kernels.items():
@@ -162,8 +171,8 @@ def profile_section(found):
 
 
 def cuts_section(found):
-    """The fastest cut of v3 beside v2."""
-    lines = ["| µs of a launch | v2, shipped | v3 | its cut |", "|---|---|---|---|"]
+    """The fastest tile sizes of v3 compared with v2."""
+    lines = ["| µs per launch | v2, shipped | v3, fastest | tile sizes |", "|---|---|---|---|"]
     for stage, kernels in found.get("cuts", {}).items():
         for kernel, times in kernels.items():
             cuts = {cut: us for cut, us in times.items() if cut != "v2"}
@@ -174,22 +183,22 @@ def cuts_section(found):
 
 
 def tests_section(found):
-    """Nothing beside how they ended."""
+    """Return nothing; the exit status is enough."""
     return []
 
 
 def sanitizer_section(found):
-    """What each check says."""
+    """Result of each check."""
     if "missing" in found:
         return [f"not run: {found['missing']}"]
     return [
-        f"* {check}: {'nothing found' if one['rc'] == 0 else 'FAILED'} in {one['seconds']:.0f} s"
+        f"* {check}: {'passed' if one['rc'] == 0 else 'FAILED'} in {one['seconds']:.0f} s"
         for check, one in found.items()
     ]
 
 
 def training_section(found):
-    """How far it came, and the test error."""
+    """Number of epochs and test error."""
     if "missing" in found:
         return [f"not run: {found['missing']}"]
     if not found.get("last"):

@@ -1,6 +1,6 @@
-"""Parts of gpu_report.py that are no program of their own: `python benchmarks/gpu_parts.py NAME`.
+"""Parts of gpu_report.py without a script of their own: `python benchmarks/gpu_parts.py NAME`.
 
-Each writes what it has found as it goes on, so that one that is cut short leaves what it has.
+Each saves its results as it finds them, so a part that is stopped early keeps what it has.
 """
 
 import argparse
@@ -26,12 +26,12 @@ IGCNN = (sys.executable, "-m", "igcnn")
 
 
 def note(found):
-    """Write down what is known so far, whole or not at all."""
+    """Save the results so far, atomically."""
     write_json(result_path("found"), found)
 
 
 def environment(small):
-    """The GPU, its driver, the programs and packages that are there."""
+    """GPU, driver, programs and packages."""
     import cupy
 
     properties = cupy.cuda.runtime.getDeviceProperties(0)
@@ -55,7 +55,7 @@ def environment(small):
 
 
 def kernels(small):
-    """Every kernel compiled and launched once, against NumPy; the seconds of the first launch."""
+    """Compile and launch every kernel once, compare with NumPy, and time the first launch."""
     sys.path.insert(0, str(ROOT / "tests"))
     from cuda_cases import CASES, results
 
@@ -72,7 +72,7 @@ def kernels(small):
             float(np.abs(a.astype(float) - e).max() / max(1.0, np.abs(e).max()))
             for a, e in zip(actual, expected, strict=True)
         ]
-        # the pixels of the data are prepared in float32, the fused unit exists for it alone
+        # images are prepared in float32, and the fused unit exists only for float32
         single = any(word in name for word in ("images", "augmentation", "fused"))
         limit = 1e-5 if single else TOLERANCES[dtype]
         return {"seconds": seconds, "error": max(errors), "correct": max(errors) <= limit}
@@ -89,7 +89,7 @@ def kernels(small):
 
 
 def updates(small):
-    """Six updates by the plan (one by one, then as a captured graph) twice, by tape and CPU."""
+    """Run six updates twice with the plan, then with the tape and on the CPU."""
     from gpu import CASES as NETWORKS
     from gpu import SMALL, SMALL_BATCH, Ours
 
@@ -126,7 +126,7 @@ UNPOOLED = "import cupy, pytest, sys; cupy.cuda.set_allocator(None); sys.exit(py
 
 
 def sanitizer(small):
-    """NVIDIA's checks of memory, races, uninitialised reads and barriers, on the tests' shapes."""
+    """Check memory, races, uninitialized reads and barriers with compute-sanitizer."""
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         note({"missing": "compute-sanitizer is not on the PATH"})
@@ -152,7 +152,7 @@ def sanitizer(small):
 
 
 def training(small):
-    """CIFAR-10 by the paper's recipe, from where an earlier run has stopped."""
+    """Train on CIFAR-10 with the recipe of the paper, resuming an earlier run."""
     out = Path(os.environ["GPU_REPORT_FOUND"]).parent / "run"
     words = ["--net", "resnet_igc", "--device", "cuda", "--progress", "plain", "--out", str(out)]
     if small:

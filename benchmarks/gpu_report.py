@@ -1,16 +1,16 @@
-"""Everything that is to be known of igcnn on this computer's GPU, within a limit of time.
+"""Test and measure igcnn on this computer's GPU within a time limit.
 
     python benchmarks/gpu_report.py --minutes 11 --wheels DIR --data DIR
-    python benchmarks/gpu_report.py --minutes 11 --resume            # what is missing, training on
+    python benchmarks/gpu_report.py --minutes 11 --resume  # the missing parts; training continues
 
-From a plain checkout: nothing is installed and nothing fetched. Pure-Python wheels of what this
-computer lacks are unpacked from --wheels; CIFAR-10 comes from --data, its official files or what
-`igcnn data pack cifar10` made of them.
+Runs from a checkout, installs nothing and downloads nothing. Pure-Python wheels of missing
+packages are unpacked from --wheels; CIFAR-10 comes from --data: its official files, or those
+written by `igcnn data pack cifar10`.
 
-The parts run in the order of their worth, each a process with a limit of its own, killed with all
-its children when that is over. What a part has found is in benchmarks/results/gpu/<part>.json as
-soon as it is known, what it printed in <part>.txt, and docs/gpu_measured.md is made anew after
-each. The last part, training by the paper's recipe, gets all the time that is left.
+The parts run in order of importance, each in a process with a time limit, which is killed with all
+its children at the limit. Results are in benchmarks/results/gpu/<part>.json as soon as they are
+known, the output in <part>.txt, and docs/gpu_measured.md is rewritten after each part. The last
+part, training with the recipe of the paper, gets the remaining time.
 """
 
 import argparse
@@ -31,19 +31,19 @@ from limited import run_limited
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "gpu_measured.md"
 HERE = Path(__file__).parent
-RESERVE = 10  # seconds for writing down
-SHORTEST = 5  # a part that has less is not begun
+RESERVE = 10  # seconds for writing the page
+SHORTEST = 5  # a part is not started with less
 
 
 @dataclass(frozen=True)
 class Part:
-    """A command that finds something out.
+    """A command that measures or tests something.
 
     Attributes:
-        name: of its results.
-        command: arguments of Python.
-        seconds: that it may take.
-        small: arguments more where only this script is tested.
+        name: name of its result files.
+        command: arguments for Python.
+        seconds: time limit.
+        small: additional arguments for a test of this script.
     """
 
     name: str
@@ -75,7 +75,7 @@ PARTS = (
 
 
 def unpacked(wheels, folder):
-    """Return the folder that has the content of all wheels in one."""
+    """Unpack all wheels into `folder` and return it."""
     for wheel in sorted(Path(wheels).glob("*.whl")):
         if not wheel.name.endswith("-none-any.whl"):
             raise SystemExit(f"gpu_report: {wheel.name} is not pure Python; leave it out")
@@ -85,13 +85,13 @@ def unpacked(wheels, folder):
 
 
 def is_done(results, name):
-    """Return whether an earlier run has ended this part."""
+    """Return whether an earlier run completed this part."""
     path = results / f"{name}.json"
     return path.exists() and json.loads(path.read_text())["rc"] == 0
 
 
 def run_part(part, results, seconds, environment, small):
-    """Run a part, write down how it ended, and return that."""
+    """Run a part, save how it ended, and return that."""
     results.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, *part.command, *(part.small if small else ())]
     print(f"{part.name}: at most {seconds:.0f} s", flush=True)
@@ -113,12 +113,12 @@ def end(*_):
 def main():
     """Run the parts, write the page, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=11, help="that all of it may take")
-    parser.add_argument("--wheels", help="folder with pure-Python wheels of what is missing")
-    parser.add_argument("--cubins", help="folder that `make gpu-cubins` has filled")
-    parser.add_argument("--data", help="folder with CIFAR-10, for `training`")
+    parser.add_argument("--minutes", type=float, default=11, help="time limit of all parts")
+    parser.add_argument("--wheels", help="directory with pure-Python wheels of missing packages")
+    parser.add_argument("--cubins", help="directory written by `make gpu-cubins`")
+    parser.add_argument("--data", help="directory with CIFAR-10, for `training`")
     parser.add_argument("--only", action="append", choices=[part.name for part in PARTS])
-    parser.add_argument("--resume", action="store_true", help="leave out what is done")
+    parser.add_argument("--resume", action="store_true", help="skip completed parts")
     parser.add_argument("--small", action="store_true", help="to test this script")
     parser.add_argument("--results", type=Path, default=RESULTS / "gpu")
     parser.add_argument("--page", type=Path, default=PAGE)
@@ -145,7 +145,7 @@ def main():
                 and part.name != "training"
                 and is_done(arguments.results, part.name)
             ):
-                print(f"{part.name}: done before")
+                print(f"{part.name}: completed before")
                 continue
             if left < SHORTEST:
                 print(f"{part.name}: no time left")

@@ -32,7 +32,7 @@ def data_group() -> None:
     "--data-dir",
     metavar="DIR",
     type=DIRECTORY,
-    help="Folder with the data sets. [default: the cache]",
+    help="Directory with the data sets. [default: the cache]",
 )
 def list_command(data_dir: str | None) -> None:
     """List the data sets, their sizes and the files that are present."""
@@ -76,7 +76,7 @@ def fetch_command(name: str, data_dir: str | None) -> None:
     "--data-dir",
     metavar="DIR",
     type=DIRECTORY,
-    help="Folder with the files. [default: the cache]",
+    help="Directory with the files. [default: the cache]",
 )
 def verify_command(name: str, data_dir: str | None) -> None:
     """Check a data set's files against the published SHA-256.
@@ -100,8 +100,8 @@ def verify_command(name: str, data_dir: str | None) -> None:
     ]
     if damaged:
         raise DataError(
-            f"{source.name}: {', '.join(damaged)} damaged; delete what is damaged and run igcnn "
-            f"data fetch {source.name}"
+            f"{source.name}: {', '.join(damaged)} damaged; delete the damaged files and run "
+            f"igcnn data fetch {source.name}"
         )
     if set(states.values()) != {"ok"}:
         _verify_by_reading(source.name, data_dir, states)
@@ -113,7 +113,7 @@ def verify_command(name: str, data_dir: str | None) -> None:
     "--data-dir",
     metavar="DIR",
     type=DIRECTORY,
-    help="Folder with the data sets. [default: the cache]",
+    help="Directory with the data sets. [default: the cache]",
 )
 def where_command(name: str, data_dir: str | None) -> None:
     """Print the folder that holds a data set's files."""
@@ -123,13 +123,13 @@ def where_command(name: str, data_dir: str | None) -> None:
 @data_group.command("pack", cls=GroupedCommand)
 @click.argument("name", type=click.Choice(["imagenet", "cifar10"], case_sensitive=False))
 @click.option(
-    "--data-dir", metavar="DIR", type=DIRECTORY, help="Folder with the original data set."
+    "--data-dir", metavar="DIR", type=DIRECTORY, help="Directory with the original data set."
 )
 @click.option(
     "-o",
     "--output",
     metavar="PATH",
-    help="File or folder to write. [default: beside the data]",
+    help="File or directory to write. [default: next to the data]",
 )
 @setting_options("workers", "on_bad_image")
 def pack_command(

@@ -62,7 +62,7 @@ def _time(seconds: float) -> str:
 def _preview_lines(preview: Preview) -> list[str]:
     epoch, total = preview.epoch_seconds, preview.epochs * preview.epoch_seconds
     return [
-        f"computed by {preview.backend}",
+        f"backend     {preview.backend}",
         f"epoch       about {_time(epoch)}: {preview.updates:,} updates of "
         f"{_time(preview.update_seconds)}, test {_time(preview.test_seconds)}",
         f"run         about {_time(total)} for {preview.epochs} epochs, without checkpoints",

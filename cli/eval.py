@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     on_bad_image="as in training",
 )
 @click.option("--batch-size", type=int, metavar="N", help="Images at a time; only for speed.")
-@click.option("--per-class", is_flag=True, help="Show each class and its commonest mistake.")
+@click.option("--per-class", is_flag=True, help="Show accuracy and main confusion per class.")
 @click.option("--confusion", is_flag=True, help="Show the confusion matrix.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def evaluate_command(
@@ -67,7 +67,7 @@ def evaluate_command(
     trained_on = saved.preprocessing
     name = dataset or (trained_on.dataset if trained_on else None)
     if name is None:
-        raise ConfigError("the checkpoint names no data set; give one by --dataset")
+        raise ConfigError("the checkpoint does not name a data set; pass --dataset")
     place: dict[str, str | None] = {}
     if trained_on and name == trained_on.dataset:
         place |= place_of_run(checkpoint)
@@ -84,13 +84,13 @@ def evaluate_command(
     )
     if network.settings["num_classes"] != len(data.classes):
         raise CheckpointError(
-            f"{checkpoint} is of a network with {network.settings['num_classes']} classes, but "
+            f"{checkpoint} has {network.settings['num_classes']} classes, but "
             f"{name} has {len(data.classes)}; evaluate it on {_trained_on(trained_on)}"
         )
     if trained_on and name != trained_on.dataset and data.classes != trained_on.classes:
         raise ConfigError(
-            f"{checkpoint} knows the classes of {trained_on.dataset}, and {name} has others; "
-            f"evaluate it on {trained_on.dataset}"
+            f"{checkpoint} was trained on the classes of {trained_on.dataset}, but {name} has "
+            f"different ones; evaluate it on {trained_on.dataset}"
         )
     # the network knows images as they were in its training
     prepared = trained_on or data
@@ -107,7 +107,7 @@ def evaluate_command(
         engine.close()
     if not math.isfinite(result.loss):
         raise DivergedError(
-            f"the loss is {result.loss}: the weights in {checkpoint} are of a run that diverged; "
+            f"the loss is {result.loss}: the weights in {checkpoint} come from a diverged run; "
             "use an earlier checkpoint"
         )
     if as_json:
@@ -145,7 +145,7 @@ def _print_classes(confusion: Any, classes: tuple[str, ...]) -> None:
 
 
 def _print_confusion(confusion: Any) -> None:
-    click.echo("\nconfusion: rows are labels, columns what was said")
+    click.echo("\nconfusion: rows are labels, columns are predictions")
     cell = max(len(str(confusion.max())), len(str(len(confusion) - 1))) + 1
     numbers = range(len(confusion))
     click.echo(" " * 5 + "".join(f"{k:{cell}}" for k in numbers))

@@ -37,7 +37,7 @@ def report(error: BaseException) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
         case OSError():
-            return _fail(error, f"{error}; what was saved before is untouched", 1)
+            return _fail(error, f"{error}; earlier files are unchanged", 1)
     reason = f"{type(error).__name__}: {error}"
     advice = "(internal error; IGCNN_DEBUG=1 shows the traceback)"
     return _fail(error, f"{reason} {advice}", 1)

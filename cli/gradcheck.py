@@ -21,7 +21,7 @@ SHRINKING = 4  # of the images, to be done in seconds
     type=click.IntRange(0),
     default=40,
     show_default=True,
-    help="Of each tensor, chosen at random; 0 for all.",
+    help="Random elements to check per tensor; 0 for all.",
 )
 @click.option("--tolerance", type=float, default=1e-6, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -85,5 +85,5 @@ def gradcheck_command(
     if failed:
         raise AutogradError(
             f"gradcheck: {len(failed)} of {len(checks)} failed: {', '.join(failed)}; the "
-            "backward of these layers does not fit their forward"
+            "backward pass of these layers does not match their forward pass"
         )

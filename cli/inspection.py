@@ -39,7 +39,7 @@ class Place:
 @click.option("--index", type=click.IntRange(0), help="Test image to show instead. [default: 0]")
 @click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
-@click.option("--json", "as_json", is_flag=True, help="Print the page's numbers as one object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as one JSON object.")
 def inspect_command(
     checkpoints: tuple[str, ...],
     image: str | None,
@@ -79,7 +79,9 @@ def inspect_command(
         ) from error
 
     if image is not None and (dataset is not None or index is not None):
-        raise ConfigError("--image and a data set's image exclude each other; give one of them")
+        raise ConfigError(
+            "--image and the image of a data set cannot be combined; pass one of them"
+        )
     path = Path(output)
     _check_output(path, overwrite)
     place = Place(image, dataset, index or 0, data_dir)

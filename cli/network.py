@@ -68,7 +68,7 @@ def refuse_options(checkpoint: str, options: dict[str, Any]) -> None:
     given = [f"--{n.replace('_', '-')}" for n, x in options.items() if x not in (None, ())]
     if given:
         raise ConfigError(
-            f"{checkpoint} says itself which network it holds; leave out {', '.join(given)}"
+            f"{checkpoint} already determines the network; leave out {', '.join(given)}"
         )
 
 

@@ -140,7 +140,7 @@ def _unbroken(match: re.Match[str]) -> str:
 
 
 def grouped_option(*names: str, group: str, **options: Any) -> Callable[[Command], Command]:
-    """Return what adds an option that is no setting to a command."""
+    """Return a decorator that adds an option that is not a setting to a command."""
     return click.option(*names, cls=GroupedOption, group=group, **options)
 
 

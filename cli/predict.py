@@ -74,5 +74,5 @@ def predict_command(checkpoint: str, images: tuple[str, ...], top: int, as_json:
     if unreadable:
         for line in unreadable[:-1]:
             click.echo(f"igcnn: {line}", err=True)
-        left = f" ({len(unreadable)} of {len(paths)} left out)" if len(paths) > 1 else ""
+        left = f" ({len(unreadable)} of {len(paths)} skipped)" if len(paths) > 1 else ""
         raise DataError(unreadable[-1] + left)

@@ -75,7 +75,7 @@ def mpiexec() -> tuple[str, dict[str, str]]:
     program = str(beside) if beside.is_file() else shutil.which("mpiexec")
     if program is None:
         raise DeviceError(
-            "several ranks need MPI, and mpiexec is not there; pip install 'igcnn[mpi]'"
+            "several ranks need MPI, but mpiexec was not found; pip install 'igcnn[mpi]'"
         )
     # of Open MPI: more ranks than cores are allowed, and none is tied to one core
     variables = {

@@ -13,7 +13,7 @@ from .options import GroupedCommand
 @click.command("reproduce", cls=GroupedCommand)
 @click.argument("table", required=False)
 @click.option(
-    "--runs", "folder", default="runs", show_default=True, help="Folder of trained runs."
+    "--runs", "folder", default="runs", show_default=True, help="Directory of trained runs."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def reproduce_command(table: str | None, folder: str, as_json: bool) -> None:

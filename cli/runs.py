@@ -58,9 +58,9 @@ def runs_command(folder: str, sort: str, as_json: bool, as_csv: bool) -> None:
     from igcnn.training.runs import differing, find_runs
 
     if as_json and as_csv:
-        raise ConfigError("--json and --csv exclude each other; give one of them")
+        raise ConfigError("--json and --csv cannot be combined; pass one of them")
     if not Path(folder).is_dir():
-        raise ConfigError(f"there is no folder {folder}; give the one that holds runs")
+        raise ConfigError(f"{folder} is not a directory; pass one that contains runs")
     found = find_runs(Path(folder))
     found.sort(key=_sort_key(sort, found))
     names = differing(found)
@@ -164,7 +164,7 @@ def _print_csv(runs: Sequence[RunSummary], names: Sequence[str]) -> None:
     type=float,
     multiple=True,
     metavar="PERCENT",
-    help="Test accuracy to count the epochs to. [default: what all reached]",
+    help="Accuracy to reach. [default: what all reached]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compare_command(runs: tuple[str, ...], reach: tuple[float, ...], as_json: bool) -> None:
@@ -180,7 +180,7 @@ def compare_command(runs: tuple[str, ...], reach: tuple[float, ...], as_json: bo
     from igcnn.training.runs import differing, read_run
 
     if len(runs) < 2:
-        raise ConfigError(f"a comparison needs two runs or more, and {runs[0]} is one")
+        raise ConfigError(f"only {runs[0]} was given; pass two or more runs")
     found = [read_run(Path(run)) for run in runs]
     names = differing(found)
     bests = [run.best_top1 for run in found]
@@ -249,5 +249,5 @@ def plot_command(runs: tuple[str, ...], output: str, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} exists; choose another -o, or --overwrite it")
     for run in draw_runs([Path(run) for run in runs], path):
-        click.echo(f"igcnn: {run} is left out: no epoch of it is done", err=True)
+        click.echo(f"igcnn: {run} is skipped: no epoch is complete", err=True)
     click.echo(path)

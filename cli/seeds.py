@@ -56,7 +56,7 @@ def train_seeds(
         resume: what --resume said.
         overwrite: train all of them again.
         collect: returns the settings for a seed.
-        train: trains with a seed in a run directory, resuming what is there.
+        train: trains with a seed in a run directory, resuming an existing run.
 
     Raises:
         ConfigError: the options contradict each other, or a run that has ended has other
@@ -68,8 +68,8 @@ def train_seeds(
     seeds = parse_seeds(text)
     if out is None or resume is not None:
         raise ConfigError(
-            "--seeds needs --out for the folder of its runs, and no --resume: the same command "
-            "resumes them"
+            "--seeds needs --out for the directory of its runs and does not take --resume; run "
+            "the same command again to resume them"
         )
     for seed in seeds:
         run = RunDirectory(seed_directory(Path(out), seed))
@@ -81,7 +81,7 @@ def train_seeds(
     if communicator.rank == 0:
         summary = summarise_seeds(Path(out), seeds)
         path = write_summary(Path(out), summary)
-        for line in [*seed_table(summary), f"written to {path}; deviation of a sample (n − 1)"]:
+        for line in [*seed_table(summary), f"written to {path}; ±: sample deviation (n − 1)"]:
             click.echo(line)
 
 
@@ -103,5 +103,5 @@ def has_ended(run: RunDirectory, settings: dict[str, Any]) -> bool:
                     f"{run.path} was trained with {name} = {own}, not {value}; choose another "
                     "--out, or --overwrite"
                 )
-    say(f"igcnn: {run.path} has ended and is kept")
+    say(f"igcnn: {run.path} is complete and kept")
     return True

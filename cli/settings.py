@@ -93,7 +93,7 @@ def unused(environment: Mapping[str, str] = os.environ) -> list[str]:
         if name.startswith("IGCNN_"):
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            lines.append(f"igcnn: {name} is no setting and changes nothing{hint}")
+            lines.append(f"igcnn: {name} is not a setting and has no effect{hint}")
     return lines
 
 

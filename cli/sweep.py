@@ -33,32 +33,32 @@ PARTITIONS = ("L", "M")
     group=NETWORK,
     type=click.IntRange(10),
     metavar="N",
-    help="Parameters of a unit: for each M, train the largest L within them.",
+    help="Parameter budget of a unit: for each M, train the largest L.",
 )
 @grouped_option(
     "--grid",
     group=RECIPE,
     multiple=True,
     metavar="KEY=A,B,…",
-    help="Values of a setting; several options: every combination. Or KEY=A;B;….",
+    help="Values of a setting; repeat for combinations. Also KEY=A;B;….",
 )
 @grouped_option(
-    "--seeds", group=RECIPE, default="0", metavar="N,N,…", help="Seeds of each. [default: 0]"
+    "--seeds", group=RECIPE, default="0", metavar="N,N,…", help="Random seeds. [default: 0]"
 )
 @grouped_option(
-    "--out", group=RUN, required=True, type=DIRECTORY, metavar="DIR", help="Where the runs go."
+    "--out", group=RUN, required=True, type=DIRECTORY, metavar="DIR", help="Directory of the runs."
 )
 @grouped_option(
     "--jobs",
     group=RANKS,
     type=click.IntRange(1),
     metavar="N",
-    help="Runs at a time, which share the cores. [default: 1]",
+    help="Parallel runs, which share the cores. [default: 1]",
 )
 @grouped_option(
     "--gpus", group=RANKS, metavar="N,N,…", help="Run one at a time on each of these GPUs."
 )
-@grouped_option("--overwrite", group=RUN, is_flag=True, help="Train all of them again.")
+@grouped_option("--overwrite", group=RUN, is_flag=True, help="Replace all runs.")
 @grouped_option("--config", group=RUN, type=FILE, metavar="FILE", help="TOML file of settings.")
 @grouped_option(
     "--set",
@@ -66,7 +66,7 @@ PARTITIONS = ("L", "M")
     group=RUN,
     metavar="KEY=VALUE",
     multiple=True,
-    help="Any setting, over all others.",
+    help="Any setting; takes precedence.",
 )
 def sweep_command(
     budget: int | None,
@@ -146,7 +146,7 @@ def _slots(jobs: int | None, gpus: str | None, flags: dict[str, Any]) -> list[li
 
     chosen = parse_gpus(gpus) if gpus is not None else []
     if chosen and (jobs or flags["device"]):
-        raise ConfigError("--gpus is one run on each GPU; leave out --jobs and --device")
+        raise ConfigError("--gpus trains one run on each GPU; leave out --jobs and --device")
     count = len(chosen) or jobs or 1
     if count == 1 and not chosen:
         return [[]]
@@ -180,7 +180,7 @@ def _points(
             )
         values[name] = choices
     if budget is None and not values:
-        raise ConfigError("a sweep varies something: give --grid KEY=A,B,… or --budget N")
+        raise ConfigError("nothing to vary; pass --grid KEY=A,B,… or --budget N")
     points = grid(values)
     if budget is None:
         return points, next(iter(values))

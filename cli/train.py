@@ -89,7 +89,7 @@ def authors_spelling(name: str) -> str:
     group=RUN,
     metavar="KEY=VALUE",
     multiple=True,
-    help="Any setting, over all others.",
+    help="Any setting; takes precedence.",
 )
 @click.option("--primary-partition", "authors_L", hidden=True)
 @click.option("--secondary-partition", "authors_M", hidden=True)
@@ -137,7 +137,7 @@ def train_command(
     count = len(chosen) or ranks or 1
     if dry_run and (seeds or count > 1 or is_one_of_several()):
         raise ConfigError(
-            "--dry-run takes one run in one process; leave out --seeds, --ranks, --gpus, mpiexec"
+            "--dry-run takes a single process; leave out --seeds, --ranks, --gpus, mpiexec"
         )
     if not is_one_of_several():
         if count > 1:

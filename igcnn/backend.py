@@ -308,7 +308,7 @@ def _room_on(device: str, size: int) -> Iterator[None]:
             yield
     except cupy.cuda.memory.OutOfMemoryError as error:
         raise DeviceError(
-            f"{device} has no room for {size:,} bytes more; choose a smaller --batch-size"
+            f"{device} cannot allocate {size:,} more bytes; choose a smaller --batch-size"
         ) from error
 
 
@@ -327,8 +327,6 @@ def _no_gpu() -> str:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
         if "insufficient" in str(error).lower():
-            return (
-                "NVIDIA's driver is too old for this CuPy or not there (update it: igcnn doctor)"
-            )
+            return "the NVIDIA driver is missing or too old for this CuPy; run igcnn doctor"
         return f"CUDA finds no GPU ({error})"
     return f"this computer has {count}"

@@ -79,7 +79,7 @@ class RankError(IgcnnError):
 
 
 class RankMismatchError(IgcnnError):
-    """The ranks of a data-parallel run have different weights, which must never be."""
+    """The ranks of a data-parallel run have different weights: a bug or a broken machine."""
 
 
 class ConformanceError(IgcnnError):

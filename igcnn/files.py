@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put a file with these bytes at `path`, or leave what is there as it was.
+    """Put a file with these bytes at `path`, or leave an existing file unchanged.
 
     The bytes go to a temporary file in the same folder, which is brought to the disk, renamed,
     and then the folder is brought to the disk: a kill or a loss of power at any moment leaves

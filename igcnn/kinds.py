@@ -90,8 +90,8 @@ def _boolean(value: object) -> bool:
 
 
 INTEGER = Kind("an integer", "N", _integer)
-NATURAL = Kind("an integer from 0 up", "N", _integer_from(0))
-POSITIVE = Kind("an integer from 1 up", "N", _integer_from(1))
+NATURAL = Kind("an integer of at least 0", "N", _integer_from(0))
+POSITIVE = Kind("an integer of at least 1", "N", _integer_from(1))
 NUMBER = Kind("a number", "X", _number)
 POSITIVE_NUMBER = Kind("a number above 0", "X", _positive_number)
 TEXT = Kind("a text", "TEXT", _text)

@@ -79,12 +79,12 @@ def test_all_parts_that_are_its_own(tmp_path):
         }
     assert found["training"]["rc"] == 0
     page = (tmp_path / "page.md").read_text()
-    assert "6 of 6 cases as NumPy's" in page
-    assert "* plan again: equal to the bit" in page
+    assert "6 of 6 cases match NumPy" in page
+    assert "* plan again: bit-identical" in page
     assert "| `igc_forward`, L = 6, M = 2, 8×8 |" in page
-    assert len(output[output.index("environment  done") :].splitlines()) <= 60
+    assert len(output[output.index("environment  completed") :].splitlines()) <= 60
     resumed, _ = start(tmp_path, "--minutes", "1", "--resume", *only[:4]).communicate()
-    assert "environment: done before\nkernels: done before" in resumed
+    assert "environment: completed before\nkernels: completed before" in resumed
 
 
 PARTS = ("environment", "kernels", "updates", "speed", "profile", "cuts", "sanitizer", "training")
@@ -146,8 +146,8 @@ def test_parts_that_crash_or_hang_do_not_spoil_the_others(tmp_path):
     assert codes == {"environment": -signal.SIGABRT, "kernels": None, "sanitizer": 0}
     page = gpu_report.page(tmp_path / "results")
     assert "exit code -6" in page
-    assert "cut off at its limit" in page
-    assert "1 of 1 cases as NumPy's" in page
+    assert "stopped at its time limit" in page
+    assert "1 of 1 cases match NumPy" in page
     assert "not run: no such program" in page
 
 

@@ -25,7 +25,7 @@ def test_it_runs(tmp_path):
     whole = "\n".join(shown)
     assert "1,437 training and 360 test images" in shown[0]
     assert shown[0].count("data:image/png") == 1
-    assert "computed by" in shown[1]
+    assert "backend" in shown[1]
     assert "data:image/svg+xml" in shown[2]
     last = re.findall(r"\((\d), ([\d.]+)\)", shown[3])[-1]
     assert float(last[1]) > 90

@@ -107,7 +107,7 @@ class Tensor(Methods):
         """
         if not self.requires_grad:
             raise AutogradError(
-                "backward: this tensor requires no gradient; make an input of it with "
+                "backward: this tensor requires no gradient; create an input with "
                 "requires_grad=True, outside no_grad()"
             )
         array = gradient.data if isinstance(gradient, Tensor) else gradient
@@ -164,7 +164,7 @@ class Function:
             if values.fingerprint(array) != before:
                 raise AutogradError(
                     f"backward of {self.name}: an array of shape {array.shape} that it saved was "
-                    "changed in place after forward; change a copy, or after backward"
+                    "changed in place after forward; change a copy, or wait until after backward"
                 )
         return tuple([array for array, _ in self._saved])
 
@@ -252,8 +252,8 @@ def records_of(output: Tensor) -> list[Record]:
             continue
         if record.freed:
             raise AutogradError(
-                "backward ran through this graph already and freed what it needs; compute the "
-                "result again, or give the first backward keep=True"
+                "backward has already freed this graph; compute the result again, or call the "
+                "first backward with keep=True"
             )
         found[record.index] = record
         pending.extend(x.record for x in record.inputs)
@@ -276,8 +276,8 @@ def _run_backward(output: Tensor, gy: Array, keep: bool) -> None:
             if "read-only" not in str(error):
                 raise
             raise AutogradError(
-                f"backward of {function.name} changes gy in place, which others read as well; "
-                "write gx = 2 * gy in place of gy *= 2"
+                f"backward of {function.name} changes gy in place, but others read it too; "
+                "write gx = 2 * gy instead of gy *= 2"
             ) from error
         inputs, needed = [x.data for x in record.inputs], function.needs_gradient
         input_gradients = values.check_gradients(function.name, returned, inputs, needed)

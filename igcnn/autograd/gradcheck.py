@@ -166,7 +166,7 @@ def gradcheck(
     if raise_exception and report and report.kinks:
         raise AutogradError(
             f"gradcheck: the function is not differentiable at {report.kinks} of {len(chosen)} "
-            f"elements, as {report.first_kink}; the gradient is right elsewhere: move the inputs"
+            f"elements, as {report.first_kink}; the gradient is correct elsewhere; move the inputs"
         )
     if raise_exception and not report:
         raise AutogradError(str(report))
@@ -265,8 +265,7 @@ class _Subject:
             for i, (x, array) in enumerate(zip(self.tensors, before, strict=True)):
                 if not np.array_equal(to_host(x.data), array, equal_nan=True):
                     raise AutogradError(
-                        f"gradcheck: the function changes its input {i} in place; let it "
-                        "compute with a copy"
+                        f"gradcheck: the function changes its input {i} in place; use a copy"
                     )
         if not all(_same(a, b) for a, b in zip(*results, strict=True)):
             raise AutogradError(
@@ -281,8 +280,8 @@ class _Subject:
                 output = _result(self.function(*self.tensors))
             if not output.requires_grad:
                 raise AutogradError(
-                    "gradcheck: the result depends on no input that requires a gradient; let the "
-                    "function compute with the tensors that it is given, outside no_grad()"
+                    "gradcheck: the result depends on no input that requires a gradient; use "
+                    "the tensors passed to the function, outside no_grad()"
                 )
             self.expect_same(output.numpy())
             leaves = {id(x): x for record in Tape.of(output) for x in record.inputs}
@@ -322,8 +321,8 @@ class _Subject:
             self.cotangent = rng.standard_normal(result.shape)
         elif not _same(result, self.base):
             raise AutogradError(
-                "gradcheck: the function gives different results for the same inputs; let it "
-                "draw the same random numbers each time, from a generator that it makes"
+                "gradcheck: the function gives different results for the same inputs; "
+                "create its random generator inside, so that each call draws the same numbers"
             )
 
     def slopes(
@@ -455,8 +454,8 @@ def _checked(tensors: list[Any]) -> list[tuple[int, Tensor]]:
             raise DtypeError(f"gradcheck: input {i} is {x.dtype}, but differences need float64")
         if x.record is not None:
             raise AutogradError(
-                f"gradcheck: input {i} is the result of {x.record.function.name}; give a tensor "
-                "of its own: Tensor(x.data, requires_grad=True)"
+                f"gradcheck: input {i} is the result of {x.record.function.name}; pass a new "
+                "tensor: Tensor(x.data, requires_grad=True)"
             )
     return checked
 

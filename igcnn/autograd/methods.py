@@ -70,7 +70,7 @@ class Methods:
             ShapeError: there is not just one.
         """
         if self.size != 1:
-            raise ShapeError(f"a tensor of shape {self.shape} is not one number")
+            raise ShapeError(f"a tensor of shape {self.shape} is not a single number")
         return self.data.item()
 
     def __add__(self, other: Any) -> Self:
@@ -212,8 +212,8 @@ class Methods:
     def __getstate__(self) -> Any:  # what copy, deepcopy and pickle ask for
         if self.record is not None:
             raise AutogradError(
-                f"a tensor that {self.record.function.name} made cannot be copied or pickled with "
-                "the graph behind it; use x.detach()"
+                f"the result of {self.record.function.name} cannot be copied or pickled together "
+                "with its graph; use x.detach()"
             )
         return super().__getstate__()
 
@@ -231,8 +231,8 @@ class Methods:
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         raise AutogradError(
-            f"np.{function.__name__} does not know the tape; give it x.numpy(), or write it with "
-            "the operators of tensors"
+            f"np.{function.__name__} does not support tensors; pass x.numpy(), or use the "
+            "operators of tensors"
         )
 
 

@@ -40,7 +40,7 @@ class NoGrad:
         if not callable(function) or isinstance(function, type) or _is_async(function):
             raise AutogradError(
                 "no_grad decorates functions and generators; elsewhere write `with no_grad():` "
-                "around what must not be recorded"
+                "around code that should not be recorded"
             )
 
         @wraps(function)

@@ -132,13 +132,13 @@ def first_gradient(gradient: Any, output: Array) -> Array:
     """Return what backward starts from: `gradient`, or 1 if it is None, like an output.
 
     Raises:
-        AutogradError: it is None, but the output is not one number.
+        AutogradError: it is None, but the output is not a single number.
         ShapeError, DtypeError: its shape or type differs from the output's.
     """
     if gradient is None:
         if output.size != 1:
             raise AutogradError(
-                f"backward: a tensor of shape {output.shape} is not one number; give "
+                f"backward: a tensor of shape {output.shape} is not a single number; give "
                 "backward(gradient) an array of that shape"
             )
         return np.ones_like(output)

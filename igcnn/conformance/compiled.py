@@ -1,4 +1,4 @@
-"""Asks the compiled CPU kernels of igcnn by themselves, as a plan launches them."""
+"""Asks the compiled CPU kernels of igcnn directly, as a plan launches them."""
 
 from __future__ import annotations
 

@@ -363,7 +363,7 @@ class _Unpickler(pickle.Unpickler):
         root = module.removeprefix("numpy").removeprefix("._core").removeprefix(".core")
         if (root, name) in {("", "ndarray"), ("", "dtype"), (".multiarray", "_reconstruct")}:
             return _StandIn(name)
-        raise DataError(f"asks for {module}.{name}, which has no place in a data file: not run")
+        raise DataError(f"refers to {module}.{name}, which no data file needs; nothing was run")
 
 
 def _unpickle(data: bytes) -> Any:

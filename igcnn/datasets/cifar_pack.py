@@ -47,13 +47,13 @@ def unpacked(content: bytes) -> bytes:
     """Return the bytes of the binary file that a packed one stands for.
 
     Raises:
-        DataError: it is no packed file, or damaged.
+        DataError: it is not a packed file, or damaged.
     """
     from PIL import Image
 
     magic, digest, number, rest = [*content.split(b"\n", 3), b"", b"", b""][:4]
     if magic != MAGIC or not number.isdigit() or not 0 < int(number[:7]) <= MOST:
-        raise DataError("is no file of `igcnn data pack cifar10`")
+        raise DataError("was not written by `igcnn data pack cifar10`")
     count = int(number)
     across = math.ceil(math.sqrt(count))
     down = math.ceil(count / across)
@@ -71,5 +71,5 @@ def unpacked(content: bytes) -> bytes:
     records[:, 1:] = tiles[:count]
     data = records.tobytes()
     if hashlib.sha256(data).hexdigest().encode() != digest:
-        raise DataError("is damaged: its checksum is another")
+        raise DataError("is damaged: its checksum does not match")
     return data

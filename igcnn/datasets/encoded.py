@@ -1,4 +1,4 @@
-"""Splits of encoded images: found where they are, decoded by processes ahead of need.
+"""Splits of encoded images: found where they are, decoded ahead of time by worker processes.
 
 A process gets the numbers of a few images and returns their pixels; what they look like depends
 on (seed, epoch, sample) alone, so the number of processes changes nothing.
@@ -148,7 +148,7 @@ class EncodedSplit:
             self.note(number, result)
             if not stand_in:
                 return
-        raise DataError("no image can be read")
+        raise DataError("no image is readable")
 
     def note(self, index: int, reason: str) -> None:
         """Leave out a broken image.
@@ -158,10 +158,10 @@ class EncodedSplit:
         """
         what = f"{self.store.name(index)} {reason}"
         if not self.decoding.skip:
-            raise DataError(f"{what}; replace it, or leave such images out: --on-bad-image skip")
+            raise DataError(f"{what}; replace it, or pass --on-bad-image skip")
         if index not in self.broken:
             self.broken[index] = reason
-            self.decoding.say(f"left out: {what} ({len(self.broken)} so far)")
+            self.decoding.say(f"skipped: {what} ({len(self.broken)} so far)")
 
 
 def _view(data: bytes, index: int, draw: Draw | None, side: int, whole_square: bool) -> Array:

@@ -23,8 +23,8 @@ TEST_SEED = 0  # the same images in every run, so that runs can be compared
 def load_folder(data_dir: Path | None, image_size: int, decoding: Decoding) -> Dataset:
     """Return the images, their middle squares resized to image_size pixels a side, in memory.
 
-    Mean and deviation are those of the training images. Augmentation is that of CIFAR: padding
-    by an eighth, random crop, mirror.
+    Mean and deviation come from the training images. Augmentation as for CIFAR: padding by an
+    eighth, random crop, mirror.
 
     Args:
         data_dir: a folder with train/ and test/ (or val/), each with a folder for each class;
@@ -49,9 +49,8 @@ def load_folder(data_dir: Path | None, image_size: int, decoding: Decoding) -> D
         train_split, test_split, classes = _divided(data_dir, image_size, decoding)
         total, held_out = len(train_split) + len(test_split), len(test_split)
         notes = (
-            f"{data_dir} has no train/ and test/: {held_out} of its {total} images, "
-            f"{TEST_FRACTION:.0%} of each class drawn at random, are for testing, the same ones "
-            "in every run",
+            f"{data_dir} has no train/ and test/: {held_out} of its {total} images are held "
+            f"out for testing, a random {TEST_FRACTION:.0%} of each class, the same in every run",
         )
     elif "train" in parts and len(parts) > 1:
         train_split, classes = _read(data_dir / "train", image_size, decoding)
@@ -59,8 +58,8 @@ def load_folder(data_dir: Path | None, image_size: int, decoding: Decoding) -> D
         if classes != test_classes:
             odd = sorted(set(classes) ^ set(test_classes))[:3]
             raise DataError(
-                f"{data_dir}: train and {parts[1]} have other classes: {', '.join(odd)}; every "
-                "class needs a folder in both"
+                f"{data_dir}: train/ and {parts[1]}/ contain different classes: only one has "
+                f"{', '.join(odd)}; every class needs a directory in both"
             )
     else:
         raise missing
@@ -91,12 +90,12 @@ def _divided(folder: Path, side: int, decoding: Decoding) -> tuple[Split, Split,
     whole, classes = _read(folder, side, decoding)
     if len(classes) == 1:
         raise DataError(
-            f"{folder}: holds one class folder only, {classes[0]}; there must be a folder of "
-            "images for each of two or more classes"
+            f"{folder}: contains only one class directory, {classes[0]}; add a directory of "
+            "images for every other class"
         )
     held_out = stratified(whole.labels, TEST_FRACTION, TEST_SEED)
     if not held_out.any():
-        raise DataError(f"{folder}: no class has two images, one to train and one to test on")
+        raise DataError(f"{folder}: no class has two images, one for training and one for testing")
     train, test = (whole.take(np.flatnonzero(part)) for part in (~held_out, held_out))
     return train, test, classes
 
@@ -113,5 +112,5 @@ def _read(folder: Path, side: int, decoding: Decoding) -> tuple[Split, tuple[str
         images[len(kept) : len(kept) + len(indices)] = pixels
         kept += indices.tolist()
     if not kept:
-        raise DataError(f"{folder}: no image can be read")
+        raise DataError(f"{folder}: no image is readable")
     return Split(images[: len(kept)], found.labels[kept]), found.classes

@@ -31,8 +31,8 @@ def load_imagenet(data_dir: Path | None, decoding: Decoding) -> Dataset:
         decoding: processes, and what becomes of broken images.
 
     Raises:
-        MissingDataError: nothing of this is there.
-        DataError: what is there is damaged, or train and val have other classes.
+        MissingDataError: none of these forms exists.
+        DataError: a file is damaged, or train and val have different classes.
     """
     folders = [] if data_dir is None else [data_dir, data_dir / "imagenet"]
     for folder in folders:
@@ -81,7 +81,9 @@ def _test_tar(folder: Path, classes: tuple[str, ...]) -> Labelled:
         unknown = next((name for name in names if name not in number), None)
         reason = f"{len(names):,} lines for {len(store):,} images"
         if unknown is not None:
-            reason = f"the class {re.sub(r'[^ -~]', '?', unknown)[:40]!r}, which training has not"
+            reason = (
+                f"the class {re.sub(r'[^ -~]', '?', unknown)[:40]!r}, which is not in training"
+            )
         raise DataError(f"{path}: has {reason}")
     return Labelled(store, np.array([number[name] for name in names], np.int64), classes)
 
@@ -90,7 +92,7 @@ def _dataset(folder: Path, train: Labelled, test: Labelled, decoding: Decoding) 
     if train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))[:3]
         raise DataError(
-            f"{folder}: training and validation images have other classes: {', '.join(odd)}, …"
+            f"{folder}: training and validation have different classes: {', '.join(odd)}, …"
         )
     return Dataset(
         name="imagenet",

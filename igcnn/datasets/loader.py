@@ -59,8 +59,8 @@ class Loader:
             )
         if batch_size < ranks:
             raise ConfigError(
-                f"batch size {batch_size} is that of all ranks together and must be at least "
-                f"{ranks}, their number; give a larger one or start fewer ranks"
+                f"batch size {batch_size} is less than the number of ranks, {ranks}; "
+                "choose a larger batch size or start fewer ranks"
             )
         if not 0 <= operator.index(seed) < 2**64:
             raise ConfigError(f"seed must be from 0 to 2**64 - 1, not {seed}")

@@ -37,7 +37,7 @@ def pack(
 
     Args:
         dataset: of encoded images.
-        path: of the file; what is there stays until the new one is whole.
+        path: of the file; an existing file stays until the new one is complete.
         workers: processes that decode.
         report: called with the split, images so far and images in all.
 
@@ -132,12 +132,14 @@ def check_block(path: Path) -> None:
             if magic + b"\n" != MAGIC or not inside or len(extents) > 2:
                 raise ValueError
         except (ValueError, TypeError, RecursionError):
-            raise DataError(f"{path}: is no file of `igcnn data pack`; pack it again") from None
+            raise DataError(
+                f"{path}: was not written by `igcnn data pack`; pack it again"
+            ) from None
         found = hashlib.sha256(places)
         for piece in _rest(file, size, extents):
             found.update(piece)
     if found.hexdigest().encode() != digest:
-        raise DataError(f"{path}: is damaged: its checksum is another; pack it again")
+        raise DataError(f"{path}: is damaged: its checksum does not match; pack it again")
 
 
 def _rest(file: BinaryIO, size: int, extents: list[tuple[int, int]]) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """From an encoded image to the pixels a network sees, as in the authors' ImageNet training.
 
-Sizes are those of an image whose short side is 480, as the authors store them. In training the
+Sizes refer to an image whose short side is 480, as the authors store them. In training the
 image is scaled by s ∈ [0.533, 1] and its aspect changed by r ∈ [0.75, 1.25], width by 2s/(1 + r)
 and height by 2s·r/(1 + r), about the centre of a canvas of max(256, s·W) × max(256, s·H) in the
 mean colour; a random square is cut out; hue, lightness and saturation each move by one number an
@@ -35,7 +35,7 @@ def training_view(data: bytes, index: int, draw: Draw, side: int = SIDE) -> Arra
     """Return one augmented image, uint8, (3, side, side).
 
     Raises:
-        DataError: the bytes are no image that can be read.
+        DataError: the bytes are not a readable image.
     """
     a, b, c, d = (int(word[0]) / 2**32 for word in draw.words(np.array([index]), AUGMENT_STREAM))
     e, f, g, h = (int(w[0]) / 2**32 for w in draw.words(np.array([index]), AUGMENT_STREAM, 1))
@@ -61,7 +61,7 @@ def evaluation_view(data: bytes, side: int = SIDE, upright: bool = False) -> Arr
         upright: turn it as its EXIF data say; ImageNet's recipe does not.
 
     Raises:
-        DataError: the bytes are no image that can be read.
+        DataError: the bytes are not a readable image.
     """
     image = _open(data, draft=False, upright=upright)
     return _middle(image, min(image.size) * side / round(side * CANVAS_SIDE / SIDE), side)
@@ -73,7 +73,7 @@ def square_view(data: bytes, side: int) -> Array:
     The image is turned as its EXIF data say.
 
     Raises:
-        DataError: the bytes are no image that can be read.
+        DataError: the bytes are not a readable image.
     """
     image = _open(data, draft=False, upright=True)
     return _middle(image, min(image.size), side)
@@ -91,7 +91,7 @@ def shrunk(data: bytes, short_side: int = STORED_SIDE, quality: int = 95) -> byt
     """Return a JPEG of the image with this short side; smaller images and their bytes stay.
 
     Raises:
-        DataError: the bytes are no image that can be read.
+        DataError: the bytes are not a readable image.
     """
     image = _open(data, draft=False)
     if min(image.size) <= short_side and data[:2] == b"\xff\xd8":
@@ -121,12 +121,10 @@ def _open(data: bytes, draft: bool, upright: bool = False) -> Image.Image:
         raise
     except UnidentifiedImageError:
         # Pillow would name the buffer
-        raise DataError("is no image that can be read") from None
+        raise DataError("is not a readable image") from None
     # what Pillow raises on damaged files is not listed anywhere
     except Exception as error:
-        raise DataError(
-            f"is no image that can be read ({error or type(error).__name__})"
-        ) from None
+        raise DataError(f"is not a readable image ({error or type(error).__name__})") from None
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -142,10 +140,8 @@ def _as_rgb(image: Image.Image) -> Image.Image:
         grey = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
     if image.mode in ("I", "F"):
-        kind = "integers of 32 bits" if image.mode == "I" else "floating-point numbers"
-        raise DataError(
-            f"has pixels that are {kind}, of no known range; save it with 8 or 16 bits"
-        )
+        kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
+        raise DataError(f"has pixels of unknown range ({kind}); save it with 8 or 16 bits")
     if not image.has_transparency_data:
         return image.convert("RGB")
     pixels = np.asarray(image.convert("RGBA"), np.float64)

@@ -99,7 +99,7 @@ def load_dataset(
     folder = None if data_dir is None else Path(data_dir)
     if folder is not None and "data_dir" not in taken:
         raise ConfigError(
-            f"{name} needs no files and reads nothing from {folder}; name what is there: "
+            f"{name} does not read files; to use those in {folder}, pass "
             "--dataset folder (or cifar10, cifar100, svhn, imagenet)"
         )
     if folder is None and "data_dir" in taken and name in load_sources():

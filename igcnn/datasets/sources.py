@@ -97,19 +97,20 @@ def _parse(text: str, where: str) -> dict[str, Source]:
         }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
-            f"{where} is no list of sources ({error}); each file needs name, size, sha256 and urls"
+            f"{where} is not a list of sources ({error}); each file needs name, size, sha256 and "
+            "urls"
         ) from error
 
 
 def _file(entry: dict[str, Any]) -> RemoteFile:
     name, size, sha256, urls = (entry[key] for key in ("name", "size", "sha256", "urls"))
     if not re.fullmatch(r"[\w.\-]+", name) or name.startswith("."):
-        raise ValueError(f"{name!r} is no plain file name")
+        raise ValueError(f"{name!r} is not a plain file name")
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise ValueError(f"the sha256 of {name} is not 64 hexadecimal digits")
     if not isinstance(size, int) or size < 0:
-        raise ValueError(f"the size of {name} is no number of bytes")
+        raise ValueError(f"the size of {name} is not a number of bytes")
     for url in urls:
         if not re.match(r"(https?|file)://", url):
-            raise ValueError(f"{url!r} is no http address")
+            raise ValueError(f"{url!r} is not an HTTP address")
     return RemoteFile(name, size, sha256, tuple(urls))

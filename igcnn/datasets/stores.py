@@ -179,7 +179,7 @@ def _tar_index(path: Path, nested: bool) -> dict[str, Any]:
         with path.open("rb") as file:
             found = sorted(_nested(file) if nested else _members(file, 0, status.st_size, ""))
     except (OSError, EOFError, tarfile.TarError, ValueError) as error:
-        raise DataError(f"{path}: is no tar archive that can be read ({error})") from error
+        raise DataError(f"{path}: is not a readable tar archive ({error})") from error
     if not found:
         raise DataError(f"{path}: holds no images")
     groups, names, offsets, sizes = (list(column) for column in zip(*found, strict=True))
@@ -232,7 +232,7 @@ def packed(path: Path, split: str) -> Labelled:
     """Return a split of a file that `igcnn data pack` wrote.
 
     Raises:
-        DataError: it is no such file.
+        DataError: it was not written by `igcnn data pack`, or is damaged.
     """
     import h5py
 
@@ -262,7 +262,9 @@ def packed(path: Path, split: str) -> Labelled:
     except Exception as error:
         raise DataError(f"{path}: cannot be read ({error}); pack it again") from error
     if not right:
-        raise DataError(f"{path}: is damaged or not of `igcnn data pack`; pack it again")
+        raise DataError(
+            f"{path}: is damaged or was not written by `igcnn data pack`; pack it again"
+        )
     sizes = np.diff(offsets)
     return Labelled(Pieces(path, [], first + offsets[:-1], sizes), labels, classes)
 

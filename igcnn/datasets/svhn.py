@@ -1,6 +1,6 @@
 """SVHN, Street View House Numbers (Netzer et al., 2011), cropped digits, from its .mat files.
 
-Training images are those of `train` and `extra` together, 604,388, as in the paper (section
+Training uses the images of `train` and `extra` together, 604,388, as in the paper (section
 4.2); nothing is augmented. In the files the digit 0 has the label 10.
 """
 
@@ -121,7 +121,7 @@ def _cached(folder: Path, counts: dict[str, int]) -> Split:
         counts: part → number of images in its file.
 
     The cache is made of the same bytes as the arrays in memory, mapped instead of read, so that
-    a start takes no time and processes share it. It is made anew when a file has changed, and
+    a start takes no time and processes share it. It is rewritten when a file has changed, and
     done without where the folder cannot be written.
     """
     images_path = folder / f".{'-'.join(counts)}.igcnn-images.npy"

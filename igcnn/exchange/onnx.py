@@ -105,7 +105,7 @@ def largest_difference(
         expected = network(x.astype(network.parameters()[0].dtype)).numpy()
     if not np.isfinite(expected).all():
         raise DivergedError(
-            "the network's logits are not finite: the weights are of a run that diverged; use an "
+            "the network's logits are not finite: the weights come from a diverged run; use an "
             "earlier checkpoint"
         )
     try:

@@ -120,7 +120,7 @@ def read_state_dict(path: Path) -> dict[str, Array]:
         path: a state_dict, or a dictionary with one under "state_dict".
 
     Raises:
-        CheckpointError: the file is no such file.
+        CheckpointError: the file is not a state_dict.
     """
     try:
         data = io.BytesIO(path.read_bytes())

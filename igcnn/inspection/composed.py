@@ -11,7 +11,7 @@ partition l', and no two products share an entry of W. Seen as L × L blocks of 
 block (l, l') is W^p_l' with its rows scaled by the diagonal matrix of W^d_m[l, l']: all blocks
 of a column have the same rows up to factors.
 
-Products of any length are told by their *conditions* (IGCV2, section 3): complementary, if every
+Products of any length have *conditions* (IGCV2, section 3): complementary, if every
 input reaches every output, strictly if by exactly one path; and balanced, if all factors have
 the same fan-in, for then no product of as many factors with one path has fewer parameters.
 """

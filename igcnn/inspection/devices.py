@@ -28,7 +28,7 @@ class DeviceDifference:
         array: "y", or the gradient of a tensor: "gx", or `g_` and the parameter's name.
         ulps: largest `|device − CPU|`, in ulps of the largest number of the array.
         ulps_of_element: largest, each in ulps of the element itself; large where a sum cancels.
-        equal: share of elements that are equal to the bit, from 0 to 1.
+        equal: share of bit-identical elements, from 0 to 1.
     """
 
     device: str

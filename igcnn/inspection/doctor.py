@@ -147,7 +147,7 @@ def _attempt(name: str, probe: Callable[[], str], cure: str) -> Finding:
 
 def _cuda_version(number: int) -> str:
     if not number:
-        raise RuntimeError("no driver of NVIDIA is loaded")
+        raise RuntimeError("the NVIDIA driver is not loaded")
     return f"for CUDA up to {number // 1000}.{number % 1000 // 10}"
 
 

@@ -39,7 +39,7 @@ class Step:
         terms: (name, number, name, number) of the products shown, largest first.
         count: how many products the sum has in all.
         rest: sum of those not shown.
-        inputs: name → number, for a line that is no sum of products.
+        inputs: name → number, for a line that is not a sum of products.
     """
 
     result: str

@@ -62,8 +62,8 @@ def make_report(subject: Subject, devices: list[str]) -> dict[str, Any]:
     for one in seen:
         if not np.isfinite(one.y).all():
             raise DivergedError(
-                f"the output of {one.name} is not finite on this image: the weights are of a run "
-                "that diverged; use an earlier checkpoint"
+                f"the output of {one.name} is not finite on this image: the weights come from a "
+                "diverged run; use an earlier checkpoint"
             )
     small = _shrunk(x, round(SMALL * network.image_size))
     with single_threaded_blas():

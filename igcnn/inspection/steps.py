@@ -1,8 +1,8 @@
 """A network as a list of steps that JSON can hold, read off its tape in evaluation.
 
 Any network of the engine's operations becomes steps, whatever its name. The page of
-`igcnn inspect` computes them in JavaScript (page/js/engine.js); what it has no step for is told
-by a StepError.
+`igcnn inspect` computes them in JavaScript (page/js/engine.js); an unsupported operation
+raises a StepError.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class _Builder:
         assert output is not None  # the layers' outputs and the later records hold it
         write = WRITERS.get(type(record.function))
         if write is None:
-            raise StepError(f"the operation {record.function.name} has no step")
+            raise StepError(f"the operation {record.function.name} is not supported")
         layer = self.layers.get(record, "")
         for step, value in write(self, record):
             number = len(self.values)
@@ -272,7 +272,7 @@ def _linear(builder: _Builder, record: Record) -> Written:
 def _add(builder: _Builder, record: Record) -> Written:
     a, b = record.inputs
     if a.shape != b.shape:
-        raise StepError(f"a sum of the shapes {a.shape} and {b.shape} has no step")
+        raise StepError(f"a sum of the shapes {a.shape} and {b.shape} is not supported")
     inputs = [builder.tensor(a), builder.tensor(b)]
     return [({"op": "add", "inputs": inputs, "arrays": {}}, None)]
 
@@ -280,7 +280,7 @@ def _add(builder: _Builder, record: Record) -> Written:
 def _scale(builder: _Builder, record: Record) -> Written:
     x, factor = record.inputs
     if factor.size != 1 or factor.requires_grad:
-        raise StepError("a product of two tensors has no step")
+        raise StepError("a product of two tensors is not supported")
     step = {"op": "scale", "inputs": [builder.tensor(x)], "arrays": {}}
     return [(step | {"factor": float(factor.data.item())}, None)]
 

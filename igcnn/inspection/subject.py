@@ -85,7 +85,7 @@ def with_picture(
             own mean and standard deviation.
 
     Raises:
-        DataError: the file cannot be read or is no image.
+        DataError: the file cannot be read or is not an image.
     """
     plain = Preprocessing("", (), mean=(0, 0, 0), std=(1, 1, 1), side=side)
     pixels = read_image(path, prepared or plain)
@@ -114,11 +114,11 @@ def with_test_image(
         prepared: as the network's training had it; by default as training on `data` would.
 
     Raises:
-        ConfigError: there is no test image of this index.
+        ConfigError: the index is out of range.
     """
     count = len(data.test)
     if not 0 <= index < count:
-        raise ConfigError(f"{data.name} has test images 0 to {count - 1}, none of index {index}")
+        raise ConfigError(f"{data.name} has test images 0 to {count - 1}, not {index}")
     indices = np.array([index, *range(min(OTHERS, count))])
     _, pixels = next(iter(data.test.batches([indices], None)))
     if pixels.shape[2:] != (side, side):

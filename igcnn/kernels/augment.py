@@ -2,7 +2,7 @@
 
     x[n, c, i, j] = (pixel − mean[c]) / std[c]
 
-where the pixel is that of the image padded with the rounded mean colour (so that the border is
+where the pixel is taken from the image padded with the rounded mean colour (so that the border is
 nearly 0 afterwards), at (i + top[n], j + left[n]), columns reversed where mirror[n].
 """
 

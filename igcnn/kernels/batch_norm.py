@@ -12,7 +12,7 @@ In evaluation they are constants and gx = γ/√(σ²+ε) · gy. For backward th
 
 The variance is never a difference of two large numbers, as E[x²] − E[x]² is. On the CPU it is the
 mean square of the centred x, and the mean of a channel that varies little about a large one is
-taken in float64, so that a constant channel gives β. On a GPU both are those of a few numbers
+taken in float64, so that a constant channel gives β. On a GPU both are computed for a few numbers
 about the first of them, merged by Chan's formula in a fixed order.
 """
 
@@ -30,7 +30,7 @@ from .launch import THREADS, launch, launch_each
 
 Array = np.ndarray
 
-SUMS_AT_ONCE = 1024  # blocks that fill the largest GPUs; fixed, for the bits' sake
+SUMS_AT_ONCE = 1024  # blocks that fill the largest GPUs; fixed on all GPUs: same bits
 TERMS_OF_A_SUM = 1024  # at least, for one block
 FAR = 4  # standard deviations from 0: beyond, the mean of a channel is taken in float64
 

@@ -1,6 +1,6 @@
 """Channel-wise 3×3 convolutions of stride 1 and padding 1 on a CPU.
 
-The kernels are those of channelwise.cpp. Here is which convolutions they are for, and how their
+The kernels are in channelwise.cpp. This module decides which convolutions use them, and how their
 launches are cut into jobs: by channels, so that no row is read twice.
 """
 

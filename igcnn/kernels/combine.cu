@@ -5,7 +5,7 @@
 // | combine_sums_v1 | the sums of a channel: the same bytes, but few threads have work, one     |
 // |                 | number after another, and neighbours read far apart                       |
 // | combine_sums_v2 | its share of a block's sums, LOADS loads of each array at once            |
-// Shipped: v2; v1 is kept as the formula that can be read. The other kernels are their formulas,
+// Shipped: v2; v1 is the readable reference. The other kernels are their formulas,
 // VEC numbers a thread.
 //
 // Compiled for sm_90. Limits as in interleaved_group_convolution.cu: 4.3 TB/s, 55 % of 67 TFLOP/s.

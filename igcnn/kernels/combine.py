@@ -133,8 +133,8 @@ def launch_combine_sums(
         x: a normalised term.
         norm: its batch norm.
         partial: receives the sums of slices, (C, sum_slices(N, C, H·W), 2).
-        mask: NO_RELU, WHERE_Y, WHERE_NORMED or WHERE_Y6: how it is told where ReLU, or ReLU6, let
-            gy through.
+        mask: NO_RELU, WHERE_Y, WHERE_NORMED or WHERE_Y6: how to find out where ReLU or ReLU6
+            passed gy.
         masked: receives, for WHERE_Y and WHERE_Y6, the gradient of the sum before ReLU; may be gy.
     """
     arguments = _sums_arguments(gy, y, x, norm, mask, masked)
@@ -146,7 +146,7 @@ def launch_combine_sums(
 def launch_combine_sums_formula(
     gy: Array, y: Array, x: Array, norm: DeviceNorm, mask: int, masked: Array
 ) -> None:
-    """As launch_combine_sums, by the kernel that can be read."""
+    """Like launch_combine_sums, with the reference kernel."""
     arguments = _sums_arguments(gy, y, x, norm, mask, masked)
     launch_each("combine", "combine_sums_v1", x.shape[1], defines={"VEC": 1}, **arguments)
 

@@ -2,7 +2,7 @@
 
 A kernel lives in `<module>.cpp`; its argument struct there is the rule that every launch is held
 to (structures.py). A launch is executed at once, or noted in a recording, which executes its
-launches in their order, as often as it is told to, in one call without the GIL:
+launches in their order, as often as requested, in one call without the GIL:
 
     with recording() as step:
         launch("relu", "relu_forward", jobs, lanes=16, dtype="float32", x=x, y=y, batch=batch)

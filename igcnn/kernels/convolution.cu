@@ -15,7 +15,7 @@
 // | convolution_backward_weight | a row of taps of TILE      | TILE gy and INPUTS·KW x for       |
 // |                             | × INPUTS channels, shared  | TILE·INPUTS·KW                    |
 // |                             | by the threads of a warp   |                                   |
-// Shipped: v2; v1 is kept as the formula that can be read.
+// Shipped: v2; v1 is the readable reference.
 #include "common.cuh"
 
 const int SHARED_WEIGHTS = 3072;  // numbers: 12 KB, or 24 KB as double

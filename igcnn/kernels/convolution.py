@@ -4,8 +4,8 @@
     gw[o, c, a, b] = Σ_{n, i, j} gy[n, o, i, j] · x[n, g·C_g + c, i·s + a − p, j·s + b − p]
     gx[n, g·C_g + c, r, q] = Σ_{o, a, b} w[o, c, a, b] · gy[n, o, (r + p − a)/s, (q + p − b)/s]
 
-with C_g = C/G input channels a group, g = o div (C_out/G), and zeros outside the image. In the
-last sum o runs over the outputs of group g, and only where the quotients are whole numbers. As in
+with C_g = C/G input channels per group, g = o div (C_out/G), and zeros outside the image. In
+the last sum o runs over the outputs of group g, and only where the quotients are whole. As in
 the literature of neural networks this is a cross-correlation. Output size: ⌊(H + 2p − KH)/s⌋ + 1.
 
 Everything is reduced to one unit-stride product, `_correlate`:
@@ -47,7 +47,7 @@ FEWEST_THREADS = 1 << 15  # of a launch, if a thread with fewer channels can mak
 MOST_CHANNELS = 8  # of a group that one thread computes
 MOST_CHUNKS = 4  # of channels in a block
 SHARED_WEIGHTS = 3072  # numbers, as in convolution.cu
-WARPS_AT_ONCE = 1536  # fill the largest GPUs; fixed, for the bits' sake
+WARPS_AT_ONCE = 1536  # fill the largest GPUs; fixed on all GPUs: same bits
 TERMS_OF_A_SUM = 16  # at least, for one thread
 # numbers of a channel that a job of the compiled kernels works on at a time, as measured
 FORWARD_NUMBERS, BACKWARD_NUMBERS = 256, 1024
@@ -166,7 +166,7 @@ def launch_convolution_forward(
     """Write convolution_forward into y, on the device.
 
     branches: channel c of the operation is channel Reorder(branches[0])(c) of x, and likewise
-    branches[1] for y; 1 is no permutation.
+    branches[1] for y; 1 means no permutation.
     """
     S = _regular_stride(x, w, y, stride, padding)
     grid, block, tile = _tiles(y.shape, groups, w.shape, w.shape[0] // groups, MOST_CHANNELS)
@@ -178,7 +178,7 @@ def launch_convolution_forward(
 def launch_convolution_formula(
     x: Array, w: Array, y: Array, stride: Pair, padding: Pair, groups: int
 ) -> None:
-    """Write convolution_forward into y by the kernel that can be read, on the device."""
+    """Write convolution_forward into y with the reference kernel, on the device."""
     sizes = _sizes(x, w, y, stride, padding, groups, (1, 1))
     kernel, defines = "convolution_forward_v1", {"TILE": 1, "KW": w.shape[3]}
     launch_each("convolution", kernel, y.size, defines=defines, x=x, w=w, y=y, **sizes)
@@ -518,7 +518,7 @@ def compiled_convolution_forward(
     relu: int = 0,
     branches: Pair = (1, 1),
 ) -> None:
-    """Write z; the arguments are those of ConvolutionForward in convolution.cpp.
+    """Write z; the arguments are described by ConvolutionForward in convolution.cpp.
 
     Args:
         lanes: the batch.
@@ -531,7 +531,7 @@ def compiled_convolution_forward(
         skip: added to z, likewise an activation.
         relu: what z goes through then: 0 nothing, 1 ReLU, 2 ReLU6.
         branches: input channel c is channel Reorder(branches[0])(c) of x, and likewise
-            branches[1] for z; 1 is no permutation, and all that Winograd's kernels know.
+            branches[1] for z; 1 means no permutation, all that Winograd's kernels support.
     """
     end: Fields = {"sums": sums, "bias": bias, "skip": skip, "relu": relu}
     if winograd.suits(lanes, sizes):

@@ -47,7 +47,7 @@ def window(operation: str, kernel: Any, stride: Any, padding: Any) -> tuple[Pair
     padding may be "same", which keeps the size of the image.
 
     Raises:
-        ShapeError: one of them is no such pair, or "same" cannot be had.
+        ShapeError: one of them is invalid, or "same" is impossible.
     """
     kernel = pair(operation, "kernel_size", kernel)
     stride = pair(operation, "stride", stride)

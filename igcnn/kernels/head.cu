@@ -5,7 +5,7 @@
 // | head_v1 | 256 images  | an image: the same bytes, but few threads have work, one number     |
 // |         |             | after another, and neighbours read far apart                        |
 // | head_v2 | an image    | its share of a mean, of a logit, of the softmax; numbers of gy      |
-// Shipped: v2; v1 is kept as the formula that can be read.
+// Shipped: v2; v1 is the readable reference.
 //
 // v2 compiled for sm_90. Limits as in interleaved_group_convolution.cu: 4.3 TB/s, 55 % of
 // 67 TFLOP/s. For 64 images of 8×8, C = 192, K = 10.

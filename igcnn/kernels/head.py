@@ -4,8 +4,8 @@
     loss_n = −Σ_k q[n, k] · log softmax(z)[n, k]
     gz = (softmax(z) − q) / N        gy[n, c, i, j] = 1/(H·W) · (gz · w)[n, c]
 
-The operations are those of pooling.py, linear.py and softmax_cross_entropy.py, where q is
-explained. p and gz are kept for the gradients of w and b. Only devices have this kernel.
+The operations are explained in pooling.py, linear.py and softmax_cross_entropy.py, which
+defines q. p and gz are kept for the gradients of w and b. Only devices have this kernel.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def launch_head(
 
 
 def launch_head_formula(y: Array, *others: Array, smoothing: float = 0.0) -> None:
-    """As launch_head, by the kernel that can be read."""
+    """Like launch_head, with the reference kernel."""
     arguments = _arguments(y, *others, smoothing=smoothing)
     launch_each("head", "head_v1", len(y), **arguments)
 

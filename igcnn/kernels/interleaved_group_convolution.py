@@ -48,7 +48,7 @@ Array = np.ndarray
 STEM = "interleaved_group_convolution"
 FORMULAS = f"{STEM}_v1"
 INPUT_THREADS, WEIGHT_THREADS = 128, 256  # of a block, as in interleaved_group_convolution.cu
-WEIGHT_BLOCKS = 132  # that stay and take tile after tile; fixed, for the bits' sake
+WEIGHT_BLOCKS = 132  # that stay and take tile after tile; fixed on all GPUs: same bits
 
 
 def mix_forward(p: Array, w2: Array, L: int, secondary_groups: int) -> Array:
@@ -101,7 +101,7 @@ def mix_backward_input(gy: Array, w2: Array, L: int, secondary_groups: int) -> A
 def mix_backward_weight(
     gy: Array, p: Array, w2_shape: tuple[int, ...], L: int, secondary_groups: int
 ) -> Array:
-    """Return gw2 of shape `w2_shape`: one product of matrices a secondary group."""
+    """Return gw2 of shape `w2_shape`: one product of matrices per secondary group."""
     if not is_on_cpu(gy):
         gw2 = empty(w2_shape, gy.dtype, gy)
         N, C, H, W = gy.shape
@@ -283,7 +283,7 @@ def launch_igc_forward_formula(
     z: Array,
     partial: Array,
 ) -> None:
-    """As launch_igc_forward, by the kernel that can be read; partial is that of slices of z."""
+    """Like launch_igc_forward, with the reference kernel; partial: sums of slices of z."""
     arguments = entering_arguments(x, x_norm) | {"w1": w1, "w2": w2, "z": z, "N": len(x)}
     launch_each(FORMULAS, "igc_forward_v1", z.size, defines=asdict(unit), **arguments)
     launch_statistics(z, partial)
@@ -302,7 +302,7 @@ def launch_igc_backward_input(
 def launch_igc_backward_input_formula(
     unit: Unit, incoming: Incoming, w1: Array, w2: Array, gx: Array, accumulate: bool
 ) -> None:
-    """As launch_igc_backward_input, by the kernel that can be read."""
+    """Like launch_igc_backward_input, with the reference kernel."""
     arguments = input_arguments(incoming, w1, w2, gx, accumulate) | {"N": len(gx)}
     launch_each(FORMULAS, "igc_backward_input_v1", gx.size, defines=asdict(unit), **arguments)
 
@@ -330,7 +330,7 @@ def launch_igc_backward_weight_formula(
     weights: tuple[Array, Array],
     partials: tuple[Array, Array],
 ) -> None:
-    """As launch_igc_backward_weight, by the kernel that can be read."""
+    """Like launch_igc_backward_weight, with the reference kernel."""
     arguments = weight_arguments(incoming, x, x_norm, weights, partials)
     grid = -(-sum(w.size for w in weights) // THREADS), len(partials[0])
     launch(FORMULAS, "igc_backward_weight_v1", grid, THREADS, defines=asdict(unit), **arguments)

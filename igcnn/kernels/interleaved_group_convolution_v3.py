@@ -32,9 +32,10 @@ PLAIN: Cut = MappingProxyType({})
 def defines(unit: Unit, cut: Cut = PLAIN) -> dict[str, int]:
     """Return all defines of the source: the unit's sizes and its plain cut, changed by `cut`.
 
-    Forward: FM secondary groups and FH rows a block, FO outputs and FQ quads a thread. Gradient of
-    the input: IL primary groups, IH rows and IT threads a block, IQ quads a thread. Gradients of
-    the weights: WH rows a tile, WQ quads a thread. FF, IF, WF: loads in flight.
+    Forward: FM secondary groups and FH rows per block, FO outputs and FQ quads per thread.
+    Gradient of the input: IL primary groups, IH rows and IT threads per block, IQ quads per
+    thread. Gradients of the weights: WH rows per tile, WQ quads per thread. FF, IF, WF:
+    loads in flight.
     """
     sizes = {name: getattr(unit, name) for name in ("L", "M", "H", "W", "G")}
     plain = {"FM": unit.M, "FH": unit.TH, "FO": unit.OT, "FQ": 1, "FF": 8}

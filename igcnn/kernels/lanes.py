@@ -5,7 +5,7 @@ a vector has lanes. A job is a block, or a slice of its rows; what jobs sum they
 itself, and a later launch adds it in their order: the bits do not depend on the threads.
 
 The functions `compiled_<kernel>` of the other files take such arrays. What they read and write on
-the way they are told by the structs of common.hpp, which are dicts here.
+the way is described by the structs of common.hpp, which are dicts here.
 """
 
 from __future__ import annotations

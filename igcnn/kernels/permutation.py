@@ -24,7 +24,7 @@ def permutation_forward(x: Array, branches: int) -> Array:
     """Return the channels of x, (N, C, H, W), in the order of Reorder(branches).
 
     Raises:
-        ShapeError: x has not four axes, or C is no multiple of `branches`.
+        ShapeError: x has not four axes, or C is not a multiple of `branches`.
         DtypeError: x is neither float32 nor float64.
     """
     if x.ndim != 4:

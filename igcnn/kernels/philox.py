@@ -1,6 +1,6 @@
 """Philox4x32-10: random words as a function of a counter and a key (Salmon et al., SC 2011).
 
-There is no state: the words of sample i are those of the counter i, computed for any set of
+There is no state: the words of sample i depend on the counter i alone, computed for any set of
 samples, in any order, on any device, with the same bits.
 """
 

@@ -53,8 +53,8 @@ def softmax_cross_entropy_forward(
     smallest, largest = int(labels.min()), int(labels.max())
     if smallest < 0:
         raise ShapeError(
-            f"cross_entropy: labels run from 0 to {K - 1}, but there is {smallest}; no label is "
-            "ignored here: leave those images out"
+            f"cross_entropy: labels must be from 0 to {K - 1}, not {smallest}; there is no "
+            "ignored label: leave those images out"
         )
     if largest >= K:
         raise ShapeError(
@@ -82,7 +82,7 @@ def softmax_cross_entropy_forward(
 def softmax_cross_entropy_backward(
     gloss: Array, probabilities: Array, labels: Array, smoothing: float = 0.0
 ) -> Array:
-    """Return the gradient of the logits, (N, K); the arguments are those of forward."""
+    """Return the gradient of the logits, (N, K); arguments as for forward."""
     N, K = probabilities.shape
     if not is_on_cpu(probabilities):
         glogits = empty(probabilities.shape, probabilities.dtype, probabilities)

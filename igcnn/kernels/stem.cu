@@ -6,7 +6,7 @@
 // |         |                                   | and normalised anew for each product          |
 // | stem_v2 | 8 channels of four pixels at a    | 0.3, and 7 of what the block  shares: 8 rows  |
 // |         | time, and their statistics        | of an image with their border, the weights    |
-// Shipped: v2; v1 is kept as the formula that can be read. It leaves the statistics of z to
+// Shipped: v2; v1 is the readable reference. It leaves the statistics of z to
 // another launch, which reads all of it. Bytes as the emulator counts them (launch.following).
 //
 // v2 compiled for sm_90. Limits as in interleaved_group_convolution.cu: 4.3 TB/s, 55 % of

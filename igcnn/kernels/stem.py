@@ -4,8 +4,8 @@
 
 with x the augmented, normalised images, and m, μ and s of a channel of a block of z.
 
-The operations are those of augment.py and convolution.py (3×3, stride 1, from 3 colours), and the
-first half of batch_norm.py's. x is kept for the gradient of w. Only devices have this kernel.
+augment.py, convolution.py (3×3, stride 1, from 3 colours) and the first half of batch_norm.py
+explain the operations. x is kept for the gradient of w. Only devices have this kernel.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def launch_stem_formula(
     z: Array,
     partial: Array,
 ) -> None:
-    """As launch_stem, by the kernel that can be read; partial is that of slices of z."""
+    """Like launch_stem, with the reference kernel; partial: sums of slices of z."""
     launch_each("stem", "stem_v1", z.size, N=len(z), **_arguments(source, w, x, labels, z))
     launch_statistics(z, partial)
 

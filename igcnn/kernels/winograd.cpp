@@ -11,7 +11,7 @@
 
 // -- jobs --------------------------------------------------------------------------------------
 
-static const int TOGETHER = 8;  // channels that no cut parts; fixed, for the bits' sake
+static const int TOGETHER = 8;  // channels that no cut parts; fixed: same bits for any number of threads
 
 // The slice of a job, cut at multiples of `unit`.
 static inline Rows slice_of(const Batch &batch, int job, int R, int unit) {

@@ -1,8 +1,8 @@
 """Dense 3×3 convolutions of stride 1 and padding 1 by Winograd's algorithm, on a CPU.
 
-The kernels are those of winograd.cpp, the algorithm is explained in winograd.hpp. Here is which
-convolutions they are for, and how their launches are cut into jobs: by what depends on the network
-and the batch alone, so that the bits are those of every number of threads.
+The kernels are in winograd.cpp, the algorithm is explained in winograd.hpp. This module decides
+which convolutions use them, and cuts their launches into jobs: by what depends on the network and
+the batch alone, so that the bits are the same for any number of threads.
 """
 
 from __future__ import annotations

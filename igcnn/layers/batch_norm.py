@@ -54,7 +54,7 @@ class BatchNormTrainingFunction(Function):
 class SyncBatchNormFunction(Function):
     """Batch norm by the statistics of the batch of all ranks: keeps x, γ and the statistics.
 
-    Of m_r numbers a channel on rank r, with mean μ_r and variance σ²_r, and m = Σ m_r,
+    With m_r numbers per channel on rank r, with mean μ_r and variance σ²_r, and m = Σ m_r,
 
         μ = Σ m_r/m · μ_r        σ² = Σ m_r/m · (σ²_r + (μ_r − μ)²)
 
@@ -202,7 +202,7 @@ class BatchNorm(Layer):
         dtype: float32 or float64.
 
     Raises:
-        ShapeError: channels is no integer ≥ 1.
+        ShapeError: channels is not an integer ≥ 1.
         ConfigError: momentum or eps cannot be used.
         DtypeError: dtype is another.
 
@@ -252,7 +252,7 @@ def _constants(momentum: Any, eps: Any) -> tuple[float, float]:
     """Return both as Python's floats, which leave float32 arithmetic as it is.
 
     Raises:
-        ConfigError: momentum is no number from 0 to 1, or eps none ≥ 0.
+        ConfigError: momentum is not from 0 to 1, or eps is negative.
     """
     for name, value, most, rule in (
         ("momentum", momentum, 1, "a number from 0 to 1, usually 0.9"),

@@ -100,8 +100,8 @@ class Convolution(Layer):
         dtype: float32 or float64.
 
     Raises:
-        ShapeError: groups do not divide the channels, or a size is no such number.
-        ConfigError: rng is no generator.
+        ShapeError: groups do not divide the channels, or a size is invalid.
+        ConfigError: rng is not a generator.
         DtypeError: dtype is another.
     """
 

@@ -98,7 +98,7 @@ def interleaved_group_conv2d(
 
     Raises:
         ShapeError: the shapes, L and secondary_groups do not fit each other, or one of the
-            numbers is no such number.
+            numbers is invalid.
         DtypeError: the arrays are not all float32 or all float64.
         DeviceError: they are not on one device.
     """
@@ -123,7 +123,7 @@ def interleaved_group_conv2d_steps(
 
     Raises:
         ShapeError: the shapes, L and secondary_groups do not fit each other, or one of the
-            numbers is no such number.
+            numbers is invalid.
         DtypeError: the arrays are not all float32 or all float64.
         DeviceError: they are not on one device.
     """
@@ -148,8 +148,8 @@ class InterleavedGroupConvolution(Layer):
 
     Raises:
         ShapeError: channels, L and secondary_groups do not fit each other, or one of the
-            numbers is no such number.
-        ConfigError: rng is no generator.
+            numbers is invalid.
+        ConfigError: rng is not a generator.
         DtypeError: dtype is another.
     """
 

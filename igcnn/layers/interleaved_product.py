@@ -97,9 +97,9 @@ class InterleavedProduct(Layer):
         dtype: float32 or float64.
 
     Raises:
-        ShapeError: channels and groups do not fit each other, or one of the numbers is no such
-            number.
-        ConfigError: rng is no generator.
+        ShapeError: channels and groups do not fit each other, or one of the numbers is
+            invalid.
+        ConfigError: rng is not a generator.
         DtypeError: dtype is another.
     """
 

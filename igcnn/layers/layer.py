@@ -134,7 +134,7 @@ class Layer:
         """Assign `array`, which is saved but not trained, to the attribute `name`; return it.
 
         Raises:
-            ConfigError: the name belongs to something else, or this is no array.
+            ConfigError: the name belongs to something else, or this is not an array.
         """
         self._check_free(name)
         self._buffers.append(name)
@@ -151,7 +151,7 @@ class Layer:
         """Register `layer` under any `name` ("" adds nothing to the names below); return it.
 
         Raises:
-            ConfigError: the name belongs to something else, or this is no layer.
+            ConfigError: the name belongs to something else, or this is not a layer.
         """
         self._add_children({name: layer})
         return layer
@@ -161,10 +161,10 @@ class Layer:
             if not isinstance(layer, Layer):
                 made = f"; call it: {layer.__name__}(…)" if isinstance(layer, type) else ""
                 raise ConfigError(
-                    f"{type(self).__name__}: {name!r} is {type(layer).__name__}, no layer{made}"
+                    f"{type(self).__name__}: {name!r} is {type(layer).__name__}, not a layer{made}"
                 )
             if self._children.get(name, layer) is not layer:
-                raise ConfigError(f"{type(self).__name__}: there is a layer {name!r} already")
+                raise ConfigError(f"{type(self).__name__}: there already is a layer {name!r}")
         before = dict(self._children)
         self._children.update(layers)
         try:
@@ -255,7 +255,7 @@ class Layer:
     def _check_free(self, name: str) -> None:
         if getattr(self, name, None) is not None:
             raise ConfigError(
-                f"{type(self).__name__} has an attribute {name!r} already; choose another name"
+                f"{type(self).__name__} already has an attribute {name!r}; choose another name"
             )
 
     def to(self, device: str) -> Layer:
@@ -311,8 +311,8 @@ class Layer:
                 is used in several places may be given under any of its names.
 
         Raises:
-            CheckpointError: a name is missing or unknown, or a value is no array of numbers, of
-                another shape, or beyond the range of the type.
+            CheckpointError: a name is missing or unknown, or a value is not an array of numbers,
+                of another shape, or beyond the range of the type.
         """
         self._check()
         own = {name: tensor.data for name, tensor in self._all_parameters()}
@@ -371,7 +371,7 @@ class Chain(Layer):
         layers: name → layer, in the order of execution.
 
     Raises:
-        ConfigError: this is no dict of layers, or two have one full name.
+        ConfigError: this is not a dict of layers, or two have one full name.
     """
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:

@@ -65,8 +65,8 @@ class Linear(Layer):
         dtype: float32 or float64.
 
     Raises:
-        ShapeError: a size is no integer ≥ 1.
-        ConfigError: rng is no generator.
+        ShapeError: a size is not an integer ≥ 1.
+        ConfigError: rng is not a generator.
         DtypeError: dtype is another.
     """
 

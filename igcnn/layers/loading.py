@@ -32,7 +32,7 @@ def load_arrays(
         advice: its end, the way out.
 
     Raises:
-        CheckpointError: a name is missing or unknown, or a value is no array of numbers, has
+        CheckpointError: a name is missing or unknown, or a value is not an array of numbers, has
             another shape or does not fit the type; nothing was changed.
     """
     if not isinstance(state, Mapping):
@@ -80,7 +80,7 @@ def _converted(value: Any, like: Array, owner: str) -> Array:
     try:
         array = np.asarray(to_host(value))
     except (ValueError, TypeError, RuntimeError) as error:  # the latter from other libraries
-        raise ValueError(f"is {type(value).__name__}, no array of numbers") from error
+        raise ValueError(f"is {type(value).__name__}, not an array of numbers") from error
     if array.dtype.kind not in "fiu":
         raise ValueError(f"is of {array.dtype}, not of real numbers")
     if array.shape != like.shape:

@@ -34,7 +34,7 @@ def permute_channels(x: Tensor, branches: int) -> Tensor:
             is the inverse.
 
     Raises:
-        ShapeError: x has not four axes, or b is no integer that divides C.
+        ShapeError: x has not four axes, or b is not an integer that divides C.
         DtypeError: x has another element type.
     """
     return PermutationFunction(branches)(x)

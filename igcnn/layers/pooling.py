@@ -93,7 +93,7 @@ def max_pool2d(
         are equal, the first in row order receives the gradient; of NaNs the first.
 
     Raises:
-        ShapeError: the window does not fit, or one of the numbers is no such number.
+        ShapeError: the window does not fit, or one of the numbers is invalid.
         DtypeError: x has another element type.
     """
     stride = kernel_size if stride is None else stride
@@ -121,7 +121,7 @@ def avg_pool2d(
         (N, C, OH, OW), as in max_pool2d.
 
     Raises:
-        ShapeError: the window does not fit, or one of the numbers is no such number.
+        ShapeError: the window does not fit, or one of the numbers is invalid.
         DtypeError: x has another element type.
     """
     stride = kernel_size if stride is None else stride
@@ -150,7 +150,7 @@ class MaxPool(Layer):
         padding: pixels around the image that never win, likewise.
 
     Raises:
-        ShapeError: one of them is no such number.
+        ShapeError: one of them is invalid.
     """
 
     def __init__(self, kernel_size: Size, stride: Size, padding: Size | str) -> None:

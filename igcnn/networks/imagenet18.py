@@ -10,7 +10,7 @@ The three interleaved networks that the authors published grow in two ways from 
 * growth "L" (L100M2): M is kept and L doubles; the stem has L·M/2 channels, the first stage
   L·M, so it too begins with a projection.
 
-Parameter names are those of the published models.
+Parameter names follow the published models.
 """
 
 import numpy as np

@@ -10,7 +10,7 @@ A block widens its input by a factor t, convolves each channel by itself, and na
 | 1×1, to C_out channels | 2 groups, batch norm | dense, batch norm |
 
 IGCV3 is twice as deep, so as to have as many parameters; without ReLU6 after its first layer it
-has as many activations. Its numbers are those of the code that its authors released
+has as many activations. Its numbers follow the code that its authors released
 (homles11/IGCV3), whose second permutation was never in force: `second_permutation` adds it.
 
 Both begin with a 3×3 convolution and end with a 1×1 one to 1,280 channels, global mean and

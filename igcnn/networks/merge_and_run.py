@@ -15,7 +15,7 @@ the width doubles, each line passes a 1×1 convolution of stride 2 first. Three 
 | MR2 | 32 | 4 | 14.9 M |
 | MR3 | 50 | 4 | 24.8 M (this one has 24.2 M; the difference could not be explained) |
 
-Parameter names are those of the authors' code (zlmzju/fusenet, network/cross.py).
+Parameter names follow the authors' code (zlmzju/fusenet, network/cross.py).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def plain_stages(net: str, depth: int) -> list[int]:
     """Return the units of the three stages: (depth − 2)/3 each.
 
     Raises:
-        ConfigError: (depth − 2)/3 is no whole number ≥ 1.
+        ConfigError: (depth − 2)/3 is not an integer ≥ 1.
     """
     return [equal_stages(net, depth, 3)] * 3
 
@@ -33,7 +33,7 @@ def equal_stages(net: str, depth: int, step: int) -> int:
         step: layers that one unit more in each stage takes.
 
     Raises:
-        ConfigError: n is no whole number ≥ 1.
+        ConfigError: n is not an integer ≥ 1.
     """
     n, rest = divmod(depth - 2, step)
     if n < 1 or rest:
@@ -77,7 +77,7 @@ def whole_numbers(net: str, name: str, text: str, count: int | None = None) -> l
         count: how many there must be; None for any number.
 
     Raises:
-        ConfigError: the text is no such list.
+        ConfigError: the text is not such a list.
     """
     try:
         numbers = [int(part) for part in text.split(",")]

@@ -19,7 +19,7 @@ def number(owner: str, name: str, value: Any, below: float = math.inf) -> float:
         below: what it must be smaller than.
 
     Raises:
-        ConfigError: it is no number, or not in [0, below).
+        ConfigError: it is not a number in [0, below).
     """
     real = isinstance(value, Real) and not isinstance(value, bool)
     try:
@@ -28,4 +28,4 @@ def number(owner: str, name: str, value: Any, below: float = math.inf) -> float:
     except OverflowError:  # an integer beyond the range of floats
         pass
     limit = "" if below == math.inf else f" and below {below:g}"
-    raise ConfigError(f"{owner}: {name} must be a number from 0 up{limit}, not {value!r}")
+    raise ConfigError(f"{owner}: {name} must be a number of at least 0{limit}, not {value!r}")

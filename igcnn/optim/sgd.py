@@ -141,7 +141,7 @@ class SGD:
         """Update every parameter in place by its gradient; all or none.
 
         Raises:
-            AutogradError: a parameter has no gradient, or one that is no array.
+            AutogradError: a parameter has no gradient, or one that is not an array.
             ShapeError, DtypeError, DeviceError: a gradient or velocity is of another shape, type
                 or device than its parameter.
         """

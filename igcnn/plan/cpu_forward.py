@@ -167,7 +167,7 @@ class CpuForward(Program):
                 return partial(
                     permutation.compiled_permutation_forward, self.lanes, x, y, branches
                 )
-        raise PlanError(f"{operation.name} has no planned form on a CPU")
+        raise PlanError(f"CPU plans do not support {operation.name}")
 
     def classify(self, head: op.Head, x: Fields, mean: Array) -> list[Call]:
         """Return the calls that write the mean over the pixels, and the logits."""
@@ -228,8 +228,8 @@ class CpuForward(Program):
         norms = sum(term.norm is not None for term in operation.terms)
         if norms > MOST_NORMS or len(operation.terms) > MOST_TERMS:
             raise PlanError(
-                f"a sum of {len(operation.terms)} tensors, {norms} of them batch normalised, has "
-                f"no planned form; at most {MOST_TERMS} and {MOST_NORMS} have"
+                f"CPU plans do not support a sum of {len(operation.terms)} tensors with {norms} "
+                f"batch norms, only of up to {MOST_TERMS} tensors with {MOST_NORMS}"
             )
         return [
             stored(self.values[term.value])

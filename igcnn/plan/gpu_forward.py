@@ -99,7 +99,7 @@ class GpuForward(Program):
         running_mean, running_var = self.running[number]
         ggamma, gbeta = self.gradients[norm.gamma], self.gradients[norm.beta]
         if ggamma is None or gbeta is None:
-            raise PlanError("a batch norm with constant γ or β has no planned form on a device")
+            raise PlanError("GPU plans do not support a batch norm with constant γ or β")
         return DeviceNorm(
             gamma=self.weights[norm.gamma],
             beta=self.weights[norm.beta],
@@ -225,7 +225,7 @@ class GpuForward(Program):
                 calls.append(partial(pooling.launch_global_average_pool_forward, x, mean))
                 calls.append(partial(linear.launch_linear_forward, mean, *parameters, values[y]))
             case _:
-                raise PlanError(f"{operation.name} has no planned form on a GPU")
+                raise PlanError(f"GPU plans do not support {operation.name}")
 
     def _norm_of(self, value: int) -> DeviceNorm:
         number = self.graph.norm_of(value)
@@ -236,7 +236,7 @@ class GpuForward(Program):
         self, operation: op.NormAddReLU, calls: list[Call], training: bool, begun: bool
     ) -> None:
         if len(operation.terms) > 2:
-            raise PlanError("a sum of more than two tensors has no planned form on a GPU")
+            raise PlanError("GPU plans do not support a sum of more than two tensors")
         terms: list[tuple[Array, DeviceNorm | None]] = []
         for term in operation.terms:
             x = self.values[term.value]

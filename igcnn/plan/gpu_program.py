@@ -82,10 +82,10 @@ class GpuProgram(GpuForward):
                 case op.Permutation(branches=branches):
                     call = partial(permutation.launch_permutation, gy, gx, x.shape[1] // branches)
                 case _:
-                    raise PlanError(f"{operation.name} has no planned form on a GPU")
+                    raise PlanError(f"GPU plans do not support {operation.name}")
             if accumulate and not isinstance(operation, op.Convolution | op.SecondaryConvolution):
                 name = operation.name
-                raise PlanError(f"the gradient of {name} cannot be added to another on a GPU")
+                raise PlanError(f"GPU plans cannot add the gradient of {name} to another one")
             calls.append(call)
         self.release(gy)
 

@@ -67,7 +67,7 @@ class Convolution(UnaryOperation):
 
     Attributes:
         branches: of permutations before and after it: its input channel c is channel
-            Reorder(branches[0])(c) of x, and likewise branches[1] for y; 1 is no permutation.
+            Reorder(branches[0])(c) of x, and likewise branches[1] for y; 1 means no permutation.
     """
 
     w: int

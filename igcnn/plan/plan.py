@@ -64,7 +64,7 @@ class Plan:
         passes: what was launched so far, by name: update, refresh, logits.
 
     Raises:
-        PlanError: the network contains something that has no place in a plan, or there is no
+        PlanError: the network contains something that plans do not support, or there is no
             compiler for the CPU's kernels.
         DeviceError: the device has no room for it.
     """
@@ -110,7 +110,7 @@ class Plan:
             return f"compiled plan, {self.threads} thread{'s' * (self.threads > 1)}, {size}"
         if self.device == "emu":
             return f"plan on the emulator: one launch after another, {self.precision}, {size}"
-        return f"plan on {self.device}: one CUDA graph an update, {self.precision}, {size}"
+        return f"plan on {self.device}: one CUDA graph per update, {self.precision}, {size}"
 
     def __enter__(self) -> Plan:
         return self
@@ -234,7 +234,7 @@ class Plan:
         assert self._optimizer is not None
         optimizer = self._optimizer
         if optimizer.nesterov != self._nesterov:
-            raise ConfigError("a plan keeps nesterov; set it before the first update")
+            raise ConfigError("a plan cannot change nesterov; set it before the first update")
         with on_device(self.device):
             self.parameters.take_over()
             rates = float(optimizer.lr), float(optimizer.momentum), float(optimizer.weight_decay)
@@ -312,7 +312,7 @@ class Plan:
             ShapeError: there are more images than the plan was made for.
         """
         if len(x) > self.batch_size:
-            raise ShapeError(f"plan: {len(x)} images, but it was made for {self.batch_size}")
+            raise ShapeError(f"plan: {len(x)} images exceed the batch size {self.batch_size}")
         with on_device(self.device):
             self.program.load(x)
             self._execute("logits", self.program.evaluation)

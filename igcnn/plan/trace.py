@@ -42,7 +42,7 @@ def trace(network: Layer, image_shape: tuple[int, int, int]) -> TracedGraph:
     """Return the graph of a network for images of one shape, (C, H, W).
 
     Raises:
-        PlanError: the network contains something that has no place in a plan.
+        PlanError: the network contains something that plans do not support.
     """
     return _Builder(_tape(network, image_shape)).traced()
 
@@ -139,9 +139,11 @@ class _Builder:
             raise PlanError(f"a tensor of shape {tensor.shape} comes from outside the network")
         number = self.numbers[id(tensor)]
         if number in self.open and not keep_open:  # such as the operator + of two batch norms
-            raise PlanError(f"what adds to {tensor.shape} has no planned form; use functional.add")
+            raise PlanError(
+                f"plans do not support this sum of shape {tensor.shape}; use functional.add"
+            )
         if number in self.pooled:
-            raise PlanError("a global mean is planned only before the last classifier")
+            raise PlanError("plans support a global mean only before the last classifier")
         return number
 
     def _add_operation(
@@ -160,7 +162,7 @@ class _Builder:
                 return
             case ConvolutionFunction(geometry=geometry):
                 if len(weights) > 1:
-                    raise PlanError("a convolution with bias has no planned form")
+                    raise PlanError("a convolution with bias is not supported")
                 operation = op.Convolution(y, x, weights[0], *geometry)
             case InterleavedGroupConvolutionFunction(geometry=geometry, mix=(_, S)):
                 w1, w2 = weights
@@ -172,15 +174,15 @@ class _Builder:
             case PermutationFunction():
                 operation = op.Permutation(y, x, function.branches)
             case _:
-                raise PlanError(f"the operation {function.name} has no planned form")
+                raise PlanError(f"the operation {function.name} is not supported")
         self.operations.append(operation)
 
     def _add_head(self, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         x = self.pooled.pop(self.numbers.get(id(inputs[0]), -1), None)
         if x is None or output is not self.tape.output:
-            raise PlanError("a linear layer is planned only after a global mean, at the end")
+            raise PlanError("plans support a linear layer only at the end, after a global mean")
         if not self.operations:
-            raise PlanError("a linear classifier of the image alone has no planned form")
+            raise PlanError("plans do not support a linear classifier of the image")
         weights = [self._weight(tensor) for tensor in inputs[1:]]
         b = weights[1] if len(weights) > 1 else None
         self.operations.append(op.Head(self._number(output), x, weights[0], b))

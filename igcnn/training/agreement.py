@@ -107,7 +107,7 @@ def agree_on_signal(communicator: Communicator, requested: str | None) -> str | 
 
 
 def compare_ranks(communicator: Communicator, arrays: Mapping[str, Array], when: str) -> None:
-    """Raise unless all ranks have the same arrays, to the bit.
+    """Raise unless all ranks have bit-identical arrays.
 
     Args:
         communicator: connects the ranks.

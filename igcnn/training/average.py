@@ -8,7 +8,7 @@ B. T. Polyak and A. B. Juditsky, Acceleration of Stochastic Approximation by Ave
 the exponential form that C. Szegedy et al. (CVPR 2016, section 8) evaluate. d_t lets a short run
 forget its initial weights, as `num_updates` of TensorFlow's ExponentialMovingAverage does.
 The statistics are averaged like the weights that they belong to: no pass over the training images
-is needed. Training itself goes on with the raw weights and is not changed by a bit.
+is needed. Training itself continues with the raw weights and is not changed by a bit.
 """
 
 from __future__ import annotations

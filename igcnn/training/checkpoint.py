@@ -9,7 +9,7 @@ Layout (format version 2), an HDF5 file that any HDF5 reader opens:
     /parameters/*    one data set a parameter, under the network's own name for it, in order
     /buffers/*       likewise: the running statistics of batch norm
     /velocity/*      likewise: the optimizer's velocity; empty without an optimizer
-    /raw/*           if the parameters and buffers are averages: those that training goes on with
+    /raw/*           if the parameters and buffers are averages: those that training continues with
 
 Files without averages have format version 1 and no /raw, and older versions of igcnn read them.
 
@@ -82,7 +82,7 @@ class Checkpoint:
         parameters: name → array.
         buffers: name → array.
         velocity: name of the parameter → array; empty without an optimizer.
-        raw: name → array, parameters and buffers that training goes on with where those above
+        raw: name → array, parameters and buffers that training continues with where those above
             are averages (see training/average.py); empty where they are not.
         training: settings of the run that later steps depend on, as the trainer writes them.
         progress: position and sums of the run, as the trainer writes them.
@@ -117,7 +117,7 @@ class Checkpoint:
 
     @property
     def training_state(self) -> dict[str, Array]:
-        """What training goes on with: as `state`, but never averages."""
+        """What training continues with: as `state`, but never averages."""
         return self.raw or self.state
 
     def build(self) -> Network:
@@ -147,7 +147,7 @@ class Checkpoint:
         name = self.network.get("net")
         if name is None:
             raise CheckpointError(
-                "the checkpoint does not say which network it is of; build the network yourself "
+                "the checkpoint does not name its network; build the network yourself "
                 "and use network.load_state_dict(checkpoint.state), or register it by "
                 "@register_network before training"
             )
@@ -220,8 +220,8 @@ def save_checkpoint(
     except OSError as error:
         reason = error.strerror or error
         raise CheckpointError(
-            f"cannot write the checkpoint {path}: {reason}; what was there is untouched; "
-            "make room or choose a folder that can be written"
+            f"cannot write the checkpoint {path}: {reason}; the previous file is "
+            "unchanged; free some space or choose a writable directory"
         ) from error
 
 
@@ -232,7 +232,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         path: of the file, or of a run directory: its best.h5, else its last.h5.
 
     Raises:
-        CheckpointError: there is no such file, or it is damaged, truncated, no checkpoint, or
+        CheckpointError: the file is missing, damaged, truncated, not a checkpoint, or
             of a newer format.
     """
     import h5py
@@ -249,7 +249,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         data = path.read_bytes()
         if not data.startswith(MAGIC):
             raise CheckpointError(
-                f"{path} is no checkpoint of igcnn; give an .h5 file that igcnn wrote"
+                f"{path} is not an igcnn checkpoint; pass an .h5 file written by igcnn"
             )
         if data[:BLOCK] != _block(data):
             raise CheckpointError(
@@ -270,7 +270,7 @@ def load_newest(last: Path, previous: Path) -> tuple[Checkpoint, str | None]:
     """Return the newest checkpoint that is whole, and in words why it is not `last`.
 
     Raises:
-        CheckpointError: neither is whole; the error is that of `last`.
+        CheckpointError: neither is complete; the error describes `last`.
     """
     try:
         return load_checkpoint(last), None
@@ -279,7 +279,7 @@ def load_newest(last: Path, previous: Path) -> tuple[Checkpoint, str | None]:
             checkpoint = load_checkpoint(previous)
         except CheckpointError:
             raise error from None
-        return checkpoint, f"{error}; going on from {previous.name}"
+        return checkpoint, f"{error}; continuing from {previous.name}"
 
 
 def _encode(texts: dict[str, Any], arrays: dict[str, Array]) -> bytes:
@@ -350,7 +350,7 @@ def _read_array(group: h5py.Group, name: str, file_size: int) -> Array:
         and not dataset.is_virtual
     )
     if not plain or dataset.dtype.kind != "f" or dataset.nbytes > file_size:
-        raise ValueError(f"{group.name}/{name} is no plain array of numbers in this file")
+        raise ValueError(f"{group.name}/{name} is not a plain array of numbers in this file")
     return dataset[()]
 
 

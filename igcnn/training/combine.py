@@ -69,11 +69,11 @@ def combine_with_sources(
 ) -> dict[str, tuple[Any, str]]:
     """Return every setting with its value and where that is from.
 
-    A value is that of the last layer that has one, or else the preset's or the default.
+    A value comes from the last layer that has one, or else the preset's or the default.
 
     Args:
         layers: (source, name → value) in rising precedence; None stands for no value.
-        dataset: name of a data set that is there already, instead of what the layers say.
+        dataset: name of an existing data set, instead of what the layers say.
 
     Raises:
         ConfigError: an unknown name, or a value of the wrong kind.

@@ -1,4 +1,4 @@
-"""What a run says before the first step and after the last."""
+"""The lines that a run prints before the first step and after the last one."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .trainer import Trainer
 
 
 def opening_lines(trainer: Trainer, summary: Summary, checkpoint: Checkpoint | None) -> list[str]:
-    """Return what there is to say before the first step.
+    """Return the lines to print before the first step.
 
     Args:
         trainer: of the run.
         summary: of its network.
-        checkpoint: from which it goes on, None for a new run.
+        checkpoint: where it continues, None for a new run.
     """
     data, recipe, run = trainer.dataset, trainer.recipe, trainer.run_directory
     _, height, width = data.train.image_shape
     network = describe_network(trainer.network.settings)
     lines = [
-        f"network     {network}: {summary.params:,} parameters, {summary.macs:,} multiply-adds an "
-        "image",
+        f"network     {network}: {summary.params:,} parameters, {summary.macs:,} multiply-adds "
+        "per image",
         f"data set    {data.name}: {len(data.train.labels):,} training and "
         f"{len(data.test.labels):,} test images of {height}×{width} in "
         f"{len(data.classes)} classes",
@@ -41,7 +41,7 @@ def opening_lines(trainer: Trainer, summary: Summary, checkpoint: Checkpoint | N
 
 
 def closing_lines(trainer: Trainer, result: Result) -> list[str]:
-    """Return what there is to say after the last step.
+    """Return the lines to print after the last step.
 
     Args:
         trainer: of the run.

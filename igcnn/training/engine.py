@@ -45,8 +45,8 @@ class Engine(Protocol):
     def collect(self, wait: bool) -> list[tuple[float, int]]:
         """Return mean loss and right answers of each update since the last call.
 
-        A device may keep them back unless it is to wait for them. After a loss that is no finite
-        number the parameters are not to be used.
+        A device may keep them back unless it is to wait for them. After a loss that is NaN or
+        infinite, the parameters are not to be used.
         """
         ...
 
@@ -111,7 +111,7 @@ class TapeEngine:
         return self._loader.epoch(epoch, start)
 
     def update(self, batch: tuple[Array, Array]) -> None:
-        """Do one step of the optimizer, unless the loss is no finite number."""
+        """Do one step of the optimizer, unless the loss is NaN or infinite."""
         with on_device(self._optimizer.parameters[0].device):
             loss, correct = self._step_together(*batch) if self._reducer else self.step(*batch)
             self._results.append((loss, correct))
@@ -159,7 +159,7 @@ class TapeEngine:
         return parameters + [array for _, array in self.network.named_buffers()]
 
     def refresh(self) -> None:
-        """Do nothing: the tape always computes with what is there."""
+        """Do nothing: the tape always computes with the current weights."""
 
     def logits(self, x: Array) -> Array:
         """Return (n, K); the mode that the network is in stays."""

@@ -1,4 +1,4 @@
-"""What there is to say at the start of a run, and to record and to say of an epoch."""
+"""Lines printed at the start of a run, and records and lines of an epoch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def unusual_lines(dataset: Dataset, network: Layer, optimizer: SGD) -> list[str]
         network: what is trained.
         optimizer: has the parameters that are not frozen.
     """
-    lines = [f"division    {note}" for note in dataset.notes]
+    lines = [f"split       {note}" for note in dataset.notes]
     if dataset.validation is not None:
         lines.append(
             f"validation  {len(dataset.validation)} of the training images are held out to choose "
@@ -127,6 +127,6 @@ def lagging_statistics(
         updates += 1
     return (
         f"batch norm  after {step} updates its running statistics (momentum {momentum:g}) are "
-        f"still {share:.0%} initial values, so the accuracy of {held_out_top1:.2f} % does not "
-        f"show yet what is learned; train for {updates} updates or more before judging it"
+        f"still {share:.0%} initial values, so the accuracy of {held_out_top1:.2f} % is not "
+        f"meaningful yet; train for at least {updates} updates"
     )

@@ -1,4 +1,4 @@
-"""The table of epochs that a run prints: a row an epoch, as wide as the terminal allows."""
+"""The table of epochs that a run prints: one row per epoch, as wide as the terminal allows."""
 
 from __future__ import annotations
 

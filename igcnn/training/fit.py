@@ -185,9 +185,9 @@ class Fit:
 
     def _run(self, callbacks: Sequence[Callback]) -> Result:
         trainer, settings = self._trainer, self.settings
-        self._say(f"computed by {self._make_engine()}")
+        self._say(f"backend     {self._make_engine()}")
         if trainer.communicator.size > 1:
-            self._say(f"shared by   {trainer.communicator}")
+            self._say(f"parallel    {trainer.communicator}")
         try:
             with contextlib.ExitStack() as stack:
                 trainer.callbacks.extend(callbacks)
@@ -320,7 +320,7 @@ def fit(
 
 
 def _described(network: Network, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the settings of a run say of a network that is there already.
+    """Return what the settings of a run say about an existing network.
 
     Raises:
         ConfigError: other settings say something of it too.
@@ -329,8 +329,8 @@ def _described(network: Network, given: Mapping[str, Any]) -> dict[str, Any]:
     contradicting = set(given) & (set(network_settings(net or SETTINGS["net"].default)))
     if contradicting:
         raise ConfigError(
-            f"the network is built already; leave out {', '.join(sorted(contradicting))}, or "
-            "give its name"
+            f"the network is already built; leave out {', '.join(sorted(contradicting))}, or "
+            "pass its name"
         )
     own = "fp64" if network.parameters()[0].dtype == np.float64 else "fp32"
     if given.get("precision", own) not in (own, "bf16"):

@@ -63,7 +63,7 @@ class Evaluation:
         top5: share of those whose label is among the five largest, in percent.
         loss: mean cross-entropy.
         images: how many there were.
-        confusion: how many images of each class, (K, K): row the label, column what was said.
+        confusion: how many images of each class, (K, K): row the label, column the prediction.
     """
 
     top1: float

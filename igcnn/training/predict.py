@@ -25,7 +25,7 @@ def read_image(path: Path, prepared: Preprocessing) -> Array:
     """Return the pixels that the network sees, uint8, (3, side, side).
 
     Raises:
-        DataError: the file cannot be read or is no image.
+        DataError: the file cannot be read or is not an image.
     """
     try:
         data = path.read_bytes()
@@ -76,6 +76,6 @@ def expanded(paths: Iterable[str]) -> list[Path]:
         else:
             files = [path] if path.exists() else [Path(p) for p in sorted(glob.glob(text))]
         if not files:
-            raise DataError(f"{text}: no image is there; give files, folders or patterns")
+            raise DataError(f"{text}: no images found; pass files, directories or patterns")
         found += files
     return found

@@ -73,7 +73,7 @@ class Recipe:
         for name in ("lr", "lr_factor", "lr_min", "warmup_epochs", "momentum", "weight_decay"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"{name} must be a number from 0 up, not {value}")
+                raise ConfigError(f"{name} must be a number of at least 0, not {value}")
         for name in ("momentum", "label_smoothing", "average", "validation"):
             value = getattr(self, name)
             if not 0 <= value < 1:
@@ -129,7 +129,7 @@ class Recipe:
                 steps = ", ".join(map(str, self.lr_steps or ())) or "none"
                 falls = f"×{self.lr_factor:g} after epochs: {steps}"
             case "exponential":
-                falls = f"×{self.lr_factor:.4g} an epoch, at least {self.lr_min:g}"
+                falls = f"×{self.lr_factor:.4g} per epoch, at least {self.lr_min:g}"
             case "cosine":
                 falls = f"cosine to {self.lr_min:g}"
             case _:

@@ -3,9 +3,9 @@
 runs/<dataset>/<net>-L24M2-d20/<YYYYMMDD-HHMMSS>/
     config.toml     the effective settings: `igcnn train --config` runs them again
     env.json        versions, device, cores
-    train.log       what was said, with the time
-    metrics.jsonl   one object a log step
-    metrics.csv     one row an epoch
+    train.log       what was printed, with the time
+    metrics.jsonl   one object per log step
+    metrics.csv     one row per epoch
     curves.svg      loss and accuracy
     summary.txt     the network, layer by layer
     result.json     how the run ended; absent as long as it has not
@@ -138,7 +138,7 @@ class RunDirectory:
         """Raise unless the folder is empty or absent.
 
         Raises:
-            ConfigError: it holds something, or is no folder.
+            ConfigError: it is not empty, or not a directory.
         """
         try:
             used = next(self.path.iterdir(), None) is not None
@@ -149,7 +149,7 @@ class RunDirectory:
         if used:
             raise ConfigError(
                 f"{self.path} is not empty; continue its run with --resume, delete its "
-                "run by --overwrite, or choose another --out"
+                "run with --overwrite, or choose another --out"
             )
 
     def create(self, overwrite: bool = False) -> None:

@@ -197,7 +197,7 @@ def draw_runs(paths: Sequence[Path], output: Path) -> list[Path]:
     runs = [run for run in given if run.rows]
     if not runs:
         raise ConfigError(
-            f"nothing to draw: no epoch is done in {', '.join(map(str, paths))}; wait for the "
+            f"nothing to plot: no epoch is complete in {', '.join(map(str, paths))}; wait for the "
             "end of an epoch"
         )
     figure = Figure(figsize=(11, 4.5 + 0.2 * len(runs)), layout="constrained")

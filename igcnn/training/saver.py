@@ -81,7 +81,7 @@ class Saver:
             average: averages of the network's parameters and buffers, None for none.
 
         Returns:
-            What there is to say if it could not be written.
+            A warning if it could not be written, else None.
 
         Raises:
             CheckpointError: it is needed and cannot be written; what was there stays.
@@ -119,7 +119,7 @@ class Saver:
             )
         except (CheckpointError, OSError) as error:
             if not needed:
-                return f"step {state.step} could not be saved, the run goes on: {error}"
+                return f"step {state.step} could not be saved, continuing: {error}"
             if isinstance(error, OSError):
                 raise _unsaved(path, error) from error
             raise
@@ -128,6 +128,6 @@ class Saver:
 
 def _unsaved(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(
-        f"cannot write the checkpoint {path}: {error.strerror or error}; what was there is "
-        "untouched; make room and resume with --resume"
+        f"cannot write the checkpoint {path}: {error.strerror or error}; the previous file "
+        "is unchanged; free some space and resume with --resume"
     )

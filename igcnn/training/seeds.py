@@ -24,7 +24,7 @@ def seed_directory(folder: Path, seed: int) -> Path:
 def summarise_seeds(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
     """Return what the finished runs of some seeds came to, in percent on the test images.
 
-    The standard deviation is that of a sample: its square is Σ(x − mean)²/(n − 1). It is None
+    The standard deviation of the sample has the square Σ(x − mean)²/(n − 1). It is None
     for one seed.
 
     Args:
@@ -60,7 +60,7 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> Path:
 
 
 def seed_table(summary: dict[str, Any]) -> list[str]:
-    """Return the lines of a table: a row a seed, then mean ± standard deviation."""
+    """Return the lines of a table: one row per seed, then mean ± standard deviation."""
     rows: list[tuple[str, ...]] = [("seed", "best top-1", "last top-1")]
     for run in summary["seeds"]:
         rows.append((str(run["seed"]), *(f"{run[name]:.2f} %" for name in SUMMARISED)))

@@ -76,7 +76,9 @@ def choose_run(
         raise ConfigError("--resume continues a run and --overwrite deletes it; give one of them")
     if resume not in (None, "auto"):
         if out:
-            raise ConfigError("--resume PATH goes on in the run's own folder; leave out --out")
+            raise ConfigError(
+                "--resume PATH continues in the directory of the run; leave out --out"
+            )
         return _run_of(Path(resume))
     if out:
         run = RunDirectory(out)
@@ -103,11 +105,11 @@ def _run_of(path: Path) -> tuple[RunDirectory, Path]:
         return run, run.last
     if path.is_file() and path.absolute().parent.name != "checkpoints":
         raise ConfigError(
-            f"{path} does not lie in the checkpoints folder of a run, where --resume finds "
-            "its settings; give the folder of the run"
+            f"{path} is not in the checkpoints directory of a run, where --resume finds the "
+            "settings; pass the run directory"
         )
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}; give one, or a run's folder")
+        raise CheckpointError(f"there is no checkpoint {path}; pass one, or a run directory")
     return RunDirectory(path.parent.parent), path
 
 

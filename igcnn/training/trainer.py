@@ -207,7 +207,7 @@ class Trainer:
                     self._save(needed=True)
                 return self._run()
         except (RankError, DataError) as error:
-            # the other ranks are elsewhere: nothing can be agreed on any more
+            # other ranks may be in another collective: communicate no more
             self.communicator.broken = self.communicator.size > 1
             self._count(wait=True)  # what is in the weights is in the state that is saved
             if self._interrupt.requested:  # the signal was for all processes of the job

@@ -57,13 +57,13 @@ def initialise_from(network: Layer, checkpoint: Checkpoint, classes: Sequence[st
     network.load_state_dict(own | taken)
     copied = sum(name in taken for name in names)
     notes = (
-        ("new classifier, as the classes are others", renewed),
+        ("new classifier for different classes", renewed),
         ("not in the checkpoint, so newly initialized", missing),
-        ("of another shape in the checkpoint, so newly initialized", reshaped),
-        ("only in the checkpoint, so left out", [n for n in checkpoint.state if n not in own]),
+        ("of a different shape in the checkpoint, so newly initialized", reshaped),
+        ("only in the checkpoint, so ignored", [n for n in checkpoint.state if n not in own]),
     )
     return [
-        f"{copied} of {len(names)} parameters are those of the checkpoint",
+        f"loaded {copied} of {len(names)} parameters from the checkpoint",
         *(f"{what}: {_listed(found)}" for what, found in notes if found),
     ]
 

@@ -195,7 +195,7 @@ def test_backward_that_keeps_the_records():
     assert len(Tape.of(y)) == 1
     y.backward()
     assert x.grad.tolist() == [8]
-    with pytest.raises(AutogradError, match="give the first backward keep=True"):
+    with pytest.raises(AutogradError, match="call the first backward with keep=True"):
         y.backward()
 
 

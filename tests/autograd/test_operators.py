@@ -246,7 +246,7 @@ def test_one_number_is_a_number():
     assert not Tensor(0.0)
     assert max(Tensor(1.0), Tensor(2.0)).item() == 2
     for conversion in (float, int, bool, Tensor.item, "{:.3f}".format):
-        with pytest.raises(ShapeError, match=r"shape \(2,\) is not one number"):
+        with pytest.raises(ShapeError, match=r"shape \(2,\) is not a single number"):
             conversion(Tensor([1.0, 2.0]))
 
 

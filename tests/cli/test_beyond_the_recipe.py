@@ -50,7 +50,7 @@ def test_init_from_and_freeze(igcnn, refused):
     frozen = ("--init-from", "a", "--freeze", "g?_*")
     code, out, _ = igcnn(*TINY, *frozen, "--max-steps", "3", "--out", "b")
     assert code == 0
-    assert "init from   29 of 29 parameters are those of the checkpoint" in out
+    assert "init from   loaded 29 of 29 parameters from the checkpoint" in out
     before, after = (load_checkpoint(Path(x, "checkpoints", "last.h5")) for x in "ab")
     for name, array in before.parameters.items():
         same = np.array_equal(array, after.parameters[name])
@@ -100,7 +100,7 @@ def test_several_seeds(igcnn, refused):
     RunDirectory("tries/seed3").result.unlink()  # as if it had been interrupted
     code, out, err = igcnn(*seeds)
     assert code == 0
-    assert "seed0 has ended and is kept" in err
+    assert "seed0 is complete and kept" in err
     assert "resumed     after step 23" in out
     assert out.splitlines()[-5:] == table
     line = refused(2, *seeds, "--epochs", "2")
@@ -128,7 +128,7 @@ def test_what_was_left_out_in_training_is_left_out_in_evaluation(igcnn, refused)
     options += ("--workers", "0", "--out", "run", "--max-steps", "2", "--on-bad-image", "skip")
     code, _, err = igcnn(*TINY, *options)
     assert code == 0
-    assert "left out: " in err
+    assert "skipped: " in err
     code, out, err = igcnn("eval", "run", "--workers", "0")
     assert code == 0
     assert "images  2" in out

@@ -120,8 +120,10 @@ def test_unpacked_files_are_found_by_verify_pack_and_eval(igcnn, refused, cifar_
     assert code == 0
     assert json.loads(out)["images"] == 20
     assert "downloading" not in err
-    assert "knows the classes of cifar10" in refused(2, "eval", "run", "--dataset", "digits")
-    assert "digits needs no files" in refused(
+    assert "was trained on the classes of cifar10" in refused(
+        2, "eval", "run", "--dataset", "digits"
+    )
+    assert "digits does not read files" in refused(
         2, "eval", "run", "--dataset", "digits", "--data-dir", "x"
     )
 
@@ -201,7 +203,7 @@ def test_own_images_from_training_to_prediction(igcnn, refused, tree):
     Path("no.jpg").write_text("no image")
     code, out, err = igcnn("predict", best, images[0], "no.jpg", images[1])
     assert code == 3
-    assert "no.jpg is no image that can be read (1 of 3 left out)" in err
+    assert "no.jpg is not a readable image (1 of 3 skipped)" in err
     assert [line.split()[0] for line in out.splitlines()] == [str(images[0]), str(images[1])]
     folder = Path(images[0]).parent
     code, out, err = igcnn("predict", best, folder)

@@ -137,7 +137,7 @@ class FakeRuntime:
         (None, "CuPy is not installed (pip install 'igcnn[cuda12]')"),
         (
             "cudaErrorInsufficientDriver: CUDA driver version is insufficient",
-            "driver is too old for this CuPy or not there",
+            "driver is missing or too old for this CuPy",
         ),
         ("cudaErrorNoDevice: no CUDA-capable device is detected", "CUDA finds no GPU"),
     ],

@@ -49,7 +49,7 @@ def test_network_memory_and_time_fit(igcnn, monkeypatch, columns):
     assert code == 0, err
     assert max(map(len, out.splitlines())) <= columns
     assert "2,814 parameters" in " ".join(out.split())
-    assert told(out, "computed by").endswith("MB")
+    assert told(out, "backend  ").endswith("MB")
     # 1437 images in batches of 64, the last one filled up
     assert ": 23 updates of" in told(out, "epoch  ")
     assert "for 3 epochs" in told(out, "run   ")
@@ -75,7 +75,7 @@ def test_data_are_not_downloaded(refused, monkeypatch):
 
 def test_several_processes(refused):
     for option in (("--ranks", "2"), ("--gpus", "0,1"), ("--seeds", "0,1")):
-        assert "takes one run in one process" in refused(2, *LINE, *option)
+        assert "takes a single process" in refused(2, *LINE, *option)
 
 
 def test_an_epoch_of_a_single_update(igcnn):

@@ -67,7 +67,7 @@ def trained(package, igcnn):
     code, out, err = igcnn(*TRAIN, *SHORT, "--out", "run")
     assert code == 0, err
     assert "two_convs, width 6, momentum_of_bn 0.9: 512 parameters" in " ".join(out.split())
-    assert "computed by compiled plan" in out
+    assert "backend     compiled plan" in out
     return "run"
 
 
@@ -138,7 +138,7 @@ def test_the_commands_that_look_at_a_network(package, igcnn):
         ("train --net two_convs --set width=x", "width must be an integer, not 'x' (--set)"),
         ("train --net two_convs --depth 8", "two_convs has no setting 'depth'"),
         ("train --net resnet --set width=3", "unknown setting 'width' (--set)"),
-        ("train --net two_convs --data-dir x --dataset stripes", "stripes needs no files"),
+        ("train --net two_convs --data-dir x --dataset stripes", "stripes does not read files"),
         ("train --net two_conv", "did you mean two_convs?"),
         ("train --dataset stripe", "did you mean stripes?"),
         ("summary --net two_convs --set width", "--set takes key=value"),

@@ -51,14 +51,14 @@ def test_a_variable_that_nothing_reads_is_told(tmp_path, capsys, monkeypatch):
     err = capsys.readouterr().err
     assert err.count("IGCNN_") == 2
     assert (
-        "IGCNN_BATCHSIZE is no setting and changes nothing; did you mean IGCNN_BATCH_SIZE?" in err
+        "IGCNN_BATCHSIZE is not a setting and has no effect; did you mean IGCNN_BATCH_SIZE?" in err
     )
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--data-dir mine", "digits needs no files and reads nothing from mine"),
+        ("--data-dir mine", "digits does not read files; to use those in mine"),
         ("--precision fp16", "precision must be fp32, fp64 or bf16, not fp16"),
         ("--precision bf16 --device cpu", "precision bf16 needs a plan on a GPU"),
     ],

@@ -86,7 +86,7 @@ def test_runs_as_csv(igcnn, two_runs, refused):
     assert [row["lr"] for row in rows] == ["0.05", "0.5"]
     assert rows[1]["best_top1"] == "95.0"
     assert "did you mean lr" in refused(2, "runs", "--sort", "lrr")
-    assert "exclude each other" in refused(2, "runs", "--csv", "--json")
+    assert "cannot be combined" in refused(2, "runs", "--csv", "--json")
 
 
 def test_compare(igcnn, two_runs, refused):
@@ -102,7 +102,7 @@ def test_compare(igcnn, two_runs, refused):
     assert content["differing"] == ["lr"]
     first = content["runs"][0]
     assert first["epochs_to"] == [{"top1": 60, "epoch": 1}, {"top1": 93, "epoch": None}]
-    assert "two runs or more" in refused(2, "compare", paths[0])
+    assert "two or more runs" in refused(2, "compare", paths[0])
     assert "is not a run directory" in refused(2, "compare", paths[0], ".")
 
 
@@ -122,11 +122,11 @@ def test_curves(igcnn, refused, two_runs):
     make_run("empty")
     code, out, err = igcnn("plot", "runs/digits/first", "runs/digits/second", "empty")
     assert (code, out) == (0, "curves.png\n")
-    assert err == "igcnn: empty is left out: no epoch of it is done\n"
+    assert err == "igcnn: empty is skipped: no epoch is complete\n"
     with Image.open("curves.png") as image:
         assert len(image.convert("L").getcolors(1 << 20)) > 10
     assert "exists" in refused(2, "plot", "empty")
-    assert "nothing to draw" in refused(2, "plot", "empty", "-o", "new.png")
+    assert "nothing to plot" in refused(2, "plot", "empty", "-o", "new.png")
     assert "is not a run directory" in refused(2, "plot", ".", "-o", "new.png")
     assert "cannot write" in refused(2, "plot", "runs/digits/first", "-o", "absent/x.png")
 

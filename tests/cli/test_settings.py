@@ -60,7 +60,7 @@ def test_no_lr_steps():
         ("depth", "x", "an integer"),
         ("depth", 8.5, "an integer"),
         ("depth", True, "an integer"),
-        ("seed", "-1", "an integer from 0 up"),
+        ("seed", "-1", "an integer of at least 0"),
         ("lr", "fast", "a number"),
         ("net", 7, "a text"),
         ("net", "", "a text"),

@@ -207,7 +207,7 @@ def test_a_disk_that_is_full_while_saving(igcnn, whole, monkeypatch):
     monkeypatch.setattr(saver, "save_checkpoint", save)
     code, _, err = igcnn(*LINE, "--out", "run")
     assert code == 0, err
-    assert "could not be saved, the run goes on" in Path("run/train.log").read_text()
+    assert "could not be saved, continuing" in Path("run/train.log").read_text()
     assert weights("run") == weights(whole)
     assert rows("run") == rows(whole)
 

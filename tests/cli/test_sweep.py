@@ -63,7 +63,7 @@ def test_combinations_with_every_seed(igcnn):
     before = fingerprint("s/L3-lr0.1/seed4")
     code, again, err = igcnn(*line)
     assert code == 0
-    assert err.count("has ended and is kept") == 8
+    assert err.count("is complete and kept") == 8
     assert fingerprint("s/L3-lr0.1/seed4") == before
     assert again[again.index("L    lr  parameters") :] == out[out.index("L    lr  parameters") :]
 
@@ -131,7 +131,7 @@ def test_a_run_that_fails_stops_the_others(igcnn):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "give --grid KEY=A,B,… or --budget N"),
+        ((), "pass --grid KEY=A,B,… or --budget N"),
         (("--grid", "lr"), "--grid takes KEY=A,B,…"),
         (("--grid", "lr=0.1", "--grid", "lr=0.2"), "each setting once"),
         (("--grid", "seed=1,2"), "seeds by --seeds"),

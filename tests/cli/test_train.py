@@ -258,7 +258,7 @@ def test_after_a_damaged_checkpoint_comes_the_one_before(igcnn, whole):
     code, out, err = igcnn("train", "--resume", "run")
     assert code == 0, err
     assert "damaged" in err
-    assert "going on from previous.h5" in err
+    assert "continuing from previous.h5" in err
     assert "resumed     after step 30" in out
     assert weights("run") == weights(whole)
     assert rows("run") == rows(whole)

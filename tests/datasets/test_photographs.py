@@ -170,7 +170,7 @@ def test_grey_of_16_bits_is_scaled_by_its_range(form):
     ("array", "kind"),
     [
         (RAMP.astype(np.float32) / 255, "floating-point"),
-        (RAMP.astype(np.int32) << 16, "32 bits"),
+        (RAMP.astype(np.int32) << 16, "32-bit"),
     ],
 )
 def test_pixels_of_no_known_range_are_refused(array, kind):

@@ -96,7 +96,7 @@ def test_class_folders_without_train_and_test(tmp_path):
     np.testing.assert_allclose(data.mean, data.train.images.mean(axis=(0, 2, 3)), atol=1e-6)
     (note,) = data.notes
     assert (
-        "3 of its 16 images, 20% of each class drawn at random, are for testing, the same" in note
+        "3 of its 16 images are held out for testing, a random 20% of each class, the same" in note
     )
     again = load_dataset("folder", photos, image_size=8)
     np.testing.assert_array_equal(data.test.images, again.test.images)
@@ -104,5 +104,5 @@ def test_class_folders_without_train_and_test(tmp_path):
 
 def test_one_class_is_none(tmp_path):
     photos = class_folders(tmp_path / "photos", {"cat": 3})
-    with pytest.raises(DataError, match="one class folder only, cat"):
+    with pytest.raises(DataError, match="only one class directory, cat"):
         load_dataset("folder", photos, image_size=8)

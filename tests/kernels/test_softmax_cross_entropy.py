@@ -46,7 +46,7 @@ def test_k_equal_logits_lose_log_k():
     ("logits", "labels", "message"),
     [
         ((2, 3), [0, 3], "from 0 to 3, but logits have 3 classes"),
-        ((2, 3), [-1, 0], "from 0 to 2, but there is -1; no label is ignored"),
+        ((2, 3), [-1, 0], "from 0 to 2, not -1; there is no ignored label"),
         ((2, 3), [0], r"\(2, 3\) and \(1,\)"),
         ((0, 3), [], "N ≥ 1"),
         ((2, 3, 1), [0, 0], r"\(2, 3, 1\)"),

@@ -99,7 +99,7 @@ REFUSED = {
     "not in C order": ("y", aligned((16, 16), "f4").T, "is not in C order"),
     "other lanes": ("input.x", aligned((2, 3, 8), "f4"), "input.x .* must have 16 lanes"),
     "no lanes": ("input.x", aligned((), "f4"), "input.x .* must have 16 lanes"),
-    "a wrong address": ("z", aligned((2, 16), "f4", 32), "z begins .* no multiple of 64"),
+    "a wrong address": ("z", aligned((2, 16), "f4", 32), "z begins .* not a multiple of 64"),
     "half an element": ("labels", aligned((2,), "i4", 2), "labels begins .* multiple of 4"),
     "read-only": ("y", read_only((2, 16), "f4"), "y is written to, but is read-only"),
     "None": ("labels", None, "labels must be an array, not None"),

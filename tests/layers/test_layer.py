@@ -120,9 +120,9 @@ def test_add_parameter_buffer_and_child():
     assert list(net.state_dict()) == ["w", "any name_weight", "any name_bias", "count"]
     for add in (net.add_parameter, net.add_buffer):
         for name in ("w", "count", "forward", "training"):
-            with pytest.raises(ConfigError, match=f"attribute '{name}' already"):
+            with pytest.raises(ConfigError, match=f"already has an attribute '{name}'"):
                 add(name, np.ones(2))
-    with pytest.raises(ConfigError, match="layer 'any name' already"):
+    with pytest.raises(ConfigError, match="already is a layer 'any name'"):
         net.add_child("any name", linear())
     with pytest.raises(ConfigError, match="count is a buffer of Net and takes an array"):
         net.count = 3
@@ -142,8 +142,8 @@ def test_add_parameter_buffer_and_child():
         (lambda: Net(ws=[parameter()], ws_0=parameter()), "'ws_0'"),
         (lambda: Chain({"": BatchNorm(2), "bn": Net(x=ReLU()), "bn_x": ReLU()}), "'bn_x'"),
         (lambda: Net(moving=Net(mean=parameter()), moving_mean=parameter()), "'moving_mean'"),
-        (lambda: Chain({"relu": ReLU}), r"'relu' is type, no layer; call it: ReLU\(…\)"),
-        (lambda: Chain({"relu": 3}), "'relu' is int, no layer"),
+        (lambda: Chain({"relu": ReLU}), r"'relu' is type, not a layer; call it: ReLU\(…\)"),
+        (lambda: Chain({"relu": 3}), "'relu' is int, not a layer"),
         (lambda: Chain([ReLU()]), "takes a dict of name → layer, not list"),
         (lambda: Net(layers={ReLU(), ReLU()}), "a set has no order"),
         (lambda: Chain({"a/b": linear()}), "a slash cannot be saved"),
@@ -220,7 +220,7 @@ def test_a_state_that_does_not_fit_changes_nothing():
         (np.array([1e300, 1]), "beyond the range of float32"),
         (np.array([10.0**40, np.nan]), "beyond the range of float32"),
         ([10**400, 1], "of object"),
-        ([[1], [2, 3]], "is list, no array of numbers"),
+        ([[1], [2, 3]], "is list, not an array of numbers"),
         (1.0, r"has shape \(\) in the state but \(2,\) in the network"),
         (np.ones((1, 2)), r"has shape \(1, 2\)"),
         (np.ma.array([1.0, 2], mask=[0, 1]), "masked"),

@@ -46,7 +46,7 @@ RULES = {
     "axes": (ShapeError, "axis|axes|are not the"),
     "elements fit": (ShapeError, "do not fit"),
     "index": (IndexError, ""),  # the class that Python asks of x[i]
-    "no NumPy function": (AutogradError, "does not know the tape"),
+    "no NumPy function": (AutogradError, "does not support tensors"),
 }
 
 

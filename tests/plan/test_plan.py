@@ -167,7 +167,7 @@ def test_two_plans_of_one_network_see_the_same_parameters():
 def test_too_many_images():
     with Plan(small_network(), (3, 8, 8), 4, training=False) as plan:
         plan.refresh()
-        with pytest.raises(ShapeError, match="5 images, but it was made for 4"):
+        with pytest.raises(ShapeError, match="5 images exceed the batch size 4"):
             plan.logits(batch(5)[0])
 
 
@@ -237,7 +237,7 @@ class TwoClassifiers(Biased):
         (Squared(), "operation"),
         (Summed(), "use functional.add"),
         (Headless(), "does not end in"),
-        (TwoClassifiers(), "only after a global mean"),
+        (TwoClassifiers(), "only at the end, after a global mean"),
     ],
 )
 def test_what_has_no_plan_is_named(network, words):

@@ -278,7 +278,7 @@ def test_batch_norm_that_lags_is_explained():
     text = lagging_statistics(layer, 92, 82.0, 13.9)
     assert "after 92 updates" in text
     assert "still 40% initial values" in text
-    assert "train for 299 updates or more" in text
+    assert "train for at least 299 updates" in text
     assert lagging_statistics(layer, 92, 82.0, 70.0) is None
     assert lagging_statistics(layer, 299, 82.0, 13.9) is None
     assert lagging_statistics(BatchNorm(4, momentum=0.9), 92, 82.0, 13.9) is None

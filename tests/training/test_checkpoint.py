@@ -144,11 +144,11 @@ def test_foreign_files(tmp_path, path):
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         load_checkpoint(foreign)
     foreign.write_text("PK\x03\x04 not at all")
-    with pytest.raises(CheckpointError, match="no checkpoint of igcnn"):
+    with pytest.raises(CheckpointError, match="not an igcnn checkpoint"):
         load_checkpoint(foreign)
     with h5py.File(foreign, "w") as file:
         file["weights"] = np.ones(3)
-    with pytest.raises(CheckpointError, match="no checkpoint of igcnn"):
+    with pytest.raises(CheckpointError, match="not an igcnn checkpoint"):
         load_checkpoint(foreign)
 
 

@@ -167,7 +167,7 @@ def test_a_network_is_trained_from_the_weights_that_it_has(dataset):
     assert all(np.array_equal(network.state_dict()[name], before[name]) for name in parameters)
     config = tomllib.loads(Path("run/config.toml").read_text())
     assert (config["net"], config["L"], config["precision"]) == ("plain_igc", 2, "fp32")
-    with pytest.raises(ConfigError, match="is built already; leave out L"):
+    with pytest.raises(ConfigError, match="is already built; leave out L"):
         igcnn.fit(network, dataset, L=3)
     with pytest.raises(ConfigError, match="built for precision fp32, not fp64"):
         igcnn.fit(network, dataset, precision="fp64")
@@ -180,7 +180,7 @@ def test_a_network_that_is_not_registered_trains_too(dataset, capsys):
     fit = igcnn.fit(network, dataset, epochs=1, **run)
     assert fit.run.path.parent.as_posix() == "runs/digits/network"
     assert fit.result.step == 2
-    assert "a linear classifier of the image alone has no planned form" in unwrapped(capsys)
+    assert "plans do not support a linear classifier of the image" in unwrapped(capsys)
     assert "net" not in fit.run.read_config()
     assert igcnn.fit(network, dataset, epochs=2, resume=fit.run.path).result.step == 4
     with pytest.raises(CheckpointError, match="register_network"):

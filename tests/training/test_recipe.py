@@ -137,7 +137,7 @@ def test_unknown_preset():
             {"schedule": "cosine", "warmup_epochs": 1},
             "lr 0.1 (cosine to 0), momentum 0.9, weight ",
         ),
-        ({"schedule": "exponential"}, "lr 0.1 (×0.1778 an epoch, at least 0), "),
+        ({"schedule": "exponential"}, "lr 0.1 (×0.1778 per epoch, at least 0), "),
         ({"schedule": "constant", "freeze": ("g0_*", "g1_*")}, "0.0001, frozen g0_*, g1_*"),
         (
             {"label_smoothing": 0.1, "average": 0.999, "validation": 0.1, "patience": 5},

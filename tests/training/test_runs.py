@@ -93,6 +93,6 @@ def test_a_picture_has_every_run_that_can_be_drawn(tmp_path, monkeypatch):
 
 def test_an_empty_picture_is_refused(tmp_path):
     make_run(tmp_path / "c")
-    with pytest.raises(ConfigError, match="nothing to draw: no epoch is done"):
+    with pytest.raises(ConfigError, match="nothing to plot: no epoch is complete"):
         draw_runs([tmp_path / "c"], tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()

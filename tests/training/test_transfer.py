@@ -40,10 +40,8 @@ def test_the_same_classes_keep_the_classifier(source):
     own = network(2)
     (line,) = initialise_from(own, source, TEN)
     assert taken(own, source) == set(source.state)
-    assert (
-        line == f"{len(source.parameters)} of {len(source.parameters)} parameters are those "
-        "of the checkpoint"
-    )
+    count = len(source.parameters)
+    assert line == f"loaded {count} of {count} parameters from the checkpoint"
 
 
 @pytest.mark.parametrize("classes", [("cat", "dog"), tuple("abcdefghij")])
@@ -54,9 +52,7 @@ def test_other_classes_get_a_new_classifier(source, classes):
     assert taken(own, source) == set(source.state) - {"fc_score_weight", "fc_score_bias"}
     for name in ("fc_score_weight", "fc_score_bias"):
         np.testing.assert_array_equal(own.state_dict()[name], before[name])
-    assert lines[1:] == [
-        "new classifier, as the classes are others: fc_score_weight, fc_score_bias"
-    ]
+    assert lines[1:] == ["new classifier for different classes: fc_score_weight, fc_score_bias"]
 
 
 def test_missing_unexpected_and_reshaped_are_named(source):
@@ -70,8 +66,8 @@ def test_missing_unexpected_and_reshaped_are_named(source):
     lines = initialise_from(own, odd, TEN)
     assert lines[1:] == [
         "not in the checkpoint, so newly initialized: g0_bn_gamma",
-        "of another shape in the checkpoint, so newly initialized: g1_b1_bn_beta",
-        "only in the checkpoint, so left out: extra_weight",
+        "of a different shape in the checkpoint, so newly initialized: g1_b1_bn_beta",
+        "only in the checkpoint, so ignored: extra_weight",
     ]
     for name in ("g0_bn_gamma", "g1_b1_bn_beta"):
         np.testing.assert_array_equal(own.state_dict()[name], before[name])

@@ -151,9 +151,9 @@ OPERATIONS = (
         key="batch_norm",
         title="Batch normalisation",
         layers=("BatchNorm",),
-        says="Each channel is shifted and scaled to mean 0 and variance 1, then by what is "
-        "learned. In training mean and variance are the batch's; in evaluation, as on this page, "
-        "the running ones.",
+        says="Each channel is shifted and scaled to mean 0 and variance 1, then scaled "
+        "and shifted by learned parameters. Training uses mean and variance of the batch; "
+        "evaluation, as on this page, uses running statistics.",
         stem="batch_norm",
         numpy=(
             ("batch_norm.batch_norm_forward_training", "batch_norm.batch_norm_forward_evaluation"),
@@ -172,7 +172,7 @@ OPERATIONS = (
         key="relu",
         title="Rectified linear unit",
         layers=("ReLU",),
-        says="What is negative becomes zero; the gradient passes where the output is positive.",
+        says="Negative values become zero; the gradient passes where the output is positive.",
         stem="relu",
         numpy=(("relu.relu_forward",), ("relu.relu_backward",)),
         cuda=(("relu.relu_forward",), ("relu.relu_backward",)),
@@ -181,7 +181,7 @@ OPERATIONS = (
         key="relu6",
         title="Rectified linear unit, cut off at 6",
         layers=("ReLU6",),
-        says="As ReLU, but nothing becomes larger than 6; there the gradient is 0 as well.",
+        says="Like ReLU, but capped at 6, where the gradient is 0 as well.",
         stem="relu6",
         numpy=(("relu6.relu6_forward",), ("relu6.relu6_backward",)),
         cuda=(("relu6.relu6_forward",), ("relu6.relu6_backward",)),

@@ -149,6 +149,6 @@ def _threads_of_weights(L: int, M: int) -> int:
 def _launch(rung: str, kernel: str, how: Cut, **arrays: Array) -> None:
     """Run a kernel of a rung; `arrays` as in its signature, the first of them images."""
     N, _, H, W = next(iter(arrays.values())).shape
-    sizes = how.blocks, how.threads
-    given = {"shared_bytes": how.shared_bytes, "defines": how.defines, **arrays}
-    launch(f"ladder/{rung}", kernel, *sizes, N=N, H=H, W=W, **given)
+    stem, sizes = f"ladder/{rung}", (how.blocks, how.threads)
+    memory, defines = how.shared_bytes, how.defines
+    launch(stem, kernel, *sizes, shared_bytes=memory, defines=defines, N=N, H=H, W=W, **arrays)
