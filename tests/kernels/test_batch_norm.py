@@ -180,9 +180,10 @@ def by_stem(x):
     return z, moments, True
 
 
-def norm_of(C):
-    arrays = [emu(np.ones(C)) for _ in range(10)]
-    return DeviceNorm(*arrays, emu(np.ones((C, 3))), emu(np.zeros(C), np.uint32), 0.9, EPS)
+def norm_of(C, dtype=np.float32):
+    arrays = [emu(np.ones(C), dtype) for _ in range(10)]
+    last = emu(np.ones((C, 3)), dtype), emu(np.zeros(C), np.uint32)
+    return DeviceNorm(*arrays, *last, 0.9, EPS)
 
 
 @needs_compiler
@@ -199,6 +200,14 @@ def test_statistics_of_a_plan_on_a_device(name, kernel):
     np.testing.assert_allclose(to_host(norm.mean), mean, rtol=3e-7, atol=1e-6)
     rounding = np.abs(mean).max() * 2e-7 / np.sqrt(variance.max() + EPS)
     np.testing.assert_allclose(to_host(norm.variance), variance, rtol=1e-5 + rounding, atol=1e-15)
+
+
+@needs_compiler
+def test_a_large_mean_costs_a_plan_in_float64_no_digits():
+    x = 1e6 + np.random.default_rng(0).standard_normal((6, 2, 8, 8))
+    norm = norm_of(2, np.float64)
+    launch_norm(emu(x, np.float64), norm, emu(np.ones((2, 4, 3)), np.float64), training=True)
+    np.testing.assert_allclose(to_host(norm.variance), x.var((0, 2, 3)), rtol=1e-8)
 
 
 def test_an_empty_batch_has_no_statistics():
