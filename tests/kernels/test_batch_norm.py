@@ -80,6 +80,13 @@ def test_a_large_mean_costs_no_digits():
     np.testing.assert_allclose(y, exact, rtol=0, atol=5e-3)
 
 
+def test_rows_are_added_in_float64():
+    gy = np.array([1e8, 1, -1e8], np.float32).reshape(1, 1, 3, 1)
+    one = np.ones(1, np.float32)
+    _, _, gbeta = batch_norm_backward_training(gy, np.zeros_like(gy), one, one, EPS)
+    assert gbeta == 1
+
+
 def test_the_gradient_is_orthogonal_to_what_normalising_removes():
     x, gy, gamma, beta = make((4, 3, 5, 5))
     _, centred, _, variance = batch_norm_forward_training(x, gamma, beta, 0.0)
