@@ -590,8 +590,8 @@ CASES = {
     "convolution": partial(
         convolution, x_shape=(3, 5, 7, 6), w_shape=(9, 5, 3, 3), stride=1, padding=1, groups=1
     ),
-    "convolution of many pixels": partial(
-        convolution, x_shape=(5, 2, 11, 13), w_shape=(6, 1, 3, 3), stride=1, padding=1, groups=2
+    "convolution of many pixels": partial(  # 6 slices
+        convolution, x_shape=(5, 2, 23, 29), w_shape=(6, 1, 3, 3), stride=1, padding=1, groups=2
     ),
     "convolution with stride": partial(
         convolution, x_shape=(2, 6, 9, 7), w_shape=(4, 3, 3, 3), stride=2, padding=1, groups=2
