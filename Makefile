@@ -6,3 +6,8 @@ gpu-report:
 # `make gpu-cubins CUBINS=DIR` compiles the kernels for it on a computer without one.
 gpu-cubins:
 	python benchmarks/cubins.py --out $(or $(CUBINS),cubins)
+
+# `make mutations` plants faults in a copy of the source and sees whether the tests find them.
+.PHONY: mutations
+mutations:
+	cd tests && python -m mutations $(if $(ONLY),--only "$(ONLY)")

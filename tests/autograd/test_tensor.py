@@ -19,6 +19,17 @@ def test_one_multiplication_by_hand():
     assert x.grad.tolist() == [20, 300]
 
 
+def test_x_plus_x_of_a_leaf_and_of_a_result():
+    """One array is the gradient of both operands: adding it to itself in place would change it."""
+    for factor in (1, 3):
+        x, gradient = leaf((2, 3)), np.random.default_rng(1).standard_normal((2, 3))
+        before = gradient.copy()
+        y = x if factor == 1 else 3 * x
+        (y + y).backward(gradient)
+        np.testing.assert_allclose(x.grad, 2 * factor * before, rtol=1e-15)
+        np.testing.assert_array_equal(gradient, before)
+
+
 def test_numbers_and_lists_become_float32_and_arrays_keep_their_type():
     assert Tensor([1, 2]).dtype == np.float32
     assert Tensor(1).dtype == np.float32

@@ -30,13 +30,26 @@ def test_usage(refused, arguments):
     refused(2, *arguments)
 
 
+# docs/runs.md, "How a run ends"; 1 for all others
+CODES = {
+    "ShapeError": 2,
+    "DtypeError": 2,
+    "ConfigError": 2,
+    "DataError": 3,
+    "DeviceError": 4,
+    "DivergedError": 5,
+    "CheckpointError": 6,
+    "PreemptedError": 75,
+}
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
         (MemoryError(), 4),
         (ZeroDivisionError("x"), 1),
         (OSError(28, "No space left on device"), 1),
-        *((kind("a\nb"), kind.exit_code) for kind in IgcnnError.__subclasses__()),
+        *((kind("a\nb"), CODES.get(kind.__name__, 1)) for kind in IgcnnError.__subclasses__()),
     ],
     ids=repr,
 )
@@ -56,6 +69,9 @@ def test_debug_shows_the_traceback(igcnn, monkeypatch):
     assert code == 2
     assert "Traceback" in err
     assert err.splitlines()[-1].startswith("igcnn: error: ")
+    for off in ("0", ""):
+        monkeypatch.setenv("IGCNN_DEBUG", off)
+        assert "Traceback" not in igcnn("summary", "--net", "resnt")[2]
 
 
 def test_interrupt(igcnn, monkeypatch):

@@ -166,6 +166,22 @@ def test_what_trying_again_cannot_mend(start, refused):
     assert "starts train" in refused(2, "launch", "--", "eval")
 
 
+@pytest.mark.parametrize("code", [0, 2, 3, 4, 5, 6, 75, 130])
+def test_ends_that_a_restart_cannot_fix(igcnn, monkeypatch, code):
+    lines = []
+    monkeypatch.setattr("igcnn.cli.launch.run_signalled", lambda x, *_: lines.append(x) or code)
+    assert igcnn("launch", "--", "train")[0] == code
+    assert len(lines) == 1
+
+
+def test_others_are_restarted_so_many_times_from_where_they_were(igcnn, monkeypatch):
+    lines = []
+    monkeypatch.setattr("igcnn.cli.launch.run_signalled", lambda x, *_: lines.append(x) or -9)
+    monkeypatch.setattr("igcnn.cli.launch.PAUSE", 0)
+    assert igcnn("launch", "--max-restarts", "2", "--", "train")[0] == 128 + 9
+    assert [line[-1] for line in lines] == ["train", "--resume=auto", "--resume=auto"]
+
+
 def test_a_signal_reaches_the_training(start):
     process = start("launch", "--", *LINE, "--epochs", "200", "--out", "run")
     wait_for_rows("run", 2, process)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from igcnn.datasets import Augmentation, Loader, Split, evaluation_batches, load_dataset
+from igcnn.datasets.dataset import AUGMENT_STREAM
+from igcnn.datasets.splitting import stratified
 from igcnn.errors import ConfigError
 
 MEAN = (120.4, 110.0, 100.0)
@@ -57,10 +59,44 @@ def test_an_epoch_continues_where_it_was_left():
 
 
 def test_order_and_pixels_change_with_epoch_and_seed():
-    orders = [loader(seed=s).order(e).tolist() for s, e in ((3, 0), (3, 1), (4, 0), (2**40, 0))]
+    draws = (3, 0), (3, 1), (4, 0), (2**40 + 3, 0)
+    orders = [loader(seed=s).order(e).tolist() for s, e in draws]
     assert len({tuple(order) for order in orders}) == 4
     first, second = by_sample(loader(), 0), by_sample(loader(), 1)
     assert any((first[i] != second[i]).any() for i in first)
+
+
+def test_the_order_tells_nothing_of_the_crops_and_of_what_is_held_out():
+    """Draws of one stream would: the first samples of an epoch would be those cropped topmost."""
+    one = loader(split(200))
+    images = np.arange(200)
+    (top,) = one._draw(0).words(images, AUGMENT_STREAM)[:1]
+    held_out = np.flatnonzero(stratified(np.zeros(200, int), 0.5, one.seed))
+    for chosen in (np.argsort(top)[:100], held_out):
+        common = np.intersect1d(one.order(0)[:100], chosen)
+        assert 35 < len(common) < 65  # 50 ± 3.5 by chance
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_ranks_share_every_batch_and_every_image_of_an_evaluation(ranks):
+    """Batches of 8 that not every number of ranks divides."""
+    settings = {"batch_size": 8, "mean": MEAN, "std": STD}
+    parts = [Loader(split(), **settings, rank=rank, ranks=ranks) for rank in range(ranks)]
+    sizes = [part.local_batch_size for part in parts]
+    assert sum(sizes) == 8
+    assert max(sizes) - min(sizes) <= 1
+    together = np.concatenate([part.parts(1) for part in parts], axis=1)
+    np.testing.assert_array_equal(together, Loader(split(), **settings).parts(1))
+    for part in parts:
+        assert {len(labels) for _, labels in part.epoch(1)} == {part.local_batch_size}
+    settings["batch_size"] = 4
+    seen = [
+        label
+        for rank in range(ranks)
+        for _, labels in evaluation_batches(split(), **settings, rank=rank, ranks=ranks)
+        for label in labels
+    ]
+    assert sorted(seen) == list(range(23))
 
 
 def test_augmented_pixels_against_a_loop():
@@ -116,8 +152,10 @@ def test_refusals():
         loader(batch_size=24)
     with pytest.raises(ConfigError, match="not 0"):
         loader(batch_size=0)
-    with pytest.raises(ConfigError, match="seed must be from 0"):
-        loader(seed=-1)
+    for seed in (-1, 2**64):
+        with pytest.raises(ConfigError, match="seed must be from 0"):
+            loader(seed=seed)
+    assert len(loader(seed=2**64 - 1).order(0)) == 23
     with pytest.raises(ConfigError, match="at least 1"):
         next(evaluation_batches(split(), batch_size=0, mean=MEAN, std=STD))
     with pytest.raises(ConfigError, match="unknown data set 'cifar': did you mean cifar10"):

@@ -80,6 +80,13 @@ def test_a_large_mean_costs_no_digits():
     np.testing.assert_allclose(y, exact, rtol=0, atol=5e-3)
 
 
+def test_rows_are_added_in_float64():
+    gy = np.array([1e8, 1, -1e8], np.float32).reshape(1, 1, 3, 1)
+    one = np.ones(1, np.float32)
+    _, _, gbeta = batch_norm_backward_training(gy, np.zeros_like(gy), one, one, EPS)
+    assert gbeta == 1
+
+
 def test_the_gradient_is_orthogonal_to_what_normalising_removes():
     x, gy, gamma, beta = make((4, 3, 5, 5))
     _, centred, _, variance = batch_norm_forward_training(x, gamma, beta, 0.0)
@@ -180,9 +187,10 @@ def by_stem(x):
     return z, moments, True
 
 
-def norm_of(C):
-    arrays = [emu(np.ones(C)) for _ in range(10)]
-    return DeviceNorm(*arrays, emu(np.ones((C, 3))), emu(np.zeros(C), np.uint32), 0.9, EPS)
+def norm_of(C, dtype=np.float32):
+    arrays = [emu(np.ones(C), dtype) for _ in range(10)]
+    last = emu(np.ones((C, 3)), dtype), emu(np.zeros(C), np.uint32)
+    return DeviceNorm(*arrays, *last, 0.9, EPS)
 
 
 @needs_compiler
@@ -199,6 +207,14 @@ def test_statistics_of_a_plan_on_a_device(name, kernel):
     np.testing.assert_allclose(to_host(norm.mean), mean, rtol=3e-7, atol=1e-6)
     rounding = np.abs(mean).max() * 2e-7 / np.sqrt(variance.max() + EPS)
     np.testing.assert_allclose(to_host(norm.variance), variance, rtol=1e-5 + rounding, atol=1e-15)
+
+
+@needs_compiler
+def test_a_large_mean_costs_a_plan_in_float64_no_digits():
+    x = 1e6 + np.random.default_rng(0).standard_normal((6, 2, 8, 8))
+    norm = norm_of(2, np.float64)
+    launch_norm(emu(x, np.float64), norm, emu(np.ones((2, 4, 3)), np.float64), training=True)
+    np.testing.assert_allclose(to_host(norm.variance), x.var((0, 2, 3)), rtol=1e-8)
 
 
 def test_an_empty_batch_has_no_statistics():

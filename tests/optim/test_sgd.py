@@ -40,9 +40,11 @@ def test_decay_acts_on_every_parameter():
 def test_a_numpy_learning_rate_leaves_float32_arithmetic():
     steps = []
     for lr in (0.1, np.float64(0.1)):
-        w = Tensor(np.full(5, 1 / 3, np.float32), requires_grad=True)
+        rng = np.random.default_rng(0)  # of 1,000 numbers some are rounded otherwise in float64
+        w, gradient = rng.standard_normal((2, 1000)).astype(np.float32)
+        w = Tensor(w, requires_grad=True)
         optimizer = SGD([w], lr=lr)
-        w.grad = np.full(5, 0.7, np.float32)
+        w.grad = gradient
         optimizer.step()
         steps.append(w.data)
     np.testing.assert_array_equal(*steps)

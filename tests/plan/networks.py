@@ -142,6 +142,7 @@ class Permuted(Layer):
         rng = np.random.default_rng(3)
         shapes = {"a": (16, 3, 1, 1), "b": (16, 16, 3, 3), "c": (16, 16, 3, 3)}
         shapes |= {"d": (16, 1, 3, 3), "e": (16, 4, 1, 1), "f": (16, 2, 1, 1), "v": (10, 16)}
+        shapes |= {"g": (16, 2, 1, 1), "h": (16, 4, 1, 1)}
         for name, shape in shapes.items():
             weight = rng.standard_normal(shape)
             setattr(self, name, self.add_parameter(name, weight))
@@ -153,7 +154,34 @@ class Permuted(Layer):
         y = permute_channels(conv2d(y, self.c, padding=1), 8)
         y = add(conv2d(y, self.d, padding=1, groups=16), conv2d(y, self.e, groups=4))
         y = permute_channels(y, 2)
-        z = permute_channels(permute_channels(conv2d(y, self.f, groups=8), 4), 2)
+        z = permute_channels(permute_channels(conv2d(y, self.f, groups=8), 8), 2)
+        z = conv2d(add(z, y), self.g, groups=8)  # read by others too
+        y = conv2d(z, self.h, groups=4)
+        return linear(global_avg_pool2d(add(y, permute_channels(z, 8))), self.v)
+
+
+class Crossed(Layer):
+    """A sum adds the last part of a gradient; a batch norm is not all that reads a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(3)
+        for name, inputs in (("a", 3), ("b", 4), ("c", 4)):
+            weight = rng.standard_normal((4, inputs, 3, 3))
+            setattr(self, name, self.add_parameter(name, weight))
+        self.v = self.add_parameter("v", rng.standard_normal((10, 4)))
+        self.norms = {
+            name: self.add_child(f"bn_{name}", BatchNorm(4, dtype="float64")) for name in "abc"
+        }
+
+    def forward(self, images):
+        x = relu(self.norms["a"](conv2d(images, self.a, padding=1)))
+        y = relu(self.norms["b"](conv2d(x, self.b, padding=1)))
+        side = relu(add(y, x))
+        z = conv2d(y, self.c, padding=1)  # after the sum, so that its gradient comes before
+        normed = self.norms["c"](z)  # read by a sum and by ReLU
+        z = relu(add(normed, z))
+        y = relu(add(relu(normed), side))
         return linear(global_avg_pool2d(add(z, y)), self.v)
 
 

@@ -89,6 +89,51 @@ def test_frozen_parameters_stay_to_the_bit(device):
     engine.close()
 
 
+# learning rate, momentum and weight decay of updates
+CONSTANTS = (0.1, 0.9, 1e-4), (0.01, 0.9, 1e-4), (0.01, 0.5, 1e-4), (0.01, 0.5, 0.1)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_constants_that_change_and_a_velocity_from_before_are_those_of_the_tape(device):
+    """As in a run with a schedule that is resumed."""
+    one, states = batch(5, dtype="float64"), []
+    for eager in (True, False):
+        network = small_network(dtype="float64")
+        optimizer = SGD(network.named_parameters(), lr=0.1)
+        for k, velocity in enumerate(optimizer.velocity):
+            velocity += 0.01 * (k % 3)
+        engine, _ = make_engine(network, (3, 8, 8), 5, device=device, eager=eager)
+        engine.prepare(optimizer, NoImages)
+        for constants in CONSTANTS:
+            optimizer.lr, optimizer.momentum, optimizer.weight_decay = constants
+            engine.update(one)
+        states.append((network.state_dict(), engine.collect(wait=True)))
+        engine.close()
+    (expected, losses), (actual, others) = states
+    np.testing.assert_allclose(others, losses, rtol=1e-9)
+    assert_equal(actual, expected, 1e-9)  # four updates amplify rounding
+
+
+@pytest.mark.parametrize(("net", "L", "M"), [("resnet_igc", 24, 2), ("resnet", 16, 1)])
+def test_gradients_of_the_papers_shapes(net, L, M):
+    """64 images of 32×32, as in training on CIFAR-10: L24M2, and 16, 32 and 64 channels."""
+    networks = [
+        build_network(net, depth=8, L=L, M=M, num_classes=10, dtype="float64") for _ in range(2)
+    ]
+    x, labels = batch(64, 32, "float64")
+    expected = TapeEngine(networks[0]).step(x, labels)
+    plan = Plan(networks[1], (3, 32, 32), 64)
+    ((loss, correct),), _ = updated(plan, networks[1], [(x, labels)])
+    assert loss == pytest.approx(expected[0], rel=1e-12)
+    assert correct == expected[1]
+    gradients = dict(networks[0].named_parameters())
+    for tensor, gradient in zip(plan.parameters.tensors, plan.parameters.gradients, strict=True):
+        own = gradients[tensor.name].grad
+        error = np.abs(gradient - own).max()
+        assert error <= 1e-11 * max(1, np.abs(own).max()), tensor.name
+    plan.close()
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_label_smoothing_is_that_of_the_tape(device):
     networks = [small_network(dtype="float64") for _ in range(2)]
@@ -319,13 +364,13 @@ def test_the_arena_hands_out_what_was_given_back():
     counting, arena = Arena("emu"), None
     for _ in range(2):
         for one in filter(None, (counting, arena)):
-            a = one.take((5, 3), "float32")
+            a = one.take((50, 3), "float32")
             b = one.take((7,), "float64")
             one.give(a)
-            c = one.take((15,), "float32")
-            d = one.take((15,), "float32")
-            assert (a.shape, b.dtype, c.shape, d.shape) == ((5, 3), np.float64, (15,), (15,))
+            c = one.take((150,), "float32")
+            d = one.take((150,), "float32")
+            assert (a.shape, b.dtype, c.shape, d.shape) == ((50, 3), np.float64, (150,), (150,))
         arena = Arena("emu", counting.used)
     assert np.shares_memory(a, c)
-    assert not np.shares_memory(c, d)
-    assert not np.shares_memory(b, d)
+    for one, other in ((c, d), (b, c), (b, d)):
+        assert not np.shares_memory(one, other)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from igcnn.training.metrics import Sums, count_hits
+from igcnn.training.metrics import Evaluation, Sums, count_hits
 
 
 def test_hits_against_sorting():
@@ -24,6 +24,12 @@ def test_nan_is_never_a_hit():
     labels = np.array([0, 1])
     assert count_hits(np.full((2, 3), np.nan), labels) == 0
     assert count_hits(np.array([[1.0, np.nan], [0.0, 1.0]]), labels) == 1
+
+
+def test_the_accuracy_of_a_class_is_the_share_of_its_images():
+    confusion = np.array([[6, 2, 0], [0, 5, 0], [0, 0, 0]])
+    by_class = Evaluation(0, 0, 0, 13, confusion).class_top1()
+    np.testing.assert_array_equal(by_class, [75, 100, np.nan])
 
 
 def test_sums_weigh_batches_by_their_size():
