@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     {"errors", "notebook", "text", "version"},
     {"backend", "compiler", "files", "kinds", "registry"},
-    {"communicator"},
     {"emulator"},
     {"kernels"},
     {"autograd"},
+    {"distributed"},
     {"layers"},
     {"functional"},
     {"networks"},
