@@ -329,18 +329,9 @@ _TABLE = (
         "Stop after this many epochs without improvement.",
         shown="never",
     ),
+    Setting("init_from", PATH, RECIPE, "Start with the weights of a checkpoint or run."),
     Setting(
-        "init_from",
-        PATH,
-        RECIPE,
-        "Start with the weights of a checkpoint or run.",
-    ),
-    Setting(
-        "freeze",
-        TEXTS,
-        RECIPE,
-        "Do not train parameters with such names.",
-        metavar="PATTERN,…",
+        "freeze", TEXTS, RECIPE, "Do not train parameters with such names.", metavar="PATTERN,…"
     ),
     Setting("seed", NATURAL, RECIPE, "Random seed.", 0),
     Setting(
@@ -361,12 +352,7 @@ _TABLE = (
         choices=_precisions,
     ),
     Setting(
-        "cores",
-        POSITIVE,
-        DEVICE,
-        "Number of CPU threads.",
-        shown="all cores",
-        recorded=False,
+        "cores", POSITIVE, DEVICE, "Number of CPU threads.", shown="all cores", recorded=False
     ),
     Setting("eager", SWITCH, DEVICE, "Run the plain tape instead of a compiled plan.", False),
     Setting("sync_bn", SWITCH, RANKS, "Batch normalization over all ranks; on the tape.", False),

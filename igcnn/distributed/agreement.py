@@ -35,7 +35,7 @@ class Agreement:
         communicator: connects them.
         network: must be the same on all.
         optimizer: likewise its velocity.
-        labels: of the training images; likewise.
+        labels: of the training images, (N,); likewise.
         signals: names of the signals that stop a run, the first before the others.
         requested: returns the one that this process got, None for none.
     """
