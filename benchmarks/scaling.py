@@ -31,11 +31,11 @@ from harness import machine, ratios, save
 import igcnn
 from igcnn.backend import keep_memory
 from igcnn.cli.ranks import mpiexec
-from igcnn.communicator import connect
 from igcnn.datasets import Loader
 from igcnn.datasets.dataset import Split
+from igcnn.distributed import connect
+from igcnn.distributed.agreement import compare_ranks
 from igcnn.training import make_engine
-from igcnn.training.agreement import compare_ranks
 
 CASES = {
     "one process, one thread": (1, 1, 64),

@@ -10,7 +10,7 @@ import click
 from . import settings as layers
 
 if TYPE_CHECKING:
-    from igcnn.communicator import Communicator
+    from igcnn.distributed import Communicator
     from igcnn.training import Checkpoint, RunDirectory
 
 

@@ -11,6 +11,8 @@ from igcnn.text import terminal_width, wrap_line
 from .dataset import Progress, amount, folder_of, known_source, open_dataset, source_names
 from .options import DIRECTORY, GroupedCommand, Value, setting_options
 
+IN_CACHE = setting_options("data_dir", data_dir="the cache")
+
 
 @click.group("data")
 def data_group() -> None:
@@ -28,12 +30,7 @@ def data_group() -> None:
 
 
 @data_group.command("list", cls=GroupedCommand)
-@click.option(
-    "--data-dir",
-    metavar="DIR",
-    type=DIRECTORY,
-    help="Directory with the data sets. [default: the cache]",
-)
+@IN_CACHE
 def list_command(data_dir: str | None) -> None:
     """List the data sets, their sizes and the files that are present."""
     from igcnn.datasets.sources import load_sources
@@ -72,12 +69,7 @@ def fetch_command(name: str, data_dir: str | None) -> None:
 
 @data_group.command("verify", cls=GroupedCommand)
 @click.argument("name", type=Value(source_names))
-@click.option(
-    "--data-dir",
-    metavar="DIR",
-    type=DIRECTORY,
-    help="Directory with the files. [default: the cache]",
-)
+@IN_CACHE
 def verify_command(name: str, data_dir: str | None) -> None:
     """Check a data set's files against the published SHA-256.
 
@@ -109,12 +101,7 @@ def verify_command(name: str, data_dir: str | None) -> None:
 
 @data_group.command("where", cls=GroupedCommand)
 @click.argument("name", type=Value(source_names))
-@click.option(
-    "--data-dir",
-    metavar="DIR",
-    type=DIRECTORY,
-    help="Directory with the data sets. [default: the cache]",
-)
+@IN_CACHE
 def where_command(name: str, data_dir: str | None) -> None:
     """Print the folder that holds a data set's files."""
     click.echo(folder_of(known_source(name).name, data_dir))

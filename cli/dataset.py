@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from igcnn.settings import SETTINGS
+
 if TYPE_CHECKING:
-    from igcnn.communicator import Communicator
     from igcnn.datasets import Dataset
     from igcnn.datasets.sources import Source
+    from igcnn.distributed import Communicator
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_UPDATES = 0.3
@@ -37,15 +39,12 @@ def open_dataset(
         ConfigError: a setting is out of range.
         DataError: files are damaged, or missing and cannot be fetched.
     """
-    from igcnn.communicator import Communicator
     from igcnn.datasets import load_dataset
     from igcnn.datasets.fetch import fetch
     from igcnn.datasets.sources import load_sources
-    from igcnn.errors import ConfigError, MissingDataError
+    from igcnn.distributed import Communicator
+    from igcnn.errors import MissingDataError
     from igcnn.training.cores import available_cores
-
-    if on_bad_image not in (None, "fail", "skip"):
-        raise ConfigError(f"on_bad_image must be fail or skip, not {on_bad_image!r}")
 
     communicator = communicator or Communicator()
     cores = available_cores(communicator.local_size)
@@ -54,7 +53,7 @@ def open_dataset(
         return load_dataset(
             name,
             data_dir,
-            image_size=image_size or 32,
+            image_size=image_size,
             workers=cores if workers is None else workers,
             skip_broken=on_bad_image == "skip",
             say=lambda text: click.echo(f"igcnn: {text}", err=True),
@@ -76,14 +75,22 @@ def open_dataset(
 
 
 def place_of_run(checkpoint: str) -> dict[str, str]:
-    """Return data_dir and on_bad_image of the run that a checkpoint lies in, as far as known."""
+    """Return data_dir and on_bad_image of the run that a checkpoint lies in, as far as known.
+
+    Raises:
+        ConfigError: its config.toml has another value for one of them.
+    """
     path = Path(checkpoint)
     config = (path if path.is_dir() else path.parent.parent) / "config.toml"
     try:
         settings = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {name: settings[name] for name in ("data_dir", "on_bad_image") if name in settings}
+    return {
+        name: SETTINGS[name].convert(settings[name], str(config))
+        for name in ("data_dir", "on_bad_image")
+        if name in settings
+    }
 
 
 def folder_of(name: str, data_dir: str | None) -> Path:

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from igcnn.kinds import FOLDER, PATH, SWITCH, TEXTS
-from igcnn.settings import SETTINGS, Setting, any_of
+from igcnn.settings import RUN, SETTINGS, Setting, any_of
 from igcnn.text import NO_BREAK
 
 Command = Callable[..., Any]
@@ -167,6 +167,29 @@ def setting_options(*names: str, raw: bool = False, **shown: str) -> Callable[[C
         return command
 
     return add
+
+
+def layer_options(command: Command) -> Command:
+    """Add --config and --set, which give any setting, to a command."""
+    for option in (
+        grouped_option(
+            "--set",
+            "assignments",
+            group=RUN,
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="Any setting; takes precedence.",
+        ),
+        grouped_option(
+            "--config",
+            group=RUN,
+            type=FILE,
+            metavar="FILE",
+            help="TOML file of settings, such as a run's config.toml.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def as_arguments(values: Mapping[str, Any]) -> list[str]:

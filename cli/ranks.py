@@ -21,7 +21,7 @@ from igcnn.errors import ConfigError, DeviceError, DivergedError, PreemptedError
 from .failure import INTERRUPTED, report
 
 if TYPE_CHECKING:
-    from igcnn.communicator import Communicator
+    from igcnn.distributed import Communicator
 
 # what all ranks end with at the same step, rank 0 having saved
 AGREED = (KeyboardInterrupt, DivergedError, PreemptedError)

@@ -14,7 +14,7 @@ from igcnn.settings import DATA, NETWORK, RECIPE, SETTINGS
 from .choice import say
 
 if TYPE_CHECKING:
-    from igcnn.communicator import Communicator
+    from igcnn.distributed import Communicator
     from igcnn.training import RunDirectory
 
 GROUPS = NETWORK, DATA, RECIPE

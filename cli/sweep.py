@@ -12,10 +12,10 @@ from igcnn.settings import NETWORK, RANKS, RECIPE, RUN
 from .choice import say
 from .options import (
     DIRECTORY,
-    FILE,
     GroupedCommand,
     as_arguments,
     grouped_option,
+    layer_options,
     setting_options,
 )
 from .pool import Task, run_pool
@@ -59,15 +59,7 @@ PARTITIONS = ("L", "M")
     "--gpus", group=RANKS, metavar="N,N,…", help="Run one at a time on each of these GPUs."
 )
 @grouped_option("--overwrite", group=RUN, is_flag=True, help="Replace all runs.")
-@grouped_option("--config", group=RUN, type=FILE, metavar="FILE", help="TOML file of settings.")
-@grouped_option(
-    "--set",
-    "assignments",
-    group=RUN,
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Any setting; takes precedence.",
-)
+@layer_options
 def sweep_command(
     budget: int | None,
     grid: tuple[str, ...],

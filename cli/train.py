@@ -12,14 +12,21 @@ from igcnn.settings import RANKS, RECIPE, RUN, SETTINGS
 from .choice import decide_together, say
 from .dataset import open_dataset
 from .dry_run import show
-from .options import DIRECTORY, FILE, GroupedCommand, grouped_option, setting_options
+from .options import (
+    DIRECTORY,
+    FILE,
+    GroupedCommand,
+    grouped_option,
+    layer_options,
+    setting_options,
+)
 from .ranks import ending_together, parse_gpus, start_ranks
 from .seeds import train_seeds
 from .settings import collect, given_settings
 
 if TYPE_CHECKING:
-    from igcnn.communicator import Communicator
     from igcnn.datasets import Dataset
+    from igcnn.distributed import Communicator
 
 # the spellings of the authors' code
 AUTHORS = {
@@ -76,21 +83,7 @@ def authors_spelling(name: str) -> str:
     is_flag=True,
     help="Show settings, network, memory and the time of an epoch; train nothing.",
 )
-@grouped_option(
-    "--config",
-    group=RUN,
-    type=FILE,
-    metavar="FILE",
-    help="TOML file of settings, such as a run's config.toml.",
-)
-@grouped_option(
-    "--set",
-    "assignments",
-    group=RUN,
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Any setting; takes precedence.",
-)
+@layer_options
 @click.option("--primary-partition", "authors_L", hidden=True)
 @click.option("--secondary-partition", "authors_M", hidden=True)
 def train_command(
@@ -127,7 +120,7 @@ def train_command(
     preset, default. Ctrl-C finishes the step and saves; --resume continues from there to the
     same weights as a run without the stop.
     """
-    from igcnn.communicator import connect, is_one_of_several
+    from igcnn.distributed import connect, is_one_of_several
     from igcnn.errors import ConfigError
 
     flags |= _authors_partitions(flags, authors_L, authors_M)

@@ -1,6 +1,6 @@
 """The operations as functions of tensors, gathered from igcnn.layers and the operators."""
 
-from .autograd.operators import exp, log
+from .autograd.arithmetic import exp, log
 from .layers.add import add
 from .layers.batch_norm import batch_norm
 from .layers.convolution import conv2d

@@ -153,8 +153,32 @@ def _progress_modes() -> Sequence[str]:
     return MODES
 
 
+def _precisions() -> Sequence[str]:
+    from .training.engine import PRECISIONS
+
+    return PRECISIONS
+
+
+def _reductions() -> Sequence[str]:
+    from .distributed.connect import REDUCTIONS
+
+    return REDUCTIONS
+
+
+def _image_size() -> int:
+    from .datasets.registry import IMAGE_SIZE
+
+    return IMAGE_SIZE
+
+
+def _lr_factors() -> str:
+    from .training.recipe import FALL, STEP_FACTOR
+
+    return f"{STEP_FACTOR:g}; exponential: {FALL:g} in all"
+
+
 def _timeout() -> float:
-    from .communicator import TIMEOUT
+    from .distributed.communicator import TIMEOUT
 
     return TIMEOUT
 
@@ -163,7 +187,7 @@ def _of_recipe(name: str) -> Callable[[], object]:
     """Return what reads a default of Recipe."""
 
     def read() -> object:
-        from .training import Recipe
+        from .training.recipe import Recipe
 
         return getattr(Recipe, name)
 
@@ -197,7 +221,11 @@ _TABLE = (
     Setting("dataset", TEXT, DATA, "Data set.", "digits", choices=_datasets, metavar="NAME"),
     Setting("data_dir", FOLDER, DATA, "Directory with the data set's files."),
     Setting(
-        "image_size", POSITIVE, DATA, "Image side in pixels, for --dataset folder.", shown="32"
+        "image_size",
+        POSITIVE,
+        DATA,
+        "Image side in pixels, for --dataset folder.",
+        shown=_image_size,
     ),
     Setting(
         "workers",
@@ -248,7 +276,7 @@ _TABLE = (
         NUMBER,
         RECIPE,
         "Factor of each drop; exponential: of each epoch.",
-        shown="0.1; exponential: 0.001 in all",
+        shown=_lr_factors,
     ),
     Setting(
         "lr_min",
@@ -301,18 +329,9 @@ _TABLE = (
         "Stop after this many epochs without improvement.",
         shown="never",
     ),
+    Setting("init_from", PATH, RECIPE, "Start with the weights of a checkpoint or run."),
     Setting(
-        "init_from",
-        PATH,
-        RECIPE,
-        "Start with the weights of a checkpoint or run.",
-    ),
-    Setting(
-        "freeze",
-        TEXTS,
-        RECIPE,
-        "Freeze parameters with matching names.",
-        metavar="PATTERN,…",
+        "freeze", TEXTS, RECIPE, "Freeze parameters with matching names.", metavar="PATTERN,…"
     ),
     Setting("seed", NATURAL, RECIPE, "Random seed.", 0),
     Setting(
@@ -330,15 +349,10 @@ _TABLE = (
         DEVICE,
         "Precision; bf16 is for activations on a GPU.",
         "fp32",
-        choices=("fp32", "fp64", "bf16"),
+        choices=_precisions,
     ),
     Setting(
-        "cores",
-        POSITIVE,
-        DEVICE,
-        "Number of CPU threads.",
-        shown="all cores",
-        recorded=False,
+        "cores", POSITIVE, DEVICE, "Number of CPU threads.", shown="all cores", recorded=False
     ),
     Setting("eager", SWITCH, DEVICE, "Run the plain tape instead of a compiled plan.", False),
     Setting("sync_bn", SWITCH, RANKS, "Batch normalization over all ranks; on the tape.", False),
@@ -348,7 +362,7 @@ _TABLE = (
         RANKS,
         "How GPUs sum gradients.",
         "auto",
-        choices=("auto", "nccl", "mpi"),
+        choices=_reductions,
         recorded=False,
     ),
     Setting(

@@ -1,6 +1,6 @@
 """Reverse-mode differentiation on a tape: Tensor, Function, Tape, hooks and gradcheck."""
 
-from . import operators  # noqa: F401  (gives Tensor its arithmetic)
+from . import arithmetic, reductions, shapes  # noqa: F401  (give Tensor its methods)
 from .function import Function, Record, Tensor, is_grad_enabled
 from .gradcheck import GradcheckReport, error_curve, gradcheck
 from .hooks import Hook, NaNHook, RecordHook, TimerHook

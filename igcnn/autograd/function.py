@@ -10,7 +10,8 @@ went in, the tensor that came out. A tensor refers to its record and a record to
 graph that nobody holds any more is freed at once. Backward reads the records off the graph, sorts
 them by the order of their execution, and walks from the end.
 
-Nothing here knows an operation: arithmetic is in operators.py, all others are in igcnn.layers.
+Nothing here knows an operation: those of a tensor are in arithmetic.py, reductions.py and
+shapes.py, all others in igcnn.layers.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ def active_hooks() -> tuple[Any, ...]:
 
 
 class Record:
-    """One executed operation: its function, its input tensors, its output tensor.
+    """One executed operation: its function, its inputs, its output, tensors of any shape.
 
     The output is held weakly: it holds the record.
     """

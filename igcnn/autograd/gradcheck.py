@@ -14,30 +14,24 @@ not differentiable, as ReLU at 0: there is no gradient to be right or wrong.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ..backend import is_array, to_device, to_host
+from ..backend import to_host
 from ..errors import AutogradError, ConfigError, DtypeError
-from .function import Function, Tensor
-from .hooks import Hook
-from .no_grad import no_grad
-from .tape import Tape
+from .differences import Slopes, Subject, opened
+from .function import Tensor
 
 Array = np.ndarray
 
 RUNGS = 5  # shorter steps to try where the first does not agree
 SHORTER = 16  # so many times, each
 LEAP = 1e8  # of the function at one place, in units of rounding, at least
-ROUNDING = 16 * float(np.finfo(np.float64).eps)  # of a result, relative to it, at most
-SAME = 1e-12  # two results of the same inputs, relative to the largest element
 
 
 @dataclass(frozen=True)
@@ -82,6 +76,17 @@ class GradcheckReport:
             f"numeric {self.numeric:.9g}{kinks}"
         )
 
+    def raise_unless_passed(self) -> None:
+        """Raise AutogradError if a gradient is wrong, or the function not differentiable."""
+        if not self:
+            raise AutogradError(str(self))
+        if self.kinks:
+            raise AutogradError(
+                f"gradcheck: the function is not differentiable at {self.kinks} of "
+                f"{self.elements} elements, as {self.first_kink}; the gradient is right "
+                "elsewhere: move the inputs"
+            )
+
 
 def gradcheck(
     function: Callable[..., Tensor],
@@ -120,15 +125,11 @@ def gradcheck(
             depends on them, gives different results for the same inputs or changes them, or the
             check failed.
     """
-    for name, value in (("step", step), ("tolerance", tolerance)):
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"gradcheck: {name} must be a number above 0, not {value}")
-    if elements is not None and elements < 1:
-        raise ConfigError(f"gradcheck: elements must be at least 1, not {elements}; None is all")
+    _check_constants(step, tolerance, elements)
     tensors = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     checked = _checked(tensors)
     report = GradcheckReport(True, 0.0, checked[0][0], (), 0.0, 0.0, 0, tolerance)
-    with _subject(function, tensors, seed) as subject:
+    with opened(function, tensors, seed) as subject:
         gradients = subject.gradients()
         chosen = [
             (i, x, gradient, index)
@@ -163,13 +164,8 @@ def gradcheck(
                     numeric=numeric,
                 )
         subject.expect_same(subject.evaluate())
-    if raise_exception and report and report.kinks:
-        raise AutogradError(
-            f"gradcheck: the function is not differentiable at {report.kinks} of {len(chosen)} "
-            f"elements, as {report.first_kink}; the gradient is correct elsewhere; move the inputs"
-        )
-    if raise_exception and not report:
-        raise AutogradError(str(report))
+    if raise_exception:
+        report.raise_unless_passed()
     return report
 
 
@@ -194,195 +190,13 @@ def error_curve(
     """
     tensors = list(inputs)
     x = tensors[report.worst_input]
-    with _subject(function, tensors, seed) as subject:
+    with opened(function, tensors, seed) as subject:
         slopes = [subject.slopes(x, report.worst_index, step) for step in steps]
     return [_error(report.analytic, slope.central) for slope in slopes]
 
 
-class _Slopes(NamedTuple):
-    """Differences of F over one step: to the left, to the right, and over both."""
-
-    below: float
-    above: float
-    central: float
-    rounding: float  # error of `central` by rounding, at most
-    depends: Array  # which elements of the result the input has an effect on
-
-    @property
-    def jump(self) -> float:
-        return abs(self.above - self.below)
-
-
-class _State(Hook):
-    """What evaluations could change: arrays that operations hold, and attributes of layers."""
-
-    def __init__(self, function: Any, tensors: list[Tensor]) -> None:
-        self.own = {id(x.data) for x in tensors}
-        self.arrays: dict[int, tuple[Array, Array]] = {}
-        self.attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        for layer in _layers(function):
-            self.attributes.append((vars(layer), dict(vars(layer))))
-            for array in layer.buffers().values():
-                self._keep(array)
-
-    def before_forward(self, function: Function, inputs: tuple[Tensor, ...]) -> None:
-        """Keep the content of arrays such as running statistics."""
-        for name, value in vars(function).items():
-            if not name.startswith("_"):
-                for array in value if isinstance(value, tuple | list) else (value,):
-                    self._keep(array)
-
-    def _keep(self, array: Any) -> None:
-        if is_array(array) and not (id(array) in self.arrays or id(array) in self.own):
-            self.arrays[id(array)] = array, array.copy()
-
-    def restore(self) -> None:
-        """Let all be as it was."""
-        for array, content in self.arrays.values():
-            array[...] = content
-        for attributes, before in self.attributes:
-            attributes.clear()
-            attributes.update(before)
-
-
-class _Subject:
-    """The function and its inputs, which hold copies of their arrays."""
-
-    base: Array  # the result
-
-    def __init__(self, function: Callable[..., Tensor], tensors: list[Tensor], seed: int) -> None:
-        self.function = function
-        self.tensors = tensors
-        self.seed = seed
-        self.state = _State(function, tensors)
-
-    def gradients(self) -> list[Array]:
-        """Return the gradient of each input that requires one, after two backward passes."""
-        results = []
-        for _ in range(2):
-            before = [to_host(x.data).copy() for x in self.tensors]
-            results.append(self._backward())
-            for i, (x, array) in enumerate(zip(self.tensors, before, strict=True)):
-                if not np.array_equal(to_host(x.data), array, equal_nan=True):
-                    raise AutogradError(
-                        f"gradcheck: the function changes its input {i} in place; use a copy"
-                    )
-        if not all(_same(a, b) for a, b in zip(*results, strict=True)):
-            raise AutogradError(
-                "gradcheck: backward gives different gradients for the same inputs; draw its "
-                "random numbers in forward, and save them"
-            )
-        return results[0]
-
-    def _backward(self) -> list[Array]:
-        try:
-            with self.state:
-                output = _result(self.function(*self.tensors))
-            if not output.requires_grad:
-                raise AutogradError(
-                    "gradcheck: the result depends on no input that requires a gradient; use "
-                    "the tensors passed to the function, outside no_grad()"
-                )
-            self.expect_same(output.numpy())
-            leaves = {id(x): x for record in Tape.of(output) for x in record.inputs}
-            leaves |= {id(x): x for x in self.tensors}
-            kept = [(x, x.grad) for x in leaves.values()]
-            try:
-                for x, _ in kept:
-                    x.grad = None
-                output.backward(to_device(self.cotangent, output.device))
-                return [
-                    np.zeros(x.shape) if x.grad is None else to_host(x.grad).copy()
-                    for x in self.tensors
-                    if x.requires_grad
-                ]
-            finally:
-                for x, gradient in kept:
-                    x.grad = gradient
-        finally:
-            self.state.restore()
-
-    def evaluate(self) -> Array:
-        """Return the result for what the inputs hold now."""
-        try:
-            # a step may leave the domain of the function
-            with no_grad(), self.state, np.errstate(all="ignore"):
-                return _result(self.function(*self.tensors)).numpy().copy()
-        finally:
-            self.state.restore()
-
-    def expect_same(self, result: Array) -> None:
-        """Raise AutogradError unless this is the result that there was before, if any."""
-        if not hasattr(self, "base"):
-            self.base = result.copy()
-            # Not default_rng: with the same seed as the inputs the cotangent would equal them,
-            # and along x itself the gradient of batch norm vanishes.
-            rng = np.random.Generator(np.random.Philox(self.seed))
-            self.cotangent = rng.standard_normal(result.shape)
-        elif not _same(result, self.base):
-            raise AutogradError(
-                "gradcheck: the function gives different results for the same inputs; "
-                "create its random generator inside, so that each call draws the same numbers"
-            )
-
-    def slopes(
-        self,
-        x: Tensor,
-        index: tuple[int, ...],
-        step: float,
-        depends: Array | bool = False,
-    ) -> _Slopes:
-        """Return the differences of F over a step at one element of x.
-
-        Args:
-            x: the input.
-            index: of the element.
-            step: to each side.
-            depends: elements of the result that a longer step had an effect on.
-        """
-        value = float(x.data[index])
-        points = value - step, value + step
-        results = []
-        for point in points:
-            x.data[index] = point
-            results.append(self.evaluate())
-        x.data[index] = value
-        if not hasattr(self, "base"):
-            self.expect_same(self.evaluate())
-        below, above = results
-        if not below.shape == above.shape == self.base.shape:
-            raise AutogradError("gradcheck: the shape of the result depends on the inputs")
-        g, base = self.cotangent, self.base
-        # by subtraction: the points are rounded
-        left, right = value - points[0], points[1] - value
-        with np.errstate(invalid="ignore", over="ignore"):
-            effect = depends | (below != above) | (below != base)
-            size = g * np.maximum(np.abs(below), np.abs(above))
-            terms = np.stack([base - below, above - base, above - below])
-            sums = terms[:, effect] @ g[effect]
-            rounding = ROUNDING * float(np.sqrt(np.sum(np.square(size[effect])))) / step
-            to_left, to_right, central = (sums / (left, right, left + right)).tolist()
-        return _Slopes(to_left, to_right, central, rounding, np.asarray(effect))
-
-
-@contextmanager
-def _subject(
-    function: Callable[..., Tensor], tensors: list[Tensor], seed: int
-) -> Iterator[_Subject]:
-    """Context in which the tensors hold copies of their arrays; then all is as before."""
-    kept = [(x, x.data, x.grad, x.requires_grad) for x in tensors]
-    try:
-        for x, data, _, _ in kept:
-            if x.data is data:  # one tensor can be several inputs
-                x.data = to_device(np.array(to_host(data)), x.device)
-        yield _Subject(function, tensors, seed)
-    finally:
-        for x, data, gradient, requires_grad in kept:
-            x.data, x.grad, x.requires_grad = data, gradient, requires_grad
-
-
 def _compare(
-    subject: _Subject,
+    subject: Subject,
     x: Tensor,
     index: tuple[int, ...],
     steps: tuple[float, float],
@@ -432,11 +246,19 @@ def _compare(
     return between, error if bounded and not error <= tolerance else 0.0, kink
 
 
-def _apart(a: _Slopes, b: _Slopes) -> bool:
+def _apart(a: Slopes, b: Slopes) -> bool:
     """Return whether the slopes to both sides stay apart when the step becomes shorter."""
     kink = not b.jump <= max(a.jump / 4, 10 * b.rounding) and not b.jump > 8 * a.jump
     leaps = zip((a.below, a.above), (b.below, b.above), strict=True)
     return kink or any(abs(v) > max(4 * abs(u), LEAP * b.rounding) for u, v in leaps)
+
+
+def _check_constants(step: float, tolerance: float, elements: int | None) -> None:
+    for name, value in (("step", step), ("tolerance", tolerance)):
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"gradcheck: {name} must be a number above 0, not {value}")
+    if elements is not None and elements < 1:
+        raise ConfigError(f"gradcheck: elements must be at least 1, not {elements}; None is all")
 
 
 def _checked(tensors: list[Any]) -> list[tuple[int, Tensor]]:
@@ -458,44 +280,6 @@ def _checked(tensors: list[Any]) -> list[tuple[int, Tensor]]:
                 "tensor: Tensor(x.data, requires_grad=True)"
             )
     return checked
-
-
-def _result(output: Any) -> Tensor:
-    """Return what the function returned, if it is one float64 tensor."""
-    if not isinstance(output, Tensor):
-        what = type(output).__name__
-        if isinstance(output, tuple | list):
-            what = f"a {what} of {len(output)}"
-        raise AutogradError(
-            f"gradcheck: the function returned {what}, not one tensor; check one result at a "
-            "time: gradcheck(lambda x: f(x)[0], x)"
-        )
-    if output.dtype != np.float64:
-        raise DtypeError(f"gradcheck: the result is {output.dtype}, but differences need float64")
-    return output
-
-
-def _layers(function: Any) -> list[Any]:
-    """Return the layers that a function is, belongs to or refers to by its variables."""
-    found = [function, getattr(function, "__self__", None)]
-    if inspect.isfunction(function):
-        variables = inspect.getclosurevars(function)
-        defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-        found += [*variables.nonlocals.values(), *variables.globals.values(), *defaults]
-    return [
-        layer
-        for one in found
-        if hasattr(one, "named_layers") and not isinstance(one, type)
-        for _, layer in one.named_layers()
-    ]
-
-
-def _same(a: Array, b: Array) -> bool:
-    """Return whether two results are equal but for rounding."""
-    if a.shape != b.shape:
-        return False
-    finite = np.abs(b[np.isfinite(b)])
-    return bool(np.allclose(a, b, 0, SAME * finite.max(initial=0.0), equal_nan=True))
 
 
 def _typical(x: Array) -> float:

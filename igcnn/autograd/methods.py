@@ -1,7 +1,8 @@
 """What Python and NumPy ask of a tensor: arithmetic, indices, comparison, conversion, its picture.
 
-The base of Tensor. Arithmetic is looked up in OPERATORS, where operators.py, which imports Tensor,
-puts it. A comparison returns an array of truth values: it has no gradient.
+The base of Tensor. Operations are looked up in OPERATORS, where arithmetic.py, reductions.py and
+shapes.py, which import Tensor, put them. A comparison returns an array of truth values: it has no
+gradient.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ COMPARISONS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_e
 
 
 class Methods:
-    """The methods of a tensor; shapes, types and errors of arithmetic are in operators.py."""
+    """The methods of a tensor; the modules that fill OPERATORS say shapes, types and errors."""
 
     __slots__ = ()
 

@@ -14,7 +14,12 @@ SHOWN = 4  # operations that the repr counts
 
 
 class Tape:
-    """The records that lead to one tensor, oldest first."""
+    """The records that lead to one tensor; see Tape.of.
+
+    Args:
+        output: the tensor, of any shape.
+        records: they, oldest first.
+    """
 
     def __init__(self, output: Tensor, records: list[Record]) -> None:
         self.output = output

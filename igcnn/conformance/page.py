@@ -20,7 +20,7 @@ th:first-child, td:first-child { text-align: left }
 
 
 def render(reports: Sequence[Report]) -> str:
-    """Return the page."""
+    """Return the page, HTML, of the reports of one run."""
     parts = ["<h1>Conformance</h1>", "<p>Results compared with loops in float64.</p>"]
     head = "library", "version", "cases", "results", "wrong", "not offered", "seconds"
     rows: list[tuple[str, ...]] = []

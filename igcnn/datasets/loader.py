@@ -124,7 +124,15 @@ def evaluation_batches(
 ) -> Iterator[tuple[Array, Array]]:
     """Yield (x, labels) of every image once, in order, unchanged; the last batch may be short.
 
-    Of several ranks, rank r has batches r, r + ranks, …
+    x is float32, (n, 3, H, W); labels are int64, (n,); n is at most batch_size.
+
+    Args:
+        split: the images.
+        batch_size: images of a batch.
+        mean: for each colour, in pixel values; x is (pixels − mean) / std.
+        std: likewise.
+        rank: of this process among several; rank r has batches r, r + ranks, …
+        ranks: how many there are.
 
     Raises:
         ConfigError: batch_size is below 1.

@@ -14,6 +14,7 @@ from .sources import data_home, load_sources
 
 Load = TypeVar("Load", bound=Callable[..., Dataset])
 
+IMAGE_SIZE = 32  # pixels of a side, for images of any size
 KEYWORDS = ("data_dir", "image_size", "decoding")  # what a registered function may ask for
 
 DATASETS: Registry[Callable[..., Dataset]] = Registry(
@@ -68,7 +69,7 @@ def load_dataset(
     name: str,
     data_dir: str | Path | None = None,
     *,
-    image_size: int = 32,
+    image_size: int | None = None,
     workers: int = 0,
     skip_broken: bool = False,
     say: Callable[[str], None] | None = None,
@@ -79,7 +80,7 @@ def load_dataset(
         name: one of DATASETS.
         data_dir: where its official files are, archives or unpacked; by default the folder that
             `igcnn data where` prints. digits needs none.
-        image_size: side to which `folder` resizes.
+        image_size: side in pixels to which `folder` resizes; None for 32.
         workers: processes that decode images of imagenet and folder; 0 for none.
         skip_broken: leave out images that cannot be read.
         say: told of each of these, and of official files with other numbers of images.
@@ -90,6 +91,7 @@ def load_dataset(
         MissingDataError: files are missing; the message says which, and where they belong.
         DataError: files are damaged.
     """
+    image_size = IMAGE_SIZE if image_size is None else image_size
     if image_size < 1 or workers < 0:
         raise ConfigError(
             f"image_size {image_size} must be at least 1, and workers {workers} at least 0"

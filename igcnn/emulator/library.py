@@ -38,7 +38,14 @@ class Step(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """Bytes that all threads of a launch moved."""
+    """Bytes that all threads of a launch moved.
+
+    Attributes:
+        global_read: from global memory.
+        global_written: to it.
+        shared_read: from shared memory.
+        shared_written: to it.
+    """
 
     global_read: int
     global_written: int

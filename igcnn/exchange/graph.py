@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Function, Record, Tape, Tensor
-from ..autograd.operators import Add, Divide, Exp, Log, Multiply, Power, Reshape, Sum
+from ..autograd.arithmetic import Add, Divide, Exp, Log, Multiply, Power
+from ..autograd.reductions import Sum
+from ..autograd.shapes import Reshape
 from ..backend import to_host
 from ..errors import ConfigError
 from ..kernels.permutation import permutation_index

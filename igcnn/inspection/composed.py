@@ -270,5 +270,11 @@ def candidates(budget: float, kernel_area: int = 9) -> Iterator[tuple[int, int]]
 
 
 def unit_parameters(L: int, M: int, kernel_area: int = 9) -> int:
-    """Return T = L·M²·S + M·L², the parameters of a unit of L primary partitions of M channels."""
+    """Return T = L·M²·S + M·L², the parameters of an interleaved group convolution.
+
+    Args:
+        L: primary partitions.
+        M: channels of each.
+        kernel_area: S, elements of the primary kernel.
+    """
     return L * M * M * kernel_area + M * L * L

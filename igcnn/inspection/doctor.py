@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from ..backend import gpu_count, install_cupy, nvidia_gpus
-from ..communicator import load_nccl
 from ..compiler import find_compiler, missing_compiler
+from ..distributed.nccl import load_nccl
 from ..errors import IgcnnError
 from ..kernels.compiled import unavailable
 from ..training.cores import available_cores

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Function, Hook, Tape, Tensor
+from ..autograd.arithmetic import Add, Multiply
 from ..autograd.function import Record
-from ..autograd.operators import Add, Multiply
 from ..errors import IgcnnError
 from ..functional import cross_entropy
 from ..layers import Layer, forward_hook, undisturbed

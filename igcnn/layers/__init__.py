@@ -4,8 +4,9 @@ from .batch_norm import BatchNorm
 from .convolution import Convolution
 from .interleaved_group_convolution import InterleavedGroupConvolution
 from .interleaved_product import InterleavedProduct
-from .layer import Chain, Layer, forward_hook, in_mode, undisturbed
+from .layer import Chain, Layer, forward_hook
 from .linear import Linear
+from .modes import in_mode, undisturbed
 from .pooling import GlobalAveragePool, MaxPool
 from .relu import ReLU
 from .relu6 import ReLU6

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import Function, Tensor
 from ..backend import device_of, to_device, to_host
-from ..communicator import Communicator
+from ..distributed import Communicator
 from ..errors import ConfigError
 from ..kernels.batch_norm import (
     batch_norm_backward_evaluation,

@@ -119,7 +119,14 @@ def interleaved_group_conv2d_steps(
 
     They are an interleaved_product of two factors.
 
-    The arguments are the same: (N, C, H, W) and both weights, all float32 or all float64.
+    Args:
+        x: (N, C, H, W), float32 or float64, as are both weights.
+        primary: weight, as of interleaved_group_conv2d.
+        secondary: weight, likewise.
+        stride: of the primary convolution, likewise.
+        padding: likewise.
+        L: primary partitions, likewise.
+        secondary_groups: likewise.
 
     Raises:
         ShapeError: the shapes, L and secondary_groups do not fit each other, or one of the

@@ -331,39 +331,6 @@ class Layer:
         return ""
 
 
-@contextmanager
-def in_mode(network: Layer, training: bool) -> Iterator[None]:
-    """Context in which a network is in a mode; then each of its layers is in its own again."""
-    before = [(layer, layer.training) for _, layer in network.named_layers()]
-    network.train(training)
-    try:
-        yield
-    finally:
-        for layer, mode in before:
-            layer.training = mode
-
-
-@contextmanager
-def undisturbed(network: Layer, training: bool) -> Iterator[None]:
-    """Context in which a network is in a mode; then modes, buffers and gradients are as before."""
-    buffers = [
-        (layer, name, array, array.copy())
-        for _, layer in network.named_layers()
-        for name, array in layer.buffers().items()
-    ]
-    gradients = [(tensor, tensor.grad) for tensor in network.parameters()]
-    network.zero_grad()
-    try:
-        with in_mode(network, training):
-            yield
-    finally:
-        for layer, name, array, content in buffers:
-            array[...] = content
-            setattr(layer, name, array)
-        for tensor, gradient in gradients:
-            tensor.grad = gradient
-
-
 class Chain(Layer):
     """Layers executed one after another.
 

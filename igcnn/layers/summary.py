@@ -11,7 +11,8 @@ import numpy as np
 from ..autograd import Tensor, no_grad
 from ..notebook import html_table
 from ..text import table_lines, wrap_line
-from .layer import Layer, forward_hook, in_mode
+from .layer import Layer, forward_hook
+from .modes import in_mode
 
 RULE = "1 multiply-add = one multiplication and one addition; convolution and fully connected only"
 TOTALS = 15  # columns of the labels of the totals

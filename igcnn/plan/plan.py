@@ -9,14 +9,14 @@ learning rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..backend import copy_to, free_bytes, on_device, shared_bytes, to_device, to_host
-from ..communicator import Communicator
+from ..distributed import Communicator
 from ..errors import ConfigError, DeviceError, PlanError, RankError, ShapeError
 from ..kernels.augment import Resident
 from ..kernels.capture import Call, Pass
@@ -263,8 +263,9 @@ class Plan:
             self.passes["forward"]()
             for bucket, backward in zip(self.buckets, self._backward, strict=True):
                 backward()
-                waits.append(self._start_mean(bucket.gradients))
-            waits.append(self._start_mean(self.parameters.flat_statistics))
+                waits.append(self.communicator.start_mean(bucket.gradients, self._share))
+            own = self.parameters.flat_statistics
+            waits.append(self.communicator.start_mean(own, self._share))
             slot = self._submitted % SLOTS
             result = self.results[slot : slot + 1]
             result[:, 0] *= self._share
@@ -275,10 +276,6 @@ class Plan:
             self.parameters.flat_statistics[...] = statistics
             raise
         self.passes["step"]()
-
-    def _start_mean(self, array: Array) -> Callable[[], None]:
-        array *= self._share
-        return self.communicator.start_sum(array)
 
     def collect(self, wait: bool) -> list[tuple[float, int]]:
         """Return mean loss and correct answers of each update since the last call.

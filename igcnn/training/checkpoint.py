@@ -269,6 +269,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 def load_newest(last: Path, previous: Path) -> tuple[Checkpoint, str | None]:
     """Return the newest checkpoint that is whole, and in words why it is not `last`.
 
+    Args:
+        last: of a run directory.
+        previous: the one before it, for the case that `last` is damaged or missing.
+
     Raises:
         CheckpointError: neither is complete; the error describes `last`.
     """

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..autograd import Tape, Tensor, no_grad
 from ..backend import device_of, on_device, single_threaded_blas, to_device
-from ..communicator import Communicator
 from ..datasets import Loader
+from ..distributed import Communicator
+from ..distributed.reducer import CompletionHook, Reducer
 from ..errors import ConfigError, PlanError, RankError
 from ..functional import cross_entropy
 from ..layers import Layer, in_mode
@@ -19,9 +20,10 @@ from ..optim import SGD
 from ..plan import Plan
 from .cores import available_cores
 from .metrics import count_hits
-from .reducer import CompletionHook, Reducer
 
 Array = np.ndarray
+
+PRECISIONS = ("fp32", "fp64", "bf16")
 
 
 class Engine(Protocol):
@@ -179,8 +181,8 @@ class TapeEngine:
 
 def check_precision(precision: str, device: str, eager: bool) -> None:
     """Raise ConfigError unless an engine computes in a precision."""
-    if precision not in ("fp32", "fp64", "bf16"):
-        raise ConfigError(f"precision must be fp32, fp64 or bf16, not {precision}")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision}")
     if precision == "bf16" and (device == "cpu" or eager):
         raise ConfigError("precision bf16 needs a plan on a GPU; use --device cuda, not --eager")
 

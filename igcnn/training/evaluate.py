@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..communicator import Communicator
 from ..datasets import Images, evaluation_batches
+from ..distributed import Communicator
 from ..kernels.softmax_cross_entropy import softmax_cross_entropy_forward
 from .engine import Engine
 from .metrics import Evaluation, Sums, count_hits

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from ..communicator import Communicator
 from ..datasets import Dataset, Images
+from ..distributed import Communicator
 from ..networks import Network
 from .average import WeightAverage
 from .engine import Engine
@@ -24,7 +24,7 @@ class Evaluator:
     Args:
         network: what is trained.
         dataset: its images.
-        batch_size: of a rank.
+        batch_size: of all ranks together.
         communicator: connects the ranks.
         check: called before every batch; may raise, and the network then has its own weights.
 
@@ -45,7 +45,7 @@ class Evaluator:
     ) -> None:
         self.network = network
         self.dataset = dataset
-        self.batch_size = batch_size
+        self.batch_size = batch_size // communicator.size
         self.communicator = communicator
         self.check = check
         self.average: WeightAverage | None = None

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..backend import keep_memory, resolve_device
-from ..communicator import Communicator, for_device
 from ..datasets import Dataset, load_dataset
+from ..distributed import Communicator, for_device
 from ..errors import ConfigError
 from ..layers.batch_norm import synchronise
 from ..layers.summary import Summary, summarize
@@ -38,7 +38,6 @@ from .setup import (
     make_recipe,
     settings_to_resume,
 )
-from .silent_run import SilentRun
 from .tensorboard import TensorBoard, check_tensorboard
 from .trainer import Trainer
 from .transfer import initialise_from
@@ -106,6 +105,7 @@ class Fit:
             synchronise(self.network, communicator)
         keep_memory()
         self._device = device
+        self._communicator = communicator
         self._checkpoint = checkpoint
         self._say_line = say
         self._trainer = Trainer(
@@ -179,19 +179,19 @@ class Fit:
             eager=settings["eager"],
             precision=settings["precision"],
             label_smoothing=trainer.recipe.label_smoothing,
-            communicator=trainer.communicator,
+            communicator=self._communicator,
         )
         return how
 
     def _run(self, callbacks: Sequence[Callback]) -> Result:
         trainer, settings = self._trainer, self.settings
         self._say(f"backend     {self._make_engine()}")
-        if trainer.communicator.size > 1:
-            self._say(f"parallel    {trainer.communicator}")
+        if self._communicator.size > 1:
+            self._say(f"parallel    {self._communicator}")
         try:
             with contextlib.ExitStack() as stack:
                 trainer.callbacks.extend(callbacks)
-                if settings["tensorboard"] and trainer.communicator.rank == 0:
+                if settings["tensorboard"] and self._communicator.rank == 0:
                     board = TensorBoard(self.run.path / "tensorboard", trainer.state.step)
                     stack.callback(board.close)
                     trainer.callbacks.append(board)
@@ -220,7 +220,7 @@ class Fit:
 
     def _say(self, line: str) -> None:
         """Log a line and say it, on one rank."""
-        if not isinstance(self.run, SilentRun):
+        if not self.run.silent:
             self.run.log(line)
             self._say_line(wrap_line(line, terminal_width()))
 
@@ -305,7 +305,7 @@ def fit(
         return data or load_dataset(
             chosen["dataset"],
             chosen["data_dir"],
-            image_size=chosen["image_size"] or 32,
+            image_size=chosen["image_size"],
             workers=available_cores() if chosen["workers"] is None else chosen["workers"],
             skip_broken=chosen["on_bad_image"] == "skip",
             say=print,

@@ -56,7 +56,12 @@ class RunDirectory:
 
     Args:
         path: of the folder.
+
+    Attributes:
+        silent: whether nothing is written; see silent_run.
     """
+
+    silent = False
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..communicator import Communicator
 from ..datasets import Dataset
+from ..distributed import Communicator
 from ..errors import CheckpointError
 from ..networks import Network
 from ..optim import SGD

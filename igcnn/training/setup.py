@@ -1,4 +1,4 @@
-"""What the settings of a training run stand for: its folder, checkpoint, network and recipe."""
+"""What the settings of a training run stand for: folder, checkpoint, network, recipe, batches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ..datasets import Dataset, Loader
+from ..distributed import Communicator
 from ..errors import CheckpointError, ConfigError
 from ..networks import Network, build_network
 from .checkpoint import Checkpoint, load_checkpoint, load_newest
@@ -47,6 +49,26 @@ def make_recipe(settings: Settings, images: int = 1) -> Recipe:
     names = [field.name for field in fields(Recipe)]
     given = {name: settings[name] for name in names if settings[name] is not None}
     return Recipe(**(preset | given))
+
+
+def make_loader(
+    dataset: Dataset, batch_size: int, seed: int, communicator: Communicator
+) -> Loader:
+    """Return the training batches, of which each rank has its part.
+
+    Raises:
+        ConfigError: see Loader.
+    """
+    return Loader(
+        dataset.train,
+        batch_size=batch_size,
+        mean=dataset.mean,
+        std=dataset.std,
+        augmentation=dataset.augmentation,
+        seed=seed,
+        rank=communicator.rank,
+        ranks=communicator.size,
+    )
 
 
 def choose_run(

@@ -1,4 +1,4 @@
-"""The run directory of the ranks that do not write: rank 0 does."""
+"""The run directory that is not written to: of a dry run, and of every rank but rank 0."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from .run_directory import RunDirectory
 
 class SilentRun(RunDirectory):
     """Knows where a run is and touches nothing in it."""
+
+    silent = True
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

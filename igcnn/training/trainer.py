@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -12,8 +11,8 @@ from typing import NoReturn
 import numpy as np
 
 from ..backend import single_threaded_blas
-from ..communicator import Communicator
-from ..datasets import Dataset, Images, Loader, hold_out
+from ..datasets import Dataset, Images, hold_out
+from ..distributed import Agreement, Communicator
 from ..errors import (
     ConfigError,
     DataError,
@@ -22,14 +21,14 @@ from ..errors import (
     RankError,
 )
 from ..networks import Network
-from .agreement import Agreement
+from ..settings import SETTINGS
 from .average import WeightAverage
 from .callback import Callback
 from .checkpoint import Checkpoint
 from .engine import Engine, TapeEngine
 from .epoch import NAMES, epoch_line, epoch_row, step_row
 from .evaluator import Evaluator
-from .interrupt import Interrupt, StopRequested
+from .interrupt import NOTICES, Interrupt, StopRequested
 from .metrics import Evaluation, Sums
 from .progress import Progress
 from .recipe import Recipe
@@ -37,12 +36,11 @@ from .result import Result
 from .resume import check_same_run, training_settings
 from .run_directory import RunDirectory
 from .saver import Saver
+from .setup import make_loader
 from .state import TrainingState
 from .transfer import trained_parameters
 
 Array = np.ndarray
-
-NOTHING: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 
 
 class Trainer:
@@ -83,8 +81,8 @@ class Trainer:
         run: RunDirectory,
         *,
         seed: int = 0,
-        log_interval: int = 20,
-        checkpoint_epochs: int = 1,
+        log_interval: int = SETTINGS["log_interval"].default,
+        checkpoint_epochs: int = SETTINGS["checkpoint_epochs"].default,
         checkpoint_steps: int | None = None,
         max_steps: int | None = None,
         progress: Progress | None = None,
@@ -116,19 +114,10 @@ class Trainer:
         self.checkpoint_steps = checkpoint_steps
         self.progress = progress or Progress()
         self.callbacks: list[Callback] = []
-        self.communicator = communicator or Communicator()
-        self.engine = engine or TapeEngine(network, self.communicator, recipe.label_smoothing)
+        communicator = communicator or Communicator()
+        self.engine = engine or TapeEngine(network, communicator, recipe.label_smoothing)
         self.state = TrainingState()
-        self.loader = Loader(
-            dataset.train,
-            batch_size=recipe.batch_size,
-            mean=dataset.mean,
-            std=dataset.std,
-            augmentation=dataset.augmentation,
-            seed=seed,
-            rank=self.communicator.rank,
-            ranks=self.communicator.size,
-        )
+        self.loader = make_loader(dataset, recipe.batch_size, seed, communicator)
         self.updates_per_epoch = len(self.loader)
         self.total = recipe.epochs * self.updates_per_epoch
         if max_steps is not None:
@@ -136,19 +125,20 @@ class Trainer:
         self.schedule = recipe.make_schedule(len(dataset.train.labels))
         trained = trained_parameters(network, recipe.freeze)
         self.optimizer = recipe.make_optimizer(trained)
-        self.evaluator = Evaluator(
-            network,
-            dataset,
-            recipe.batch_size // self.communicator.size,
-            self.communicator,
-            self._check,
-        )
+        batch = recipe.batch_size
+        self.evaluator = Evaluator(network, dataset, batch, communicator, self._check)
         self._saved_average: Mapping[str, Array] | None = None  # of the checkpoint to resume
-        labels = dataset.train.labels
-        self.agreement = Agreement(self.communicator, network, self.optimizer, labels)
         self.settings = training_settings(dataset, seed, recipe)
-        self.saver = Saver(run, network, self.optimizer, dataset, self.settings, self.communicator)
-        self._interrupt = Interrupt(silent=self.communicator.rank > 0)
+        self.saver = Saver(run, network, self.optimizer, dataset, self.settings, communicator)
+        self._interrupt = Interrupt(silent=run.silent)
+        self.agreement = Agreement(
+            communicator,
+            network,
+            self.optimizer,
+            dataset.train.labels,
+            list(NOTICES),
+            lambda: self._interrupt.requested,
+        )
         self._signal: str | None = None  # by which the ranks have agreed to stop
         self._fresh = True  # no update yet: the first one compiles
         self._began = self._counted = time.perf_counter()
@@ -189,13 +179,14 @@ class Trainer:
         """
         self._began = time.perf_counter() - self.state.seconds
         self.network.train()
-        self.communicator.stopping = lambda: self._interrupt.requested is not None
-        with self.communicator.patience():
-            both = self.state, self._saved_average
-            self.state, self._saved_average = self.agreement.follow_rank_0(*both)
+        with self.agreement.patience():
+            position, average = self.agreement.follow_rank_0(
+                self.state.to_json(), self._saved_average
+            )
+            self.state = TrainingState.from_json(position)
             self.engine.prepare(self.optimizer, self.loader)
             if self.recipe.average:
-                arguments = self.network, self.engine, self.recipe.average, self._saved_average
+                arguments = self.network, self.engine, self.recipe.average, average
                 self.evaluator.average = WeightAverage(*arguments)
             self.agreement.compare("before the first step")
         overflow = np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -207,15 +198,13 @@ class Trainer:
                     self._save(needed=True)
                 return self._run()
         except (RankError, DataError) as error:
-            # other ranks may be in another collective: communicate no more
-            self.communicator.broken = self.communicator.size > 1
+            self.agreement.give_up()
             self._count(wait=True)  # what is in the weights is in the state that is saved
             if self._interrupt.requested:  # the signal was for all processes of the job
                 self._signal = self._interrupt.requested
                 self._stop_if_asked()
             self._save(needed=True)
-            # rank 0 saves, and where it is lost the last checkpoint stays
-            saved = f"step {self.state.step} is saved, " if self.communicator.rank == 0 else ""
+            saved = "" if self.run_directory.silent else f"step {self.state.step} is saved, "
             message = f"{error}; {saved}to resume: igcnn train --resume {self.run_directory.path}"
             self._say(message)
             raise type(error)(message) from None
@@ -253,7 +242,7 @@ class Trainer:
         for batch in self.engine.batches(epoch, position):
             done += 1
             self.optimizer.lr = self.schedule.lr_at(done)
-            with self.communicator.patience() if self._fresh else NOTHING:
+            with self.agreement.patience(self._fresh):
                 self.engine.update(batch)
             self._fresh = False
             self._evaluation = None
@@ -261,7 +250,7 @@ class Trainer:
                 self.evaluator.average.update(done)
             save = bool(self.checkpoint_steps and done % self.checkpoint_steps == 0)
             last = done >= self.total or done % self.updates_per_epoch == 0
-            self._signal = self.agreement.signal(self._interrupt.requested)
+            self._signal = self.agreement.signal()
             self._count(wait=save or last or bool(self._signal) or done % self.log_interval == 0)
             if save:
                 self._save()
@@ -354,7 +343,7 @@ class Trainer:
 
     def _check(self) -> None:
         """Raise StopRequested if any rank is asked to stop."""
-        self._signal = self.agreement.signal(self._interrupt.requested)
+        self._signal = self.agreement.signal()
         if self._signal:
             raise StopRequested
 

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.xdist_group("processes"),  # each has several of its own, and limits of time
 ]
 
-PROGRAMS = Path(__file__).parents[1] / "rank_programs.py"
+PROGRAMS = Path(__file__).parents[1] / "distributed" / "rank_programs.py"
 LINE = (*TINY, "--epochs", "4", "--log-interval", "5", "--checkpoint-steps", "7",
         "--progress", "none", "--ranks", "2")  # fmt: skip
 # a save is where the others have to be patient with rank 0: few of them

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from igcnn import Tensor, functional, gradcheck
-from igcnn.autograd.operators import Add, Divide, MatMul, Multiply, Reshape, Sum
+from igcnn.autograd.arithmetic import Add, Divide, MatMul, Multiply
+from igcnn.autograd.reductions import Sum
+from igcnn.autograd.shapes import Reshape
 from igcnn.layers.add import AddFunction
 from igcnn.layers.batch_norm import BatchNormEvaluationFunction, BatchNormTrainingFunction
 from igcnn.layers.convolution import ConvolutionFunction

@@ -309,7 +309,7 @@ def test_what_cannot_be_is_refused():
     plan = Plan(small_network(), (3, 8, 8), 3, "emu")
     with pytest.raises(ShapeError, match="4 images exceed the batch size 3"):
         plan.logits(batch(4)[0])
-    with pytest.raises(ConfigError, match="precision must be fp32, fp64 or bf16, not half"):
+    with pytest.raises(ConfigError, match="precision must be one of fp32, fp64, bf16, not half"):
         make_engine(small_network(), (3, 8, 8), 4, precision="half")
     with pytest.raises(ConfigError, match="bf16 needs a plan on a GPU"):
         make_engine(small_network(), (3, 8, 8), 4, precision="bf16")

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from ..communicator import Communicator
 from ..errors import RankMismatchError
-from ..networks import Network
-from ..optim import SGD
-from .interrupt import NOTICES
-from .state import TrainingState
+from .communicator import Communicator
 
 Array = np.ndarray
+
+
+class Stateful(Protocol):
+    """A network, or its optimizer."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its arrays by name; those of an optimizer under "velocity"."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        """Take over what state_dict returned."""
+        ...
 
 
 class Agreement:
@@ -25,28 +35,51 @@ class Agreement:
         communicator: connects them.
         network: must be the same on all.
         optimizer: likewise its velocity.
-        labels: of the training images; likewise.
+        labels: of the training images, (N,); likewise.
+        signals: names of the signals that stop a run, the first before the others.
+        requested: returns the one that this process got, None for none.
     """
 
     def __init__(
-        self, communicator: Communicator, network: Network, optimizer: SGD, labels: Array
+        self,
+        communicator: Communicator,
+        network: Stateful,
+        optimizer: Stateful,
+        labels: Array,
+        signals: Sequence[str],
+        requested: Callable[[], str | None],
     ) -> None:
         self.communicator = communicator
         self.network = network
         self.optimizer = optimizer
         self.labels = labels
+        self.signals = signals
+        self.requested = requested
+        communicator.stopping = lambda: requested() is not None
 
-    def signal(self, requested: str | None) -> str | None:
-        """Return the signal that asked any of the ranks to stop; see agree_on_signal."""
-        return agree_on_signal(self.communicator, requested)
+    def signal(self) -> str | None:
+        """Return the signal that asked any of the ranks to stop, None for none; the same on all.
+
+        Raises:
+            RankError: a rank was lost.
+        """
+        return first_choice(self.communicator, self.signals, self.requested())
+
+    def patience(self, needed: bool = True) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which ranks may be late, one without effect unless it is needed."""
+        return self.communicator.patience() if needed else contextlib.nullcontext()
+
+    def give_up(self) -> None:
+        """Agree on nothing more: the other ranks are elsewhere."""
+        self.communicator.broken = self.communicator.size > 1
 
     def follow_rank_0(
-        self, state: TrainingState, average: Mapping[str, Array] | None
-    ) -> tuple[TrainingState, Mapping[str, Array] | None]:
+        self, position: Mapping[str, Any], average: Mapping[str, Array] | None
+    ) -> tuple[Mapping[str, Any], Mapping[str, Array] | None]:
         """Take over the weights of rank 0, which alone has read a checkpoint.
 
         Args:
-            state: of this rank.
+            position: where the run is, JSON values, of this rank.
             average: averages of parameters and buffers, None for none; likewise.
 
         Returns:
@@ -56,13 +89,14 @@ class Agreement:
             RankError: a rank was lost.
         """
         if self.communicator.size == 1:
-            return state, average
-        described = self.communicator.broadcast(json.dumps(state.to_json()).encode())
+            return position, average
+        described = self.communicator.broadcast(json.dumps(position).encode())
         arrays = spread(self.communicator, self._arrays())
         self.network.load_state_dict({name: arrays[name] for name in self.network.state_dict()})
-        velocity = {name: arrays[f"velocity of {name}"] for name in self.optimizer.names}
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"velocity": velocity})
-        return TrainingState.from_json(json.loads(described)), self.spread_weights(average)
+        state = self.optimizer.state_dict()
+        velocity = {name: arrays[f"velocity of {name}"] for name in state["velocity"]}
+        self.optimizer.load_state_dict(state | {"velocity": velocity})
+        return json.loads(described), self.spread_weights(average)
 
     def spread_weights(self, weights: Mapping[str, Array] | None) -> Mapping[str, Array] | None:
         """Return the parameters and buffers that rank 0 gave, None if it gave none.
@@ -88,22 +122,24 @@ class Agreement:
         return self.network.state_dict() | named
 
 
-def agree_on_signal(communicator: Communicator, requested: str | None) -> str | None:
-    """Return the signal that asked any of the ranks to stop, None for none; the same on all.
+def first_choice(
+    communicator: Communicator, choices: Sequence[str], mine: str | None
+) -> str | None:
+    """Return the first of some names that any of the ranks chose, None for none.
 
     Args:
         communicator: connects the ranks.
-        requested: the signal that this rank got.
+        choices: the names; the same on all ranks.
+        mine: what this rank chose, None for none.
 
     Raises:
         RankError: a rank was lost.
     """
     if communicator.size == 1:
-        return requested
-    names = list(NOTICES)
-    counts = np.array([name == requested for name in names], np.int64)
+        return mine
+    counts = np.array([name == mine for name in choices], np.int64)
     communicator.sum(counts)
-    return next((name for name, count in zip(names, counts, strict=True) if count), None)
+    return next((name for name, count in zip(choices, counts, strict=True) if count), None)
 
 
 def compare_ranks(communicator: Communicator, arrays: Mapping[str, Array], when: str) -> None:

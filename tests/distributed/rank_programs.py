@@ -1,4 +1,4 @@
-"""What several ranks do in the tests: mpiexec -n N python programs.py NAME."""
+"""What several ranks do in the tests: mpiexec -n N python rank_programs.py NAME."""
 
 import os
 import signal
@@ -10,15 +10,16 @@ import pytest
 
 from igcnn import build_network
 from igcnn.backend import on_device, resolve_device, to_device, to_host
-from igcnn.communicator import MPICommunicator, connect, for_device
 from igcnn.datasets import Loader
 from igcnn.datasets.dataset import Augmentation, Split
+from igcnn.distributed import Agreement, connect, for_device
+from igcnn.distributed.agreement import compare_ranks, first_choice, spread
+from igcnn.distributed.mpi import MPICommunicator
 from igcnn.errors import DataError, RankError, RankMismatchError
 from igcnn.layers.batch_norm import synchronise
 from igcnn.optim import SGD
 from igcnn.plan import Plan, parameters
 from igcnn.training import TapeEngine, make_engine
-from igcnn.training.agreement import Agreement, agree_on_signal, compare_ranks, spread
 
 NETWORKS = [
     ("plain", {"depth": 8, "L": 3}, 8),
@@ -163,8 +164,8 @@ def buckets_are_summed_while_backward_runs(communicator):
 
     network, engine = planned(communicator, net, settings, side)
     order = []
-    start = engine._start_mean
-    engine._start_mean = lambda array: order.append("sum") or start(array)
+    start = communicator.start_mean
+    communicator.start_mean = lambda *both: order.append("sum") or start(*both)
     engine._backward = [
         lambda run=run: order.append("backward") or run() for run in engine._backward
     ]
@@ -238,8 +239,9 @@ def messages_arrive(communicator):
     wait = communicator.start_sum(array)
     wait()
     np.testing.assert_array_equal(array, size * np.arange(5.0) + size * (size - 1) / 2)
-    assert agree_on_signal(communicator, None) is None
-    assert agree_on_signal(communicator, "SIGTERM" if rank == size - 1 else None) == "SIGTERM"
+    assert first_choice(communicator, "abc", None) is None
+    assert first_choice(communicator, "abc", "c" if rank == size - 1 else None) == "c"
+    assert first_choice(communicator, "abc", "c" if rank == 0 else "b") == "b"
     arrays = {"a": np.full((2, 3), rank, np.float32), "b": np.array([rank])}
     received = spread(communicator, arrays)
     assert not any(values.any() for values in received.values())

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from igcnn.backend import gpu_count
-from igcnn.communicator import Communicator, connect, for_device, is_one_of_several
 from igcnn.datasets import Loader
 from igcnn.datasets.dataset import Split
+from igcnn.distributed import Communicator, connect, for_device, is_one_of_several
 from igcnn.errors import ConfigError
 
 pytest.importorskip("mpi4py", reason="needs MPI (pip install 'igcnn[mpi]')")
@@ -92,7 +92,7 @@ def test_a_process_alone(monkeypatch):
     np.testing.assert_array_equal(array, [0, 1, 2])
     assert alone.gather(b"a") == [b"a"]
     assert alone.broadcast(b"b") == b"b"
-    with pytest.raises(ConfigError, match="auto, nccl or mpi"):
+    with pytest.raises(ConfigError, match="one of auto, nccl, mpi"):
         for_device(Communicator(), "cpu", "tcp")
     with pytest.raises(ConfigError, match="is for GPUs, not for cpu"):
         for_device(Communicator(), "cpu", "nccl")

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..autograd import Function, Hook, Tape, Tensor
 from ..backend import device_of, to_device, to_host
-from ..communicator import Communicator
+from .communicator import Communicator
 
 Array = np.ndarray
 
@@ -97,13 +97,12 @@ class Reducer:
         bucket = self._bucket_of.get(id(tensor))
         if bucket is None:
             return
-        view = bucket.views[id(tensor)]
-        view[...] = tensor.grad
-        view *= self.share
+        bucket.views[id(tensor)][...] = tensor.grad
         bucket.missing -= 1
         # in their order: the ranks would sum different things otherwise
         while self._begun < len(self.buckets) and not self.buckets[self._begun].missing:
-            self._waits.append(self.communicator.start_sum(self.buckets[self._begun].flat))
+            flat = self.buckets[self._begun].flat
+            self._waits.append(self.communicator.start_mean(flat, self.share))
             self._begun += 1
 
     def finish(self, loss: float, correct: int) -> tuple[float, int]:
