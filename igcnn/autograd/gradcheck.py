@@ -83,8 +83,8 @@ class GradcheckReport:
         if self.kinks:
             raise AutogradError(
                 f"gradcheck: the function is not differentiable at {self.kinks} of "
-                f"{self.elements} elements, as {self.first_kink}; the gradient is right "
-                "elsewhere: move the inputs"
+                f"{self.elements} elements, as {self.first_kink}; the gradient is correct "
+                "elsewhere; move the inputs"
             )
 
 

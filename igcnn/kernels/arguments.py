@@ -102,7 +102,7 @@ def check_number(kernel: str, parameter: Parameter, value: Any) -> Any:
     """Return a number in the type of the signature; `real` stays a float until that is known.
 
     Raises:
-        KernelError: it is no such number.
+        KernelError: it is not such a number.
     """
     if isinstance(value, bool | int | np.integer) and parameter.type in INTEGERS:
         limits = np.iinfo(DTYPES[parameter.type])
