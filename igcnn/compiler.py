@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .errors import DeviceError
+from .files import locked
 
 ON_PATH = ("g++", "clang++")
 # the wheel would first build a C++ standard library, which the kernels do not use: 50 s
@@ -70,8 +71,8 @@ class Compiler:
     ) -> Path:
         """Return a file from the cache; build it if it is missing.
 
-        The file appears in the cache under its final name only when it is complete, so several
-        processes may build it at once.
+        Of several processes that want the same file, one builds it and the others wait. It appears
+        in the cache under its final name only when it is complete.
 
         Args:
             folder: subfolder of the cache.
@@ -87,7 +88,12 @@ class Compiler:
         if target.is_file():
             return target
         try:
-            with tempfile.TemporaryDirectory(dir=target.parent) as work:
+            with (
+                locked(target.with_suffix(".lock")),
+                tempfile.TemporaryDirectory(dir=target.parent) as work,
+            ):
+                if target.is_file():  # another process was building it
+                    return target
                 build(Path(work))
                 built = Path(work) / name
                 with built.open("rb+") as file:  # a power failure must not leave a torn file

@@ -1,7 +1,9 @@
-"""Files that are either written as a whole or not at all."""
+"""Files that are either written as a whole or not at all, and locks between processes."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -36,6 +38,30 @@ def sync_folder(folder: Path) -> None:
     try:
         os.fsync(handle)
     finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Context that one process is in at a time; the others wait.
+
+    Where there are no locks (Windows, some network file systems) nobody waits.
+
+    Args:
+        path: of a file that is there only meanwhile.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
         os.close(handle)
 
 

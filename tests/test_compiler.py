@@ -163,14 +163,18 @@ def test_a_killed_compiler_leaves_no_library(cache, tmp_path):
     assert list(cache.iterdir()) == []
 
 
-def test_two_processes_may_build_one_file(cache):
+def test_of_several_processes_one_compiles(cache, tmp_path):
     code = (
-        "import sys, ctypes; sys.path.insert(0, sys.argv[1]); from test_compiler import build\n"
-        "print(ctypes.CDLL(str(build('f', 'extern \"C\" int f() { return 7; }'))).f())"
+        "import sys, time; sys.path.insert(0, sys.argv[1]); from igcnn.compiler import *\n"
+        "def compile_(folder):\n"
+        "    print('compiles', flush=True); time.sleep(0.5)\n"
+        "    (folder / 'f.so').write_text('done')\n"
+        "print(find_compiler().cached('test', 'f.so', [], compile_).read_text())"
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    assert [process.communicate()[0] for process in processes] == ["7\n"] * 3
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    printed = "".join(process.communicate()[0] for process in processes).splitlines()
+    assert sorted(printed) == ["compiles", *["done"] * 4]
     assert len(list(cache.iterdir())) == 1
 
 
