@@ -53,7 +53,7 @@ def open_dataset(
         return load_dataset(
             name,
             data_dir,
-            image_size=image_size,
+            image_size=image_size or None,  # 0: a checkpoint does not say
             workers=cores if workers is None else workers,
             skip_broken=on_bad_image == "skip",
             say=lambda text: click.echo(f"igcnn: {text}", err=True),

@@ -133,7 +133,7 @@ def check_memory(kernel: str, name: str, array: Any, alignment: int) -> None:
     alignment = max(alignment, array.itemsize)
     if address(array) % alignment:
         raise KernelError(
-            f"{kernel}: {name} begins at an address that is no multiple of {alignment}"
+            f"{kernel}: {name} begins at an address that is not a multiple of {alignment}"
         )
 
 

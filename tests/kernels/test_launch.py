@@ -146,7 +146,7 @@ def test_a_name_that_no_array_gives_a_length_is_refused():
 
 def test_arrays_that_are_not_aligned_are_refused():
     odd = np.zeros(17, np.uint8)[1:].view(np.float32).view(type(emu(1)))
-    with pytest.raises(KernelError, match="no multiple of 4"):
+    with pytest.raises(KernelError, match="not a multiple of 4"):
         launch("relu", "relu_forward", 1, 32, x=odd, y=emu(4), n=4)
 
 

@@ -39,7 +39,7 @@ RULES = {
     "logits (N, K)": (ShapeError, "logits must be"),
     "labels (N,)": (ShapeError, "labels"),
     "labels are integers": (DtypeError, "labels"),
-    "labels in range": (ShapeError, "labels run from"),
+    "labels in range": (ShapeError, "labels (must be|run) from"),
     "linear (N, I)": (ShapeError, "linear: x must be"),
     "shapes broadcast": (ShapeError, "do not broadcast"),
     "matrices": (ShapeError, "matrices must be"),

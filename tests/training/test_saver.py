@@ -38,9 +38,9 @@ def test_no_checkpoint_is_newer_than_rows_that_still_do_not_fit(trainer, monkeyp
     assert save(trainer, 1) is None
     monkeypatch.setattr(trainer.run_directory, "flush", full)
     said = save(trainer, 2)
-    assert said.startswith("step 2 could not be saved, the run goes on: ")
+    assert said.startswith("step 2 could not be saved, continuing: ")
     assert load_checkpoint(trainer.run_directory.last).progress["step"] == 1
-    with pytest.raises(CheckpointError, match="No space left on device; what was there is"):
+    with pytest.raises(CheckpointError, match="No space left on device; the previous file is"):
         save(trainer, 2, needed=True)
 
 
