@@ -43,12 +43,12 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Context that one process is in at a time; the others wait.
+    """Context that admits one process at a time; others wait.
 
-    Where there are no locks (Windows, some network file systems) nobody waits.
+    Without file locks (Windows, some network file systems) nobody waits.
 
     Args:
-        path: of a file that is there only meanwhile.
+        path: of the lock file, which is removed at the end.
     """
     if sys.platform == "win32":
         yield

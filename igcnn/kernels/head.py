@@ -18,6 +18,7 @@ from .launch import launch, launch_each
 Array = np.ndarray
 
 HEAD_THREADS = 512  # of a block, which has an image
+ARRAYS = "y", "w", "b", "labels", "pooled", "glogits", "losses", "right", "gy"
 
 
 def launch_head(
@@ -46,37 +47,22 @@ def launch_head(
         gy: receives the gradient of y.
         smoothing: ε of label smoothing.
     """
-    arguments = _arguments(
-        y, w, b, labels, pooled, glogits, losses, right, gy, smoothing=smoothing
-    )
+    arguments = _arguments(y, w, b, labels, pooled, glogits, losses, right, gy)
     shared_bytes = head_bytes(w.shape, w.dtype)
-    launch("head", "head_v2", len(y), HEAD_THREADS, shared_bytes=shared_bytes, **arguments)
+    blocks = len(y), HEAD_THREADS
+    launch("head", "head_v2", *blocks, shared_bytes=shared_bytes, smoothing=smoothing, **arguments)
 
 
-def launch_head_formula(y: Array, *others: Array, smoothing: float = 0.0) -> None:
+def launch_head_formula(*arrays: Array, smoothing: float = 0.0) -> None:
     """Like launch_head, with the reference kernel."""
-    arguments = _arguments(y, *others, smoothing=smoothing)
-    launch_each("head", "head_v1", len(y), **arguments)
+    launch_each("head", "head_v1", len(arrays[0]), smoothing=smoothing, **_arguments(*arrays))
 
 
-def _arguments(
-    y: Array,
-    w: Array,
-    b: Array,
-    labels: Array,
-    pooled: Array,
-    glogits: Array,
-    losses: Array,
-    right: Array,
-    gy: Array,
-    *,
-    smoothing: float,
-) -> Arguments:
-    """Return what both versions of the kernel take, by name, from what launch_head takes."""
-    arguments: Arguments = {"y": y, "w": w, "b": b, "labels": labels, "smoothing": smoothing}
-    arguments |= {"pooled": pooled, "glogits": glogits, "losses": losses, "right": right, "gy": gy}
-    N, C, H, W = y.shape
-    return arguments | {"N": N, "C": C, "K": len(w), "pixels": H * W}
+def _arguments(*arrays: Array) -> Arguments:
+    """Return the arrays of launch_head and their sizes, by name."""
+    arguments: Arguments = dict(zip(ARRAYS, arrays, strict=True))
+    N, C, H, W = arguments["y"].shape
+    return arguments | {"N": N, "C": C, "K": len(arguments["w"]), "pixels": H * W}
 
 
 def head_bytes(w_shape: tuple[int, ...], dtype: np.dtype | str) -> int:

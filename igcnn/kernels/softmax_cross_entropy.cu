@@ -60,26 +60,6 @@ softmax_cross_entropy_backward(const real *__restrict__ gloss,          // [1]
     }
 }
 
-// right[n]: whether the label of image n has the largest logit. Of equal logits the one of the
-// smaller class counts as larger, and NaN as largest. One warp an image.
-extern "C" __global__ void __launch_bounds__(256, 1)
-right_answers(const stored *__restrict__ logits,  // [N][K]
-              const int *__restrict__ labels,     // [N]
-              real *__restrict__ right,           // [N]
-              int N, int K) {
-    int n = first_index() / WARP, lane = threadIdx.x % WARP;
-    if (n >= N) return;
-    const int label = labels[n];
-    const real own = get(logits + n * K + label);
-    real ahead = 0;
-    for (int k = lane; k < K; k += WARP) {
-        real z = get(logits + n * K + k);
-        ahead += !(z <= own) || (z == own && k < label) ? real(1) : real(0);
-    }
-    ahead = warp_sum(ahead);
-    if (lane == 0) right[n] = ahead == 0 ? real(1) : real(0);
-}
-
 // results[slot] = mean loss and right answers of a batch; then state goes on to the next batch.
 // state = (position in the epoch's order, seed low, seed high, epoch, updates): slot is the last
 // modulo `slots`. By one block.

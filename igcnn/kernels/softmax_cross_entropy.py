@@ -128,13 +128,6 @@ def launch_softmax_cross_entropy_backward(
     launch_each(stem, f"{stem}_backward", N * K, **arguments)
 
 
-def launch_right_answers(logits: Array, labels: Array, right: Array) -> None:
-    """Write 1 where the label has the largest logit, else 0, on the device; as count_hits."""
-    N, K = logits.shape
-    arguments = {"logits": logits, "labels": labels, "right": right, "N": N, "K": K}
-    launch_warps("softmax_cross_entropy", "right_answers", N, **arguments)
-
-
 def launch_record_result(losses: Array, right: Array, results: Array, state: Array) -> None:
     """Write mean loss and right answers of a batch into the next row of results, (slots, 2).
 
